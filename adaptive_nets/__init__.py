@@ -1,0 +1,40 @@
+"""Convolutional networks that spend less, in JAX and Flax.
+
+    import adaptive_nets as an
+
+    an.list_models("lenet*")
+    model = an.create_model("lenet_300_100")
+    an.count_params("lenet5_caffe"), an.count_macs("lenet5_caffe")
+
+The methods live in rooms of their own: `adaptive_nets.variational` and its neighbours hold the
+mathematics as functions on arrays, `adaptive_nets.layers` and `adaptive_nets.models` the modules,
+`adaptive_nets.training` the loop.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adaptive_nets.analysis import count_macs, count_params
+    from adaptive_nets.models import create_model, list_models
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "count_macs", "count_params", "create_model", "list_models"]
+
+_HOMES = {
+    "count_macs": "adaptive_nets.analysis",
+    "count_params": "adaptive_nets.analysis",
+    "create_model": "adaptive_nets.models",
+    "list_models": "adaptive_nets.models",
+}
+
+
+def __getattr__(name: str):
+    """Imports what is asked for, so that commands which need no JAX do not wait for it."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'adaptive_nets' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,67 @@
+"""What a network's parameters are, counted and listed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from rich.table import Table
+
+from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.training.mesh import path_name
+
+
+def abstract_variables(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Shapes and dtypes of a model's variables for images of (H, W, C); computes nothing."""
+    image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+
+
+def resolve_model(
+    name_or_model: str | nn.Module, input_shape: tuple[int, int, int] | None, **overrides: Any
+) -> tuple[nn.Module, tuple[int, int, int]]:
+    """The module and the input size meant by a name, or by a module and its input size."""
+    if isinstance(name_or_model, str):
+        entry = model_entry(name_or_model)
+        return create_model(name_or_model, **overrides), input_shape or entry.input_shape
+    if input_shape is None:
+        raise ValueError("input_shape is needed with a module: (H, W, C)")
+    return name_or_model, input_shape
+
+
+def count_params(
+    name_or_model: str | nn.Module,
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+    **overrides: Any,
+) -> int:
+    """Number of trainable parameters.
+
+    Args:
+        name_or_model: a registered name, or a linen module.
+        input_shape: (H, W, C); the model's canonical one where a name is given.
+        **overrides: passed to `create_model` with a name.
+    """
+    model, shape = resolve_model(name_or_model, input_shape, **overrides)
+    leaves = jax.tree.leaves(abstract_variables(model, shape)["params"])
+    return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def parameter_table(params: Any, *, title: str) -> Table:
+    """A table of every parameter: name, shape, elements, dtype, how it lies on the devices."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in ("parameter", "shape", "elements", "dtype", "devices"):
+        table.add_column(column, justify="right" if column == "elements" else "left")
+    total = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        total += leaf.size
+        spec = getattr(getattr(leaf, "sharding", None), "spec", None)
+        divided = spec is not None and any(axis is not None for axis in spec)
+        shape = "x".join(map(str, leaf.shape)) or "scalar"
+        where = "divided" if divided else "copied"
+        table.add_row(path_name(path), shape, f"{leaf.size:,}", str(leaf.dtype), where)
+    table.add_row("total", "", f"{total:,}", "", "", style="bold")
+    return table

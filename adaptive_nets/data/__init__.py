@@ -1,0 +1,35 @@
+"""Data sets: found, read and checked with NumPy alone; TFDS is imported only for prepared sets."""
+
+from adaptive_nets.data.catalogue import CATALOGUE, lookup
+from adaptive_nets.data.check import Finding, import_dataset, survey, verify
+from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
+from adaptive_nets.data.folders import data_root
+from adaptive_nets.data.problems import (
+    AbsentDataError,
+    AlreadyImportedError,
+    DamagedDataError,
+    PartialDataError,
+)
+from adaptive_nets.data.sources import load, random_labels
+from adaptive_nets.data.splits import Dataset, Split
+
+__all__ = [
+    "CATALOGUE",
+    "AbsentDataError",
+    "AlreadyImportedError",
+    "DamagedDataError",
+    "Dataset",
+    "DatasetInfo",
+    "Finding",
+    "Form",
+    "OfficialFile",
+    "PartialDataError",
+    "Split",
+    "data_root",
+    "import_dataset",
+    "load",
+    "lookup",
+    "random_labels",
+    "survey",
+    "verify",
+]

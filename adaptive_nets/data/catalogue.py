@@ -1,0 +1,294 @@
+"""The data sets that are known, and how to look one up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
+from adaptive_nets.errors import UserError, did_you_mean
+
+
+def _idx_form(
+    folders: tuple[str, ...],
+    *,
+    md5: Mapping[str, str] | None = None,
+    gz_md5: Mapping[str, str] | None = None,
+) -> Form:
+    """MNIST's four files; sums are given by ``"train-images"`` and so on."""
+    files = []
+    for split, prefix, count in (("train", "train", 60000), ("test", "t10k", 10000)):
+        for holds, dims in (("images", 3), ("labels", 1)):
+            stem = f"{prefix}-{holds}"
+            files.append(
+                OfficialFile(
+                    split=split,
+                    holds=holds,
+                    names=(f"{stem}-idx{dims}-ubyte", f"{stem}.idx{dims}-ubyte"),
+                    count=count,
+                    md5=(md5 or {}).get(stem),
+                    gz_md5=(gz_md5 or {}).get(stem),
+                )
+            )
+    return Form(kind="idx", folders=folders, files=tuple(files))
+
+
+def _cifar_form(kind: str, folder: str, name: str, sums: Mapping[str, str]) -> Form:
+    """A form of CIFAR; `sums` gives each file's md5 by its name, training files first."""
+    train = len(sums) - 1
+    files = tuple(
+        OfficialFile(
+            split="test" if "test" in file else "train",
+            holds="both",
+            names=(file,),
+            count=10000 if "test" in file else 50000 // train,
+            md5=md5,
+        )
+        for file, md5 in sums.items()
+    )
+    return Form(kind=kind, folders=(folder, name, f"{name}/{folder}"), files=files)
+
+
+_CIFAR10_FORMS = (
+    _cifar_form(
+        "binary",
+        "cifar-10-batches-bin",
+        "cifar10",
+        {
+            "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+            "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+            "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+            "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+            "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+            "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+        },
+    ),
+    _cifar_form(
+        "python",
+        "cifar-10-batches-py",
+        "cifar10",
+        {
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+        },
+    ),
+)
+_CIFAR100_FORMS = (
+    _cifar_form(
+        "binary",
+        "cifar-100-binary",
+        "cifar100",
+        {
+            "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
+            "test.bin": "4499cfba6c016c1be1438163640a0898",
+        },
+    ),
+    _cifar_form(
+        "python",
+        "cifar-100-python",
+        "cifar100",
+        {
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        },
+    ),
+)
+
+_CIFAR100_FINE = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+    camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+    cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+    lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+    oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+    spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+    train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+_CIFAR100_COARSE = """
+    aquatic_mammals fish flowers food_containers fruit_and_vegetables
+    household_electrical_devices household_furniture insects large_carnivores
+    large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
+    medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1
+    vehicles_2
+"""
+_CIFAR100_LABELS = {
+    "label": tuple(_CIFAR100_FINE.split()),
+    "coarse_label": tuple(_CIFAR100_COARSE.split()),
+}
+_CIFAR_TERMS = "none stated; cite Krizhevsky, Learning Multiple Layers of Features, 2009"
+
+# The digests are of splits whose files have the md5 given here.
+_SETS = (
+    DatasetInfo(
+        name="mnist",
+        title="MNIST",
+        image_shape=(28, 28, 1),
+        label_names={"label": tuple("0123456789")},
+        splits={"train": 60000, "test": 10000},
+        forms=(
+            _idx_form(
+                ("mnist", "MNIST/raw"),
+                md5={
+                    "train-images": "6bbc9ace898e44ae57da46a324031adb",
+                    "train-labels": "a25bea736e30d166cdddb491f175f624",
+                    "t10k-images": "2646ac647ad5339dbf082846283269ea",
+                    "t10k-labels": "27ae3e4e09519cfbb04c329615203637",
+                },
+            ),
+        ),
+        licence="Y. LeCun and C. Cortes; commonly given as CC BY-SA 3.0",
+        digests={
+            "train": "be4ffa166b838b7a6f2535a9db3b92bc64b2f48de7e8dc6b5cb0bbedf1d9e190",
+            "test": "b2ab2d5db284172b2784453b11b5208bcef91e0334314d1b83bad10663abf0cc",
+        },
+    ),
+    DatasetInfo(
+        name="fashion_mnist",
+        title="Fashion-MNIST",
+        image_shape=(28, 28, 1),
+        label_names={
+            "label": (
+                "T-shirt/top",
+                "Trouser",
+                "Pullover",
+                "Dress",
+                "Coat",
+                "Sandal",
+                "Shirt",
+                "Sneaker",
+                "Bag",
+                "Ankle boot",
+            )
+        },
+        splits={"train": 60000, "test": 10000},
+        forms=(
+            _idx_form(
+                (
+                    "fashion_mnist",
+                    "FashionMNIST/raw",
+                    "fashion-mnist",
+                    "fashion-mnist/data/fashion",
+                ),
+                gz_md5={
+                    "train-images": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                    "train-labels": "25c81989df183df01b3e8a0aad5dffbe",
+                    "t10k-images": "bef4ecab320f06d8554ea6380940ec79",
+                    "t10k-labels": "bb300cfdad3c16e7a12a480ee83cd310",
+                },
+            ),
+        ),
+        licence="MIT, Zalando SE",
+    ),
+    DatasetInfo(
+        name="notmnist",
+        title="notMNIST in MNIST's layout",
+        image_shape=(28, 28, 1),
+        label_names={"label": tuple("ABCDEFGHIJ")},
+        splits={"train": 60000, "test": 10000},
+        optional_splits=("train",),
+        forms=(
+            _idx_form(
+                ("notmnist", "notMNIST"),
+                md5={
+                    "t10k-images": "1e78b07d677d6e4de2c8857bafff012e",
+                    "t10k-labels": "b10b3ef34b4e468313a7b24c216c6a53",
+                },
+            ),
+        ),
+        licence="MIT (davidflanagan/notMNIST-to-MNIST), with Y. Bulatov's permission",
+        digests={
+            "test": "a57176016f06d031a2cae0ef48f6834866f5f6167898842ab598024f26074216",
+        },
+    ),
+    DatasetInfo(
+        name="cifar10",
+        title="CIFAR-10",
+        image_shape=(32, 32, 3),
+        label_names={
+            "label": (
+                "airplane",
+                "automobile",
+                "bird",
+                "cat",
+                "deer",
+                "dog",
+                "frog",
+                "horse",
+                "ship",
+                "truck",
+            )
+        },
+        splits={"train": 50000, "test": 10000},
+        forms=_CIFAR10_FORMS,
+        licence=_CIFAR_TERMS,
+        digests={
+            "train": "3cef395bf47b8daa375f7aa96446768d02c6b15a50598d3a31b08cbc5cfcc639",
+            "test": "472977e11091541f912542ba43edc425d3f0631bb38eab8dd36524f9d00e236d",
+        },
+    ),
+    DatasetInfo(
+        name="cifar100",
+        title="CIFAR-100, 100 fine labels",
+        image_shape=(32, 32, 3),
+        label_names=_CIFAR100_LABELS,
+        splits={"train": 50000, "test": 10000},
+        forms=_CIFAR100_FORMS,
+        licence=_CIFAR_TERMS,
+        digests={
+            "train": "84ffeaaad30b88504b5545a4359f58f008a1eac27d580505640bbfc15018cb82",
+            "test": "18ccef062544ce51619c558c5bbad264c07fad49a2b5e2d487088ff7788ccd7b",
+        },
+    ),
+    DatasetInfo(
+        name="cifar100_coarse",
+        title="CIFAR-100, 20 coarse labels",
+        image_shape=(32, 32, 3),
+        label_names=_CIFAR100_LABELS,
+        label_key="coarse_label",
+        splits={"train": 50000, "test": 10000},
+        forms=_CIFAR100_FORMS,
+        licence=_CIFAR_TERMS,
+        digests={
+            "train": "990650edc3f496c95b6f221a930600621b2254bfeb3a772d481d8f1ecec8d40a",
+            "test": "31f70a281ada56e10645f3f854df6cbd3f7d3dadc82318ce5c5e5e507c8adcdc",
+        },
+        stored_as="cifar100",
+    ),
+)
+
+CATALOGUE: dict[str, DatasetInfo] = {info.name: info for info in _SETS}
+
+
+def lookup(name: str) -> DatasetInfo:
+    """Finds a set by name.
+
+    Args:
+        name: a key of `CATALOGUE`.
+
+    Returns:
+        Its entry.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    if name not in CATALOGUE:
+        raise UserError(f"unknown data set {name!r}; {did_you_mean(str(name), CATALOGUE)}")
+    return CATALOGUE[name]
+
+
+def owner_of(md5: str) -> str | None:
+    """Says which set a file's content is known to belong to.
+
+    Args:
+        md5: md5 of the uncompressed content.
+
+    Returns:
+        The set's name, or None.
+    """
+    for info in CATALOGUE.values():
+        if any(file.md5 == md5 for file in info.files):
+            return info.name
+    return None

@@ -1,0 +1,260 @@
+"""What is in a data root, and bringing a set into it: the work behind `adaptive-nets data`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from adaptive_nets.data.catalogue import CATALOGUE, lookup
+from adaptive_nets.data.checksums import CHECKSUMS
+from adaptive_nets.data.embedded import find_embedded, read_embedded
+from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.folders import data_root, names_in
+from adaptive_nets.data.official import check_whole, find_official, read_official
+from adaptive_nets.data.preparation import Progress, prepare
+from adaptive_nets.data.problems import AbsentDataError, PartialDataError
+from adaptive_nets.data.sources import EMBEDDED, absence, assemble
+from adaptive_nets.data.splits import Split
+from adaptive_nets.data.tfds_sets import check_format, find_prepared, read_prepared
+from adaptive_nets.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What there is of a set at one place.
+
+    Attributes:
+        name: the set.
+        title: its name for people.
+        state: ``"ok"``, ``"partial"``, ``"damaged"`` or ``"absent"``.
+        message: one line: what was found, and what to do if that is not enough.
+        source: ``"tfds"``, ``"files"`` or ``"embedded"``; None if absent.
+        form: how it is stored there: ``"array_record"``, ``"idx"``, ``"binary"``, ``"python"``,
+            ``"csv"``; None if absent or unknown.
+        location: the folder or file; None if absent.
+        counts: examples of each split that is there.
+        complete: whether these are the official counts.
+        class_counts: examples of each class, by split; empty if the set was not read.
+        fingerprint: of the splits that are there; None if the set was not read.
+    """
+
+    name: str
+    title: str
+    state: str
+    message: str
+    source: str | None = None
+    form: str | None = None
+    location: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    complete: bool = False
+    class_counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """One copy of a set, not read yet."""
+
+    source: str
+    form: str
+    location: Path
+    counts: Mapping[str, int]
+    checked_by: str
+    read: Callable[[Sequence[str]], dict[str, Split]]
+
+
+def survey(root: str | Path | None = None) -> list[Finding]:
+    """Looks for every set of the catalogue, without reading the data.
+
+    Args:
+        root: the data root; see `data_root`.
+
+    Returns:
+        For each set the copy that `load` would read, or what is wrong or missing.
+
+    Raises:
+        UserError: the root cannot be used.
+    """
+    folder = data_root(root)
+    # The first copy is the one that `load` takes.
+    return [_find(info, folder, read=False)[0] for info in CATALOGUE.values()]
+
+
+def verify(name: str | None = None, root: str | Path | None = None) -> list[Finding]:
+    """Reads and checks every copy of a set, or of all sets.
+
+    Args:
+        name: a name of the catalogue; all of them if None.
+        root: the data root; see `data_root`.
+
+    Returns:
+        One finding for each copy, in the order in which `load` looks for them, and one for each set
+        that is absent.
+
+    Raises:
+        UserError: the name is unknown or the root cannot be used.
+    """
+    infos = list(CATALOGUE.values()) if name is None else [lookup(name)]
+    folder = data_root(root)
+    return [finding for info in infos for finding in _find(info, folder, read=True)]
+
+
+def import_dataset(
+    name: str,
+    path: str | Path,
+    root: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Path:
+    """Prepares a set in the data root from its official files.
+
+    Args:
+        name: a name of the catalogue.
+        path: the folder with the official files, or a data root that contains it.
+        root: the data root; see `data_root`. It is made if missing.
+        progress: called with what is being done, how much of it is done and how much there is.
+
+    Returns:
+        The folder of the prepared set, ROOT/tfds/NAME/VERSION.
+
+    Raises:
+        AlreadyImportedError: it is there and whole.
+        UserError: a name or folder is wrong, a file is missing or damaged, or the set cannot be
+            written.
+    """
+    info = lookup(name)
+    source_dir = Path(os.path.expanduser(path))
+    if not os.path.isdir(source_dir):
+        fault = "is a file" if os.path.isfile(source_dir) else "does not exist or cannot be reached"
+        raise UserError(
+            f"PATH {source_dir} {fault}; expected the folder with the official files of {name}, "
+            "unpacked"
+        )
+    names_in(source_dir)
+    return prepare(info, source_dir, data_root(root, must_exist=False), progress=progress)
+
+
+def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
+    """A finding for each copy, or one that says that there is none."""
+    findings = []
+    for source, find in (
+        ("tfds", _find_prepared),
+        ("files", _find_official),
+        ("embedded", _find_embedded),
+    ):
+        copy = None
+        try:
+            copy = find(info, root)
+            if copy is not None:
+                findings.append(_examine(info, copy, read=read))
+        except UserError as error:
+            if source == "embedded" and isinstance(error, AbsentDataError):
+                continue
+            findings.append(
+                Finding(
+                    name=info.name,
+                    title=info.title,
+                    state="partial" if isinstance(error, PartialDataError) else "damaged",
+                    message=str(error),
+                    source=source,
+                    form=copy.form if copy else None,
+                    location=str(copy.location) if copy else None,
+                    counts=copy.counts if copy else {},
+                )
+            )
+    return findings or [
+        Finding(name=info.name, title=info.title, state="absent", message=absence(info, root))
+    ]
+
+
+def _find_prepared(info: DatasetInfo, root: Path) -> _Copy | None:
+    copy = find_prepared(info, root)
+    if copy is None:
+        return None
+    check_format(info, copy)
+    ours = CHECKSUMS in names_in(copy.folder)
+    return _Copy(
+        "tfds",
+        copy.file_format,
+        copy.folder,
+        copy.counts,
+        "the checksums of the import" if ours else "the records' own checksums",
+        lambda splits: read_prepared(copy.folder, info, splits),
+    )
+
+
+def _find_official(info: DatasetInfo, root: Path) -> _Copy | None:
+    copy = find_official(info, root)
+    if copy is None:
+        return None
+    check_whole(info, copy)
+    known = sum(
+        bool(file.md5 or (file.gz_md5 and path.suffix == ".gz"))
+        for file, path in copy.paths.items()
+    )
+    return _Copy(
+        "files",
+        copy.form.kind,
+        copy.folder,
+        {split: info.splits[split] for split in copy.splits},
+        f"the known md5 of {known} of {len(copy.paths)} files" if known else "counts alone",
+        lambda splits: read_official(info, copy, splits),
+    )
+
+
+def _find_embedded(info: DatasetInfo, root: Path) -> _Copy | None:
+    del root
+    if info.name != EMBEDDED:
+        return None
+    return _Copy(
+        "embedded",
+        "csv",
+        find_embedded(),
+        {"train": 4000, "test": 1000},
+        "its sha256",
+        lambda splits: read_embedded(),
+    )
+
+
+def _examine(info: DatasetInfo, copy: _Copy, *, read: bool) -> Finding:
+    splits = [split for split in info.splits if split in copy.counts]
+    counts = {split: copy.counts[split] for split in splits}
+    class_counts, total, how = {}, None, "not read"
+    if read:
+        loaded = copy.read(splits)
+        dataset = assemble(info, copy.source, str(copy.location), loaded)
+        total, how = dataset.fingerprint, f"checked by {copy.checked_by}"
+        counts = {split: len(part) for split, part in loaded.items()}
+        class_counts = {
+            split: tuple(np.bincount(part.labels, minlength=info.num_classes).tolist())
+            for split, part in loaded.items()
+        }
+    needed = {split: n for split, n in info.splits.items() if split not in info.optional_splits}
+    complete = all(counts.get(split) == n for split, n in needed.items()) and all(
+        n == info.splits[split] for split, n in counts.items()
+    )
+    sizes = " + ".join(f"{n:,} {split}" for split, n in counts.items())
+    message = f"{sizes}, {how}"
+    if not complete:
+        official = " + ".join(f"{n:,} {split}" for split, n in needed.items())
+        message += (
+            f"; the official set has {official}: "
+            f"run `adaptive-nets data import {info.name} PATH` with its files"
+        )
+    return Finding(
+        name=info.name,
+        title=info.title,
+        state="ok" if complete or copy.source == "embedded" else "partial",
+        message=message,
+        source=copy.source,
+        form=copy.form,
+        location=str(copy.location),
+        counts=counts,
+        complete=complete,
+        class_counts=class_counts,
+        fingerprint=total,
+    )

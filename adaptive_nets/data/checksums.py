@@ -1,0 +1,63 @@
+"""Checksums stored beside a prepared set, so that a file that has changed is found by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.folders import names_in, read_bytes, read_json
+from adaptive_nets.data.problems import AbsentDataError, DamagedDataError, remedy
+
+CHECKSUMS = "checksums.json"
+
+
+def check_sums(folder: Path, info: DatasetInfo) -> int:
+    """Compares every file with the sums that were stored when the set was imported.
+
+    Sets that TFDS prepared itself have no such sums; array_record's own still find flipped bytes.
+
+    Args:
+        folder: the version's folder.
+        info: the set.
+
+    Returns:
+        Number of files checked.
+
+    Raises:
+        DamagedDataError: a file is missing or has changed.
+    """
+    if CHECKSUMS not in names_in(folder):
+        return 0
+    path = folder / CHECKSUMS
+    sums = read_json(path, remedy=remedy(info.name, folder))
+    if not isinstance(sums, dict) or not sums:
+        raise DamagedDataError(f"{path}: damaged, no checksums in it; {remedy(info.name, folder)}")
+    for name, expected in sums.items():
+        try:
+            found = hashlib.sha256(read_bytes(folder / name)).hexdigest()
+        except AbsentDataError as error:
+            raise DamagedDataError(
+                f"{folder / name} is missing, expected it beside {CHECKSUMS}; "
+                f"{remedy(info.name, folder)}"
+            ) from error
+        if found != expected:
+            raise DamagedDataError(
+                f"{folder / name}: sha256 is {found}, expected {expected}; it has changed since it "
+                f"was imported, {remedy(info.name, folder)}"
+            )
+    return len(sums)
+
+
+def write_sums(folder: Path) -> None:
+    """Stores the sums that `check_sums` compares with.
+
+    Args:
+        folder: the version's folder, all its files written.
+    """
+    sums = {
+        name: hashlib.sha256(read_bytes(folder / name)).hexdigest()
+        for name in sorted(names_in(folder) - {CHECKSUMS})
+    }
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")

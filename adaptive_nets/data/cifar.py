@@ -1,0 +1,175 @@
+"""The files of CIFAR-10 and CIFAR-100, in their binary and in their Python form."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptive_nets.data.folders import read_bytes, reason
+from adaptive_nets.data.problems import DamagedDataError
+
+_PIXELS = 3 * 32 * 32
+
+
+def read_cifar_binary(
+    path: Path, *, num_labels: int, count: int | None = None, md5: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a file of the binary form: for each example its labels, then its three colour planes.
+
+    Args:
+        path: the file.
+        num_labels: label bytes of each example: 1 in CIFAR-10; 2, coarse and fine, in CIFAR-100.
+        count: examples it has to hold; any whole number if None.
+        md5: md5 it has to have; not checked if None.
+
+    Returns:
+        Images uint8[N, 32, 32, 3] and labels uint8[N, num_labels].
+
+    Raises:
+        AbsentDataError: there is no such file.
+        DamagedDataError: it cannot be read, has another size or is not the official file.
+    """
+    content = read_bytes(path)
+    row = num_labels + _PIXELS
+    size = f"{count * row}" if count is not None else f"a multiple of {row}"
+    if (count is not None and len(content) != count * row) or len(content) % row or not content:
+        raise DamagedDataError(
+            f"{path}: {len(content)} bytes, expected {size} ({num_labels} + {_PIXELS} an example); "
+            "it is cut off or another file, fetch the official one again"
+        )
+    _check_sum(path, content, md5)
+    rows = np.frombuffer(content, np.uint8).reshape(-1, row)
+    return _to_nhwc(rows[:, num_labels:]), rows[:, :num_labels]
+
+
+def read_cifar_python(
+    path: Path, *, label_keys: tuple[str, ...], count: int | None = None, md5: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a file of the Python form, a pickle, without running anything that is in it.
+
+    Args:
+        path: the file.
+        label_keys: its lists of labels: ``("labels",)`` in CIFAR-10, ``("coarse_labels",
+            "fine_labels")`` in CIFAR-100.
+        count: examples it has to hold; any number if None.
+        md5: md5 it has to have; not checked if None.
+
+    Returns:
+        Images uint8[N, 32, 32, 3] and labels uint8[N, len(label_keys)].
+
+    Raises:
+        AbsentDataError: there is no such file.
+        DamagedDataError: it cannot be read, is no such pickle, asks for anything but a plain array,
+            or is not the official file.
+    """
+    content = read_bytes(path)
+    _check_sum(path, content, md5)
+    batch = _unpickle(path, content)
+    keys = ("data", *label_keys)
+    if not isinstance(batch, dict) or any(key.encode() not in batch for key in keys):
+        raise DamagedDataError(
+            f"{path}: expected a pickled dict with {', '.join(keys)}; "
+            "it is another file, fetch the official one again"
+        )
+    try:
+        pixels = batch[b"data"].to_array()
+        labels = np.array([batch[key.encode()] for key in label_keys], np.int64)
+        if labels.ndim != 2 or pixels.shape != (labels.shape[1], _PIXELS):
+            raise ValueError(f"data of shape {pixels.shape} for {labels.shape[1:]} labels")
+        if labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
+            raise ValueError("labels out of range")
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise DamagedDataError(
+            f"{path}: expected uint8 data of N x {_PIXELS} and N labels, found otherwise "
+            f"({reason(error)}); fetch the official file again"
+        ) from error
+    if count is not None and len(pixels) != count:
+        raise DamagedDataError(
+            f"{path}: {len(pixels)} examples, expected {count}; "
+            "it is another file, fetch the official one again"
+        )
+    return _to_nhwc(pixels), np.ascontiguousarray(labels.T, np.uint8)
+
+
+class _Array:
+    """Stands in for numpy.ndarray and for the function that rebuilds one."""
+
+    def __init__(self, *_: Any):
+        self.state: Any = None
+
+    def __setstate__(self, state: Any):
+        self.state = state
+
+    def to_array(self) -> np.ndarray:
+        """The array that the state describes; only plain unsigned bytes are accepted."""
+        _, shape, dtype, in_columns, content = self.state
+        if not isinstance(dtype, _Dtype) or dtype.code != b"u1" or in_columns:
+            raise ValueError("the array does not hold unsigned bytes in rows")
+        return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+class _Dtype:
+    """Stands in for numpy.dtype."""
+
+    def __init__(self, code: Any = None, *_: Any):
+        self.code = code
+
+    def __setstate__(self, state: Any):
+        """Byte order and alignment, which unsigned bytes do not have."""
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows the three names an array is pickled with, all as stand-ins that do nothing."""
+
+    _KNOWN = {  # noqa: RUF012
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
+    }
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        try:
+            return self._KNOWN[module_name, global_name]
+        except KeyError:
+            raise _RefusedGlobalError(f"{module_name}.{global_name}") from None
+
+
+class _RefusedGlobalError(Exception):
+    """The pickle names something that a CIFAR file has no use for."""
+
+
+def _unpickle(path: Path, content: bytes) -> Any:
+    try:
+        return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+    except _RefusedGlobalError as error:
+        raise DamagedDataError(
+            f"{path}: refused, because the pickle asks for {error}; "
+            "expected only arrays, lists and numbers: it is not an official file, do not use it"
+        ) from error
+    except Exception as error:  # A broken pickle can raise nearly anything.
+        raise DamagedDataError(
+            f"{path}: not a whole pickle ({reason(error)}); expected CIFAR's Python form, "
+            "fetch the official file again"
+        ) from error
+
+
+def _check_sum(path: Path, content: bytes, md5: str | None) -> None:
+    if md5 is None:
+        return
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise DamagedDataError(
+            f"{path}: {len(content)} bytes with md5 {found}, expected md5 {md5}; "
+            "it is damaged or not the official file, fetch it again"
+        )
+
+
+def _to_nhwc(planes: np.ndarray) -> np.ndarray:
+    """uint8[N, 3 * 32 * 32] of colour planes to uint8[N, 32, 32, 3]."""
+    return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))

@@ -1,0 +1,178 @@
+"""A whole data set on the device: shuffled, gathered, cropped and flipped there.
+
+The order of examples depends on the seed and the epoch alone, so it is the same on one device and
+on eight, and after an interruption.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+
+
+@flax.struct.dataclass
+class DeviceSplit:
+    """One split of a data set in device memory.
+
+    Attributes:
+        images: as stored, uint8[M, H, W, C].
+        labels: int32[M].
+        offset: subtracted from the scaled pixels, float32, broadcastable to [H, W, C].
+        scale: the result of the subtraction is multiplied by this, float32, broadcastable to [H, W,
+            C].
+        pixel_scale: pixels are divided by this first, float32[].
+    """
+
+    images: UInt8[Array, "M H W C"]
+    labels: Int[Array, " M"]
+    offset: Float[Array, "..."]
+    scale: Float[Array, "..."]
+    pixel_scale: Float[Array, ""]
+
+    @property
+    def size(self) -> int:
+        """Number of examples M."""
+        return self.images.shape[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training images.
+
+    Attributes:
+        crop_padding: zeros added on each side before a random crop of the original size.
+        flip: mirror half of the images left to right.
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+
+
+def normalisation(
+    images: np.ndarray, *, pixel_scale: float, centre: str, standardise: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and scale that centre (and standardise) images by statistics of the training set.
+
+    Args:
+        images: uint8[M, H, W, C], the training images.
+        pixel_scale: pixels are divided by this first.
+        centre: "none", "channel" (one mean per channel) or "pixel" (the mean image).
+        standardise: divide by the standard deviation per channel.
+
+    Returns:
+        (offset, scale), float32, broadcastable to [H, W, C].
+    """
+    channels = images.shape[-1]
+    # Sums of whole numbers, so that the statistics do not depend on an order of summation.
+    values = np.arange(256)
+    histograms = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)]
+    count = images[..., 0].size
+    mean = np.array([h @ values for h in histograms]) / count
+    if centre == "pixel":
+        offset = images.sum(axis=0, dtype=np.int64) / len(images) / pixel_scale
+    else:
+        offset = mean / pixel_scale if centre == "channel" else np.zeros(channels)
+    scale = np.ones(channels)
+    if standardise:
+        variance = np.array([h @ values**2 for h in histograms]) / count - mean**2
+        scale = pixel_scale / np.sqrt(np.maximum(variance, 1e-12))
+    return offset.astype(np.float32), scale.astype(np.float32)
+
+
+def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""], count: int) -> Int[Array, " M"]:
+    """Order of the training examples in one epoch, int32[M]."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), count)
+
+
+def normalise(data: DeviceSplit, images: UInt8[Array, "N H W C"]) -> Float[Array, "N H W C"]:
+    """Pixels as the network sees them, float32."""
+    return (images.astype(jnp.float32) / data.pixel_scale - data.offset) * data.scale
+
+
+def augment(
+    key: PRNGKeyArray, images: Float[Array, "N H W C"], augmentation: Augmentation
+) -> Float[Array, "N H W C"]:
+    """Crops and flips each image on its own; padding is with zeros, after normalisation."""
+    n, height, width, channels = images.shape
+    crop_key, flip_key = jax.random.split(key)
+    if augmentation.crop_padding:
+        p = augmentation.crop_padding
+        padded = jnp.pad(images, ((0, 0), (p, p), (p, p), (0, 0)))
+        corners = jax.random.randint(crop_key, (n, 2), 0, 2 * p + 1)
+
+        def crop(image, corner):
+            start = (corner[0], corner[1], jnp.int32(0))
+            return lax.dynamic_slice(image, start, (height, width, channels))
+
+        images = jax.vmap(crop)(padded, corners)
+    if augmentation.flip:
+        mirrored = jax.random.bernoulli(flip_key, 0.5, (n, 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    return images
+
+
+def _gather(data: DeviceSplit, indices: Array, sharding: NamedSharding | None) -> dict[str, Array]:
+    if sharding is not None:
+        # Divided before the gather, so that each device fetches its own examples only.
+        indices = lax.with_sharding_constraint(indices, sharding)
+    images = data.images.at[indices].get(mode="promise_in_bounds")
+    labels = data.labels.at[indices].get(mode="promise_in_bounds")
+    return {"image": normalise(data, images), "label": labels}
+
+
+def take_training_batch(
+    data: DeviceSplit,
+    order: Int[Array, " M"],
+    step: Int[Array, ""],
+    *,
+    batch_size: int,
+    key: PRNGKeyArray,
+    augmentation: Augmentation,
+    sharding: NamedSharding | None = None,
+) -> dict[str, Array]:
+    """The batch of one step: the next `batch_size` examples of this epoch's order.
+
+    A last, smaller batch is left out; which examples that drops differs from epoch to epoch.
+
+    Args:
+        data: the training set, copied to every device.
+        order: of this epoch, from `epoch_order`.
+        step: steps taken since training began, int32[].
+        batch_size: global batch size B.
+        key: for the augmentation of this step.
+        augmentation: what to do to the images.
+        sharding: how the batch is divided over devices, or None.
+
+    Returns:
+        {"image": float32[B, H, W, C], "label": int32[B]}.
+    """
+    position = step % (order.shape[0] // batch_size)
+    indices = lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
+    batch = _gather(data, indices, sharding)
+    return {**batch, "image": augment(key, batch["image"], augmentation)}
+
+
+def take_eval_batch(
+    data: DeviceSplit,
+    start: Int[Array, ""],
+    *,
+    batch_size: int,
+    sharding: NamedSharding | None = None,
+) -> dict[str, Array]:
+    """The examples [start, start + B) in stored order, padded at the end.
+
+    Returns:
+        {"image": float32[B, H, W, C], "label": int32[B], "weight": float32[B]}; the weight is 0 for
+        padding.
+    """
+    indices = start + jnp.arange(batch_size)
+    weight = (indices < data.size).astype(jnp.float32)
+    batch = _gather(data, jnp.minimum(indices, data.size - 1), sharding)
+    return {**batch, "weight": weight}

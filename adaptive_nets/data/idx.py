@@ -1,0 +1,137 @@
+"""The idx files of MNIST and the sets laid out like it, packed with gzip or not."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from adaptive_nets.data.catalogue import owner_of
+from adaptive_nets.data.folders import read_bytes, reason
+from adaptive_nets.data.problems import DamagedDataError
+
+_UNSIGNED_BYTE = 0x08
+_PIECE = 1 << 24
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_idx(
+    path: Path,
+    *,
+    shape: tuple[int, ...] | None = None,
+    md5: str | None = None,
+    gz_md5: str | None = None,
+) -> np.ndarray:
+    """Reads an idx file of unsigned bytes.
+
+    Whether it is packed is seen from its first bytes, not from its name.
+
+    Args:
+        path: the file.
+        shape: the shape it has to have, examples first; any if None.
+        md5: md5 its uncompressed content has to have; not checked if None.
+        gz_md5: md5 the packed file has to have if it is packed and `md5` is None.
+
+    Returns:
+        uint8 array of the shape in the file's header, read-only.
+
+    Raises:
+        AbsentDataError: there is no such file.
+        DamagedDataError: it cannot be read, is cut off or corrupt, has another type, shape or size,
+            or is not the official file.
+    """
+    raw = read_bytes(path)
+    packed = raw.startswith(_GZIP_MAGIC)
+    content = _unpack(path, raw) if packed else raw
+    found = _read_header(path, content)
+    if shape is not None and found != shape:
+        raise DamagedDataError(
+            f"{path}: its header says {_times(found)}, expected {_times(shape)} unsigned bytes; "
+            "it is another file, fetch the official one again"
+        )
+    start = 4 + 4 * len(found)
+    size = start + math.prod(found)
+    if len(content) != size:
+        fault = "it is cut off" if len(content) < size else "it has bytes too many"
+        raise DamagedDataError(
+            f"{path}: {len(content)} bytes{' unpacked' * packed}, expected {size} "
+            f"for {_times(found)}; {fault}, fetch the official file again"
+        )
+    _check_sums(path, raw if packed else None, content, md5=md5, gz_md5=gz_md5)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(found)
+
+
+def _unpack(path: Path, raw: bytes) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+            header = file.read(4)
+            header += file.read(4 * header[3]) if len(header) == 4 else b""
+            # One byte more than there should be shows trailing bytes, and makes gzip check its sum,
+            # without unpacking without end. A damaged header may promise more than fits in memory,
+            # so no single piece is large.
+            left, pieces = math.prod(_read_header(path, header)) + 1, [header]
+            while left and (piece := file.read(min(left, _PIECE))):
+                pieces.append(piece)
+                left -= len(piece)
+            return b"".join(pieces)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DamagedDataError(
+            f"{path}: damaged gzip file ({reason(error)}); expected a whole one, "
+            "fetch the official file again"
+        ) from error
+
+
+def _read_header(path: Path, content: bytes) -> tuple[int, ...]:
+    """Shape from the magic number and the sizes after it."""
+    magic = content[:4]
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[3] == 0:
+        raise DamagedDataError(
+            f"{path}: starts with {magic.hex(' ') or 'nothing'}, expected an idx file "
+            "(00 00 08 and the number of dimensions); fetch the official file again"
+        )
+    if magic[2] != _UNSIGNED_BYTE:
+        raise DamagedDataError(
+            f"{path}: idx type 0x{magic[2]:02x}, expected 0x08 (unsigned bytes); "
+            "fetch the official file again"
+        )
+    end = 4 + 4 * magic[3]
+    if len(content) < end:
+        raise DamagedDataError(
+            f"{path}: {len(content)} bytes, expected at least {end} for its header; "
+            "it is cut off, fetch the official file again"
+        )
+    return tuple(int(size) for size in np.frombuffer(content[4:end], ">u4"))
+
+
+def _check_sums(
+    path: Path, raw: bytes | None, content: bytes, *, md5: str | None, gz_md5: str | None
+) -> None:
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 is not None:
+        if found != md5:
+            raise DamagedDataError(
+                f"{path}: md5 of the content is {found}, expected {md5}; "
+                "it is damaged or not the official file, fetch it again"
+            )
+        return
+    if (owner := owner_of(found)) is not None:
+        raise DamagedDataError(
+            f"{path}: this is a file of {owner}, expected the one of another set; "
+            "put the right file there"
+        )
+    if raw is not None and gz_md5 is not None:
+        packed_sum = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+        if packed_sum != gz_md5:
+            raise DamagedDataError(
+                f"{path}: md5 is {packed_sum}, expected {gz_md5}; "
+                "it is damaged or not the official file, fetch it again"
+            )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

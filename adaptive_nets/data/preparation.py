@@ -1,0 +1,175 @@
+"""Preparing a TFDS set from official files, so that it is either all there or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from adaptive_nets.data.catalogue import CATALOGUE
+from adaptive_nets.data.checksums import check_sums, write_sums
+from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.folders import reason
+from adaptive_nets.data.official import check_whole, find_official, read_official_arrays
+from adaptive_nets.data.problems import AbsentDataError, AlreadyImportedError
+from adaptive_nets.data.splits import Split, digest
+from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds, read_prepared
+from adaptive_nets.errors import UserError
+
+type Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_UNFINISHED = ".importing-"
+_STALE = 24 * 3600  # Seconds after which the remains of a killed import are swept up.
+
+
+def prepare(
+    info: DatasetInfo, source_dir: Path, root: Path, *, progress: Progress | None = None
+) -> Path:
+    """Prepares a set from its official files as ROOT/tfds/NAME/VERSION.
+
+    Everything is written, read back and compared in a folder beside it, which then takes the name.
+    A damaged copy that is there already is replaced.
+
+    Args:
+        info: the set; another set that is stored together with this one is prepared with it.
+        source_dir: the folder with the official files, or a data root that contains it.
+        root: the data root; made if missing.
+        progress: called as the work goes on.
+
+    Returns:
+        The folder of the prepared set.
+
+    Raises:
+        AlreadyImportedError: it is there and whole.
+        AbsentDataError: there are no official files of the set in `source_dir`.
+        PartialDataError: an official file is missing.
+        DamagedDataError: an official file is not what it should be.
+        UserError: it cannot be written, or TFDS is not installed.
+    """
+    report = progress or (lambda what, done, total: None)
+    info = CATALOGUE.get(info.stored_as, info)
+    copy = find_official(info, source_dir, at_root=True)
+    if copy is None:
+        names = ", ".join(" or ".join(file.candidates) for file in info.forms[0].files)
+        raise AbsentDataError(
+            f"{info.name}: none of its official files is in {source_dir}; expected {names} there "
+            f"or in its folder {info.forms[0].folders[0]}; unpack the archive first if there is one"
+        )
+    check_whole(info, copy)
+    import_tfds()
+    from adaptive_nets.data import tfds_builder
+
+    target = root / "tfds" / info.name / tfds_builder.VERSION
+    _refuse_second(info, target, copy.splits)
+    arrays = {}
+    for number, split in enumerate(copy.splits):
+        report("reading the official files", number, len(copy.splits))
+        arrays[split] = tfds_builder.LabelledArrays(*read_official_arrays(info, copy, split))
+    total = sum(len(part.images) for part in arrays.values())
+    with _writing(root, info) as folder:
+        _check_space(folder, sum(part.images.nbytes for part in arrays.values()))
+        builder = tfds_builder.ArrayBuilder(
+            info,
+            arrays,
+            data_dir=str(folder),
+            report=lambda done: report("writing", done, total),
+        )
+        _run_quietly(builder, folder)
+        report("checking what was written", 0, total)
+        written = Path(builder.data_dir)
+        read = read_prepared(written, info, tuple(arrays))
+        for split, part in arrays.items():
+            expected = Split(images=part.images, labels=part.labels[info.label_key])
+            if digest(read[split]) != digest(expected):
+                raise UserError(
+                    f"{info.name}: the {split} split was not written as it was read, in {root}; "
+                    "check the disk and import it again"
+                )
+        write_sums(written)
+        _publish(written, target)
+        report("done", total, total)
+    return target
+
+
+def _refuse_second(info: DatasetInfo, target: Path, splits: Sequence[str]) -> None:
+    """Stops where there is nothing to do, which a copy damaged or in part is no reason for."""
+    if not os.path.exists(target):
+        return
+    try:
+        copy = describe_prepared(info, target)
+        if not copy.counts.keys() >= set(splits):
+            return
+        if not check_sums(target, info):
+            read_prepared(target, info, tuple(copy.counts))
+    except UserError:
+        return
+    raise AlreadyImportedError(
+        f"{info.name} is there already: {target} is whole; nothing was done "
+        "(delete that folder to import it anew)"
+    )
+
+
+@contextlib.contextmanager
+def _writing(root: Path, info: DatasetInfo) -> Iterator[Path]:
+    """A folder in ROOT/tfds that is gone afterwards, under a name that nothing reads."""
+    parent = root / "tfds"
+    folder = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{info.name}-", dir=parent))
+        yield folder
+    except UserError:
+        raise
+    except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk.
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        why = "no space left on the disk" if full else reason(error)
+        raise UserError(
+            f"{info.name} cannot be written to {parent}: {why}; nothing was kept, "
+            "make room, get permission to write there or name another data root"
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what imports that were killed left behind, but not one that may still run."""
+    for remains in parent.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - remains.stat().st_mtime > _STALE:
+                shutil.rmtree(remains, ignore_errors=True)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC, f"no space left on the disk, {needed >> 20} MiB needed, {free >> 20} free"
+        )
+
+
+def _run_quietly(builder, folder: Path) -> None:
+    tfds = import_tfds()
+    tfds.disable_progress_bar()
+    try:
+        builder.download_and_prepare(
+            download_dir=folder / "downloads",
+            # Otherwise TFDS asks a bucket on the network for a prepared copy.
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        )
+    finally:
+        tfds.enable_progress_bar()
+
+
+def _publish(written: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        os.rename(target, written.parent / "replaced")
+    os.rename(written, target)

@@ -1,0 +1,167 @@
+"""The one way in: a set by its name, from wherever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from adaptive_nets.data.catalogue import lookup
+from adaptive_nets.data.embedded import find_embedded, read_embedded
+from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.folders import data_root
+from adaptive_nets.data.official import check_whole, find_official, read_official
+from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
+from adaptive_nets.data.splits import Dataset, Split, digest, fingerprint
+from adaptive_nets.data.tfds_sets import find_prepared, read_prepared
+from adaptive_nets.errors import UserError, did_you_mean
+
+SOURCES = ("tfds", "files", "embedded")
+EMBEDDED = "mnist"  # The only set that comes along with an installed package.
+
+
+def load(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    source: str = "auto",
+    splits: Sequence[str] = ("train", "test"),
+) -> Dataset:
+    """Loads a set into memory, checked against every checksum that is known of it.
+
+    Args:
+        name: a name of the catalogue, such as ``"mnist"``.
+        root: the data root; see `data_root`.
+        source: ``"tfds"`` (a prepared set), ``"files"`` (the official files), ``"embedded"`` (5,000
+            digits of MNIST), or ``"auto"``: the first of these that is there. A copy that is there
+            in part or damaged is an error, never passed over.
+        splits: the splits to load, of ``"train"`` and ``"test"``.
+
+    Returns:
+        The set; a split that was not asked for is None.
+
+    Raises:
+        UserError: a name is unknown, or the set is absent, partial, damaged or cannot be read.
+    """
+    info = lookup(name)
+    wanted = (splits,) if isinstance(splits, str) else tuple(splits)
+    for split in wanted:
+        if split not in info.splits:
+            raise UserError(
+                f"unknown split {split!r} of {name}; {did_you_mean(str(split), info.splits)}"
+            )
+    if not wanted:
+        raise UserError(f"no split of {name} asked for; expected train, test or both")
+    if source not in ("auto", *SOURCES):
+        raise UserError(
+            f"unknown data source {source!r}; {did_you_mean(str(source), ('auto', *SOURCES))}"
+        )
+    folder = data_root(root)
+    found, location, read = _read(info, folder, source, wanted)
+    return assemble(info, found, location, read)
+
+
+def assemble(info: DatasetInfo, source: str, location: str, splits: dict[str, Split]) -> Dataset:
+    """Makes a set of the splits that were read, if they are what they should be.
+
+    Args:
+        info: the set.
+        source: which of `SOURCES` they come from.
+        location: where they were read, for people.
+        splits: what was read.
+
+    Returns:
+        The set.
+
+    Raises:
+        DamagedDataError: a split has the official count but not the official content.
+    """
+    digests = {name: digest(split) for name, split in splits.items()}
+    official = {name: len(split) == info.splits[name] for name, split in splits.items()}
+    for name, found in digests.items():
+        known = info.digests.get(name)
+        if official[name] and known is not None and found != known:
+            raise DamagedDataError(
+                f"{info.name}: the {name} split in {location} has digest {found}, "
+                f"expected {known}; it is not the official one, "
+                f"run `adaptive-nets data import {info.name} PATH` with the official files"
+            )
+    return Dataset(
+        name=info.name,
+        source=source,
+        location=location,
+        num_classes=info.num_classes,
+        class_names=info.class_names,
+        train=splits.get("train"),
+        test=splits.get("test"),
+        fingerprint=fingerprint(digests),
+        complete=all(official.values()),
+    )
+
+
+def random_labels(labels: np.ndarray, *, num_classes: int, seed: int = 74632) -> np.ndarray:
+    """Draws labels that have nothing to do with the images, as in the Sparse VD paper's experiment.
+
+    Args:
+        labels: i[N], the true labels; only their number counts.
+        num_classes: number of classes.
+        seed: seed of NumPy's legacy generator, whose stream the paper's code used.
+
+    Returns:
+        int32[N], uniform on 0 to num_classes - 1.
+
+    Raises:
+        UserError: there are no classes.
+    """
+    if num_classes < 1:
+        raise UserError(f"num_classes {num_classes}; expected at least 1")
+    generator = np.random.RandomState(seed)
+    return generator.randint(0, num_classes, size=len(labels)).astype(np.int32)
+
+
+def _read(
+    info: DatasetInfo, root: Path, source: str, splits: tuple[str, ...]
+) -> tuple[str, str, dict[str, Split]]:
+    """Source, location and splits of the first copy there is."""
+    if source in ("auto", "tfds"):
+        prepared = find_prepared(info, root)
+        if prepared is not None:
+            return "tfds", str(prepared.folder), read_prepared(prepared.folder, info, splits)
+    if source in ("auto", "files"):
+        official = find_official(info, root)
+        if official is not None:
+            check_whole(info, official)
+            return "files", str(official.folder), read_official(info, official, splits)
+    if source in ("auto", "embedded") and info.name == EMBEDDED:
+        path = find_embedded()
+        read = read_embedded(path)
+        return "embedded", str(path), {name: read[name] for name in splits}
+    raise AbsentDataError(absence(info, root, source))
+
+
+def absence(info: DatasetInfo, root: Path, source: str = "auto") -> str:
+    """Says that a set is not there and what to do about it.
+
+    Args:
+        info: the set.
+        root: the data root.
+        source: which source was asked for.
+
+    Returns:
+        A message of one line.
+    """
+    if source == "embedded":
+        return f"{info.name}: only {EMBEDDED} is embedded; use source auto, tfds or files"
+    command = f"`adaptive-nets data import {info.name} PATH` with the folder that holds them"
+    if source == "tfds":
+        where = root / "tfds" / info.stored_as
+        return f"{info.name}: no prepared set in {where}; get the official files and run {command}"
+    form = info.forms[0]
+    names = ", ".join(
+        file.candidates[0] for file in form.files if file.split not in info.optional_splits
+    )
+    return (
+        f"{info.name}: nothing found in {root}; put {names} into {root / form.folders[0]}, "
+        f"or run {command}"
+    )

@@ -1,0 +1,187 @@
+"""Sets that TFDS prepared as array_record files, found and read without TensorFlow.
+
+A prepared set lies at ROOT/tfds/NAME/VERSION or, as TFDS itself lays it out, at ROOT/NAME/VERSION.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptive_nets.data.checksums import check_sums
+from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.folders import names_in, read_json, reason
+from adaptive_nets.data.problems import AbsentDataError, DamagedDataError, remedy
+from adaptive_nets.data.records import choose_decoder, read_split
+from adaptive_nets.data.splits import Split
+from adaptive_nets.errors import UserError
+
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+@dataclass(frozen=True)
+class PreparedCopy:
+    """A folder that holds, or should hold, a prepared set.
+
+    Attributes:
+        folder: the version's folder.
+        file_format: what its records are stored as, such as ``"array_record"``.
+        counts: examples of each split, by dataset_info.json.
+    """
+
+    folder: Path
+    file_format: str
+    counts: Mapping[str, int]
+
+
+def import_tfds() -> Any:
+    """Imports TFDS, which does not import TensorFlow.
+
+    Returns:
+        The module tensorflow_datasets.
+
+    Raises:
+        UserError: it or array_record is not installed.
+    """
+    try:
+        import array_record.python.array_record_module  # noqa: F401
+        import importlib_resources  # noqa: F401
+        import tensorflow_datasets
+    except ImportError as error:
+        raise UserError(
+            f"prepared sets need the data packages ({reason(error)}); "
+            "run `pip install 'adaptive-nets[data]'`"
+        ) from error
+    return tensorflow_datasets
+
+
+def find_prepared(info: DatasetInfo, root: Path) -> PreparedCopy | None:
+    """Looks for a prepared set.
+
+    Args:
+        info: the set.
+        root: the data root.
+
+    Returns:
+        The newest version in ROOT/tfds, else the newest in ROOT, else None.
+
+    Raises:
+        DamagedDataError: a folder cannot be read, or what describes the set is missing or broken.
+    """
+    for parent in (root / "tfds" / info.stored_as, root / info.stored_as):
+        versions = [name for name in names_in(parent) if _VERSION.fullmatch(name)]
+        if versions:
+            newest = max(versions, key=lambda name: tuple(map(int, name.split("."))))
+            return describe_prepared(info, parent / newest)
+    return None
+
+
+def describe_prepared(info: DatasetInfo, folder: Path) -> PreparedCopy:
+    """Reads what a prepared set says of itself, without TFDS.
+
+    Args:
+        info: the set it should be.
+        folder: the version's folder.
+
+    Returns:
+        Its format and counts.
+
+    Raises:
+        DamagedDataError: dataset_info.json is missing, broken, or of another set.
+    """
+    path = folder / "dataset_info.json"
+    content = read_json(path, remedy=remedy(info.name, folder))
+    try:
+        counts = {
+            str(split["name"]): sum(int(length) for length in split.get("shardLengths", ()))
+            for split in content["splits"]
+        }
+        # TFDS left the format out while there was only one.
+        name, file_format = str(content["name"]), str(content.get("fileFormat", "tfrecord"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedDataError(
+            f"{path}: damaged, no names and lengths of splits in it; {remedy(info.name, folder)}"
+        ) from error
+    if name != info.stored_as:
+        raise DamagedDataError(
+            f"{path}: describes the set {name!r}, expected {info.stored_as!r}; "
+            f"{remedy(info.name, folder)}"
+        )
+    if file_format == "array_record":
+        _check_shards(info, folder, content["splits"])
+    return PreparedCopy(folder=folder, file_format=file_format, counts=counts)
+
+
+def check_format(info: DatasetInfo, copy: PreparedCopy) -> None:
+    """Refuses a set whose records cannot be read here.
+
+    Args:
+        info: the set.
+        copy: what was found of it.
+
+    Raises:
+        UserError: it is in a format that only TensorFlow reads.
+    """
+    if copy.file_format != "array_record":
+        raise UserError(
+            f"{copy.folder}: prepared as {copy.file_format}, expected array_record, because "
+            f"{copy.file_format} cannot be read without TensorFlow; "
+            f"run `adaptive-nets data import {info.name} PATH` with the official files"
+        )
+
+
+def read_prepared(folder: Path, info: DatasetInfo, splits: Sequence[str]) -> dict[str, Split]:
+    """Reads splits of a prepared set into memory.
+
+    Args:
+        folder: the version's folder.
+        info: the set.
+        splits: names of splits.
+
+    Returns:
+        Each split: images uint8[N, H, W, C], labels int32[N], in the order they are stored.
+
+    Raises:
+        AbsentDataError: a split was not prepared.
+        DamagedDataError: a file is missing, damaged or not of this set.
+        UserError: the set is in a format that only TensorFlow reads, or TFDS is not installed.
+    """
+    copy = describe_prepared(info, folder)
+    check_format(info, copy)
+    for name in splits:
+        if name not in copy.counts:
+            others = ", ".join(copy.counts)
+            raise AbsentDataError(
+                f"{info.name}: the {name} split is not in {folder}, only {others}; "
+                f"ask for {others} alone or import the set again with the files of {name}"
+            )
+    check_sums(folder, info)
+    decode = choose_decoder(folder, info)
+    tfds = import_tfds()
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:  # TFDS and protobuf raise many kinds for a broken description.
+        raise DamagedDataError(
+            f"{folder}: TFDS cannot open it ({reason(error)}); {remedy(info.name, folder)}"
+        ) from error
+    return {name: read_split(tfds, builder, info, name, decode) for name in splits}
+
+
+def _check_shards(info: DatasetInfo, folder: Path, splits: list[dict[str, Any]]) -> None:
+    """Sees to it that every file of records is there, as far as their names are the usual ones."""
+    present = names_in(folder)
+    for split in splits:
+        if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
+            continue
+        number = len(split.get("shardLengths", ()))
+        for index in range(number):
+            shard = f"{info.stored_as}-{split['name']}.array_record-{index:05d}-of-{number:05d}"
+            if shard not in present:
+                raise DamagedDataError(
+                    f"{folder / shard} is missing, expected it by dataset_info.json; "
+                    f"{remedy(info.name, folder)}"
+                )

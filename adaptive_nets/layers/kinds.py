@@ -1,0 +1,96 @@
+"""What a network's dense and convolutional layers are made of.
+
+A family is written once, against these two calls; which kind of layer it gets decides whether it is
+the plain network or a variational one. A kind is a frozen dataclass, so it can be a linen
+attribute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import flax.linen as nn
+from flax.linen import initializers
+from jaxtyping import Array
+
+from adaptive_nets.layers.sparse_vd import SparseConv, SparseDense
+from adaptive_nets.variational.sparsity import THRESHOLD
+
+Layer = Callable[[Array], Array]
+
+
+class LayerKind(Protocol):
+    """Makes layers inside a compact linen method."""
+
+    def dense(self, features: int, *, name: str, train: bool, dtype: Any) -> Layer:
+        """A dense layer with bias, float[N, I] -> float[N, features]."""
+        ...
+
+    def conv(
+        self,
+        features: int,
+        kernel_size: tuple[int, int],
+        *,
+        name: str,
+        train: bool,
+        dtype: Any,
+        strides: tuple[int, int] = (1, 1),
+        padding: Any = "SAME",
+    ) -> Layer:
+        """A convolution with bias, float[N, H, W, C] -> float[N, H', W', features]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainLayers:
+    """Ordinary layers, He-normal initialisation (they are followed by ReLU)."""
+
+    def dense(self, features, *, name, train, dtype):  # noqa: D102 - see LayerKind
+        del train
+        return nn.Dense(features, dtype=dtype, kernel_init=initializers.he_normal(), name=name)
+
+    def conv(  # noqa: D102
+        self, features, kernel_size, *, name, train, dtype, strides=(1, 1), padding="SAME"
+    ):
+        del train
+        return nn.Conv(
+            features,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            dtype=dtype,
+            kernel_init=initializers.he_normal(),
+            name=name,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseVDLayers:
+    """Layers with sparse variational dropout; attributes as in `SparseDense`."""
+
+    log_sigma2_init: float = -10.0
+    threshold: float = THRESHOLD
+    mask_in_training: bool = True
+
+    def dense(self, features, *, name, train, dtype):  # noqa: D102
+        layer = SparseDense(features, dtype=dtype, name=name, **dataclasses.asdict(self))
+        return lambda x: layer(x, train)
+
+    def conv(  # noqa: D102
+        self, features, kernel_size, *, name, train, dtype, strides=(1, 1), padding="SAME"
+    ):
+        layer = SparseConv(
+            features,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            dtype=dtype,
+            name=name,
+            **dataclasses.asdict(self),
+        )
+        return lambda x: layer(x, train)
+
+
+PLAIN = PlainLayers()

@@ -1,0 +1,105 @@
+"""Dense and convolutional layers with sparse variational dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen import initializers
+from jax import lax
+from jaxtyping import Array, Float
+
+from adaptive_nets.variational.local_reparameterisation import sample_linear
+from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
+
+Initialiser = Callable[..., Array]
+
+# Name of the random stream that training draws from.
+NOISE = "noise"
+
+
+class _SparseVariational(nn.Module):
+    """What both layers share: the posterior's parameters and the two ways to apply them.
+
+    Attributes:
+        features: number of outputs O.
+        dtype: dtype of the computation; parameters stay in float32.
+        kernel_init: initialiser of θ.
+        log_sigma2_init: initial value of log σ².
+        threshold: weights with log α at or above it are removed.
+        mask_in_training: removed weights count as zero in training too, as in the authors' LeNet
+            scripts. A dense layer keeps their noise, a convolution drops it; that difference is the
+            scripts' own.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+    kernel_init: Initialiser = initializers.normal(0.01)
+    log_sigma2_init: float = -10.0
+    threshold: float = THRESHOLD
+    mask_in_training: bool = True
+
+    _masks_noise = False
+
+    def _apply(self, x: Array, shape: tuple[int, ...], linear, train: bool) -> Array:
+        theta = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        log_sigma2 = self.param(
+            "log_sigma2", initializers.constant(self.log_sigma2_init), shape, jnp.float32
+        )
+        bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
+        x = jnp.asarray(x, self.dtype)
+        kept = keep_mask(theta, log_sigma2, threshold=self.threshold)
+        masked = jnp.where(kept, theta, 0.0)
+        if not train:
+            return linear(x, masked.astype(self.dtype)) + bias.astype(self.dtype)
+        sigma2 = jnp.exp(log_sigma2)
+        if self.mask_in_training:
+            theta = masked
+            sigma2 = jnp.where(kept, sigma2, 0.0) if self._masks_noise else sigma2
+        y = sample_linear(
+            self.make_rng(NOISE), x, theta.astype(self.dtype), sigma2.astype(self.dtype), linear
+        )
+        return y + bias.astype(self.dtype)
+
+
+class SparseDense(_SparseVariational):
+    """Dense layer, float[N, I] -> float[N, O]; in training it needs the random stream ``noise``."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N I"], train: bool = False) -> Float[Array, "N O"]:
+        """Draws the outputs in training, applies θ·1[log α < threshold] otherwise."""
+        return self._apply(x, (x.shape[-1], self.features), jnp.dot, train)
+
+
+class SparseConv(_SparseVariational):
+    """Convolution, float[N, H, W, C] -> float[N, H', W', O]; in training needs ``noise``.
+
+    Attributes:
+        kernel_size: (height, width).
+        strides: (vertical, horizontal).
+        padding: "SAME", "VALID" or pairs of explicit amounts.
+    """
+
+    kernel_size: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    padding: str | Sequence[tuple[int, int]] = "SAME"
+    kernel_init: Initialiser = initializers.glorot_uniform()
+
+    _masks_noise = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
+        """Draws the outputs in training, applies θ·1[log α < threshold] otherwise."""
+
+        def convolve(inputs: Array, weights: Array) -> Array:
+            return lax.conv_general_dilated(
+                inputs,
+                weights,
+                self.strides,
+                self.padding,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+
+        return self._apply(x, (*self.kernel_size, x.shape[-1], self.features), convolve, train)

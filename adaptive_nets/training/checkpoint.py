@@ -1,0 +1,276 @@
+"""Checkpoints that can be trusted: written by Orbax in the background, verified when read.
+
+Orbax notices a truncated or missing file, but not flipped bits, and offers the newest step even
+when it cannot be read. So every step carries a checksum per array beside it, and reading walks back
+from the newest step to the first whose content is what was saved. Steps that are not are named and
+moved aside, never deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.files import read_json_lines, write_text_atomically
+from adaptive_nets.training.checksum import checksums
+from adaptive_nets.training.mesh import path_name
+
+_FORMAT = 1
+
+
+class DamagedCheckpoint(Exception):
+    """A step that is there but not what was saved; the message says what is wrong with it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What was found.
+
+    Attributes:
+        step: optimiser steps of the state.
+        state: the training state, laid out as asked for.
+        position: what was stored with it: place in the data, seconds trained.
+        damaged: one line for every newer step that could not be used.
+    """
+
+    step: int
+    state: Any
+    position: dict[str, Any]
+    damaged: tuple[str, ...]
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    """Leaves by path, but for arrays without elements: Orbax refuses those, and nothing is lost."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path): leaf for path, leaf in leaves if leaf.size}
+
+
+def _shapes(leaves: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves.items()}
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """True where the error, or one behind it, is the operating system's 'no space left'."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left" in str(seen) or "RESOURCE_EXHAUSTED" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder.
+
+    Args:
+        directory: the folder; made when the first checkpoint is saved.
+        keep: how many of the newest steps to keep.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 3):
+        self.directory = directory.absolute()
+        self._ledger = self.directory.parent / "checkpoints.jsonl"
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except OSError as error:
+            raise UserError(f"cannot keep checkpoints in {directory}: {error.strerror}") from error
+
+    def steps(self) -> list[int]:
+        """Steps that were written to the end, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
+        """Begins to write a checkpoint and returns; does nothing if the step is there already.
+
+        Args:
+            step: optimiser steps of the state.
+            state: a pytree of arrays; the caller may donate it right afterwards.
+            position: JSON values to store beside it.
+
+        Raises:
+            UserError: this or the previous checkpoint could not be written, on a full disk for
+                instance.
+        """
+        self.wait()
+        if step in self.steps():
+            return
+        leaves = _named_leaves(state)
+        body = {
+            "format": _FORMAT,
+            "step": step,
+            "position": position,
+            "leaves": _shapes(leaves),
+            "checksums": checksums(leaves),
+        }
+        with self._reporting(step):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(leaves),  # pyright: ignore[reportCallIssue]
+                    meta=ocp.args.JsonSave(  # pyright: ignore[reportCallIssue]
+                        {"body": body, "digest": _digest(body)}
+                    ),
+                ),
+            )
+
+    def wait(self) -> None:
+        """Returns when everything begun is on disk.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        with self._reporting(None):
+            self._manager.wait_until_finished()
+            self._remember()
+
+    def close(self) -> None:
+        """Waits, then lets go of the folder."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def restore(self, abstract_state: Any) -> Restored | None:
+        """Reads the newest step whose content is what was saved.
+
+        Args:
+            abstract_state: tree of `jax.ShapeDtypeStruct` with the shardings wanted, which need not
+                be those it was saved with.
+
+        Returns:
+            What was found, or None if nothing was ever saved.
+
+        Raises:
+            UserError: the checkpoints are of another network or optimiser, or all of them are
+                damaged.
+        """
+        damaged = self._missing_steps()
+        for step in reversed(self.steps()):
+            try:
+                state, position = self._read(step, abstract_state)
+            except DamagedCheckpoint as error:
+                damaged.append(f"checkpoint of step {step} in {self.directory} is damaged: {error}")
+                self._set_aside(step)
+                continue
+            return Restored(step, state, position, tuple(damaged))
+        if damaged:
+            raise UserError(
+                f"{damaged[0]}; none of the {len(damaged)} checkpoints can be read; "
+                f"move {self.directory} away to start again"
+            )
+        return None
+
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+        # Whatever a damaged file makes Orbax, TensorStore or JSON raise, it means the same here.
+        try:
+            meta = self._manager.restore(
+                step,
+                args=ocp.args.Composite(meta=ocp.args.JsonRestore()),  # pyright: ignore
+            )["meta"]
+            body, digest = meta["body"], meta["digest"]
+            intact = _digest(body) == digest
+        except Exception as error:
+            raise DamagedCheckpoint(f"its description cannot be read ({_brief(error)})") from error
+        if not intact:
+            raise DamagedCheckpoint("its description was changed after it was written")
+        wanted = _named_leaves(abstract_state)
+        self._check_same_network(body["leaves"], _shapes(wanted))
+        try:
+            leaves = self._manager.restore(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)),  # pyright: ignore
+            )["state"]
+        except Exception as error:
+            raise DamagedCheckpoint(f"its arrays cannot be read ({_brief(error)})") from error
+        for name, found in checksums(leaves).items():
+            if found != body["checksums"][name]:
+                raise DamagedCheckpoint(
+                    f"the checksum of {name} is {found}, was {body['checksums'][name]}"
+                )
+
+        def place(path, leaf):
+            return leaves[path_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(place, abstract_state), body["position"]
+
+    def _check_same_network(self, saved: dict[str, str], wanted: dict[str, str]) -> None:
+        for name in sorted({*saved, *wanted}):
+            if saved.get(name) != wanted.get(name):
+                raise UserError(
+                    f"the checkpoints in {self.directory} are of another configuration: {name} is "
+                    f"{saved.get(name, 'absent')} there, {wanted.get(name, 'absent')} here"
+                )
+
+    def _set_aside(self, step: int) -> None:
+        target = self.directory.parent / "damaged-checkpoints"
+        target.mkdir(exist_ok=True)
+        for name in (str(step), f"{step}.{len(list(target.iterdir()))}"):
+            if not (target / name).exists():
+                shutil.move(self.directory / str(step), target / name)
+                break
+        self._manager.reload()
+        self._remember()
+
+    def _missing_steps(self) -> list[str]:
+        """Steps newer than any that is here, although they had been written to the end."""
+        here = self.steps()
+        newest = here[-1] if here else -1
+        remembered = [line["step"] for line in read_json_lines(self._ledger)]
+        return [
+            f"checkpoint of step {step} in {self.directory} is gone"
+            for step in sorted(remembered, reverse=True)
+            if step > newest
+        ]
+
+    def _remember(self) -> None:
+        """Notes which steps are complete, so that one that disappears is missed."""
+        steps = self.steps()
+        if steps != [line["step"] for line in read_json_lines(self._ledger)]:
+            lines = [json.dumps({"step": step}) + "\n" for step in steps]
+            write_text_atomically(self._ledger, "".join(lines))
+
+    @contextlib.contextmanager
+    def _reporting(self, step: int | None) -> Iterator[None]:
+        """Turns a failed write into one line, after removing what was half-written."""
+        try:
+            yield
+        except Exception as error:
+            for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            self._manager.reload()
+            kept = self.steps()
+            last = f"step {kept[-1]} is kept" if kept else "no earlier step was saved"
+            which = "a checkpoint" if step is None else f"the checkpoint of step {step}"
+            why = "no space left on the disk" if _is_disk_full(error) else _brief(error)
+            raise UserError(
+                f"{which} could not be written to {self.directory}: {why}; {last}; "
+                "make room and run the same command to go on"
+            ) from error
+
+
+def _brief(error: BaseException) -> str:
+    """First line of an error, short enough for a message."""
+    text = str(error).strip().splitlines()
+    line = text[0] if text else ""
+    return f"{type(error).__name__}: {line[:120]}" if line else type(error).__name__

@@ -1,0 +1,212 @@
+"""The values that describe one training run: plain, frozen, and typed flags of the command line.
+
+What changes the trained network is in `DataConfig`, `ModelConfig`, `OptimiserConfig` and
+`ScheduleConfig` (and in the groups that a paper adds); `MeshConfig` and `RunConfig` say where and
+how the run is carried out and may differ between an interrupted run and its continuation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.training.duration import Duration
+
+
+def require(condition: bool, flag: str, value: object, expected: str) -> None:
+    """Raises `UserError` naming flag, value and what was expected, unless the condition holds."""
+    if not condition:
+        raise UserError(f"--{flag} is {value!r}; expected {expected}")
+
+
+def require_duration(text: str, flag: str) -> None:
+    """Raises `UserError` unless the text is a length of training."""
+    Duration.parse(text, name=f"--{flag}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What the network is trained and tested on."""
+
+    name: str = "mnist"
+    """Name of the data set, see 'adaptive-nets data list'."""
+    source: Literal["auto", "tfds", "files", "embedded"] = "auto"
+    """Where it may come from; auto takes the first of the three that is there."""
+    batch_size: int = 100
+    """Examples per optimiser step, over all devices."""
+    eval_batch_size: int = 1000
+    """Examples per step of evaluation, over all devices."""
+    accumulation: int = 1
+    """Parts that a batch is split into, one after the other, to save memory."""
+    pixel_scale: float = 255.0
+    """Pixels are divided by this."""
+    centre: Literal["none", "channel", "pixel"] = "channel"
+    """Mean of the training set that is subtracted: none, one per channel, or one per pixel."""
+    standardise: bool = False
+    """Divide by the training set's standard deviation per channel too."""
+    crop_padding: int = 0
+    """Zero pixels added on each side before a random crop in training."""
+    flip: bool = False
+    """Mirror half of the training images left to right."""
+    labels: Literal["true", "random"] = "true"
+    """Training labels: the true ones, or drawn uniformly once; test labels stay true."""
+    random_label_seed: int = 74632
+    """Seed of the random labels."""
+
+    def __post_init__(self):
+        require(self.batch_size > 0, "data.batch-size", self.batch_size, "a positive number")
+        require(
+            self.eval_batch_size > 0,
+            "data.eval-batch-size",
+            self.eval_batch_size,
+            "a positive number",
+        )
+        require(self.pixel_scale > 0, "data.pixel-scale", self.pixel_scale, "a positive number")
+        require(self.crop_padding >= 0, "data.crop-padding", self.crop_padding, "0 or more pixels")
+        require(
+            self.accumulation > 0 and self.batch_size % self.accumulation == 0,
+            "data.accumulation",
+            self.accumulation,
+            f"a divisor of the batch size {self.batch_size}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Which network."""
+
+    name: str = "lenet_300_100"
+    """Name in the zoo, see 'adaptive-nets models'."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the computation; parameters and the loss stay in float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimiserConfig:
+    """How a gradient becomes an update."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """Optimiser; sgd has momentum."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """Momentum of sgd, first-moment decay of adam."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum (sgd only)."""
+    second_moment_decay: float = 0.999
+    """Second-moment decay of adam."""
+    epsilon: float = 1e-8
+    """Added to adam's denominator."""
+    weight_decay: float = 0.0
+    """Coefficient of L2 on kernels: in the loss for sgd and adam, decoupled for adamw."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0 for no clipping."""
+    label_smoothing: float = 0.0
+    """Share of the target distribution that is spread over all classes."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of the weights that is evaluated; 0 evaluates the weights."""
+
+    def __post_init__(self):
+        require(
+            self.learning_rate > 0,
+            "optimiser.learning-rate",
+            self.learning_rate,
+            "a positive number",
+        )
+        for field in ("momentum", "second_moment_decay", "label_smoothing", "ema_decay"):
+            value = getattr(self, field)
+            flag = "optimiser." + field.replace("_", "-")
+            require(0 <= value < 1, flag, value, "a number in [0, 1)")
+        for field in ("weight_decay", "clip_norm"):
+            value = getattr(self, field)
+            require(value >= 0, "optimiser." + field.replace("_", "-"), value, "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """How long, and the learning rate over time."""
+
+    length: str = "200 epochs"
+    """Length of training: steps, epochs or examples."""
+    kind: Literal["constant", "linear", "cosine", "step"] = "linear"
+    """After warm-up and hold: constant, linear or cosine to zero, or multiplied at boundaries."""
+    warmup: str = "0%"
+    """Linear warm-up from zero."""
+    hold: str = "0%"
+    """Time at the peak, warm-up included, before a linear or cosine decay begins."""
+    boundaries: tuple[str, ...] = ()
+    """When the kind 'step' multiplies the rate."""
+    factor: float = 0.1
+    """What it multiplies by."""
+
+    def __post_init__(self):
+        require_duration(self.length, "schedule.length")
+        require_duration(self.warmup, "schedule.warmup")
+        require_duration(self.hold, "schedule.hold")
+        for boundary in self.boundaries:
+            require_duration(boundary, "schedule.boundaries")
+        require(
+            Duration.parse(self.length).unit != "percent" and Duration.parse(self.length).value > 0,
+            "schedule.length",
+            self.length,
+            "a positive number of steps, epochs or examples",
+        )
+        require(self.factor > 0, "schedule.factor", self.factor, "a positive number")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How the devices are arranged; all of them are used."""
+
+    model: int = 1
+    """Devices that share the output channels of large layers; the rest share the batch."""
+    shard_from: int = 65536
+    """Layers with fewer weights than this are copied to every device."""
+
+    def __post_init__(self):
+        require(self.model > 0, "mesh.model", self.model, "a positive number")
+        require(self.shard_from >= 0, "mesh.shard-from", self.shard_from, "0 or more weights")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What is written while training, and when."""
+
+    log_every: str = "1%"
+    """Time between two lines of training metrics."""
+    eval_every: str = "2%"
+    """Time between two evaluations on the test set."""
+    checkpoint_every: str = "5%"
+    """Time between two checkpoints; one more is written at the end and when interrupted."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints that are kept."""
+    tensorboard: bool = True
+    """Write TensorBoard event files beside the JSON lines."""
+    profile: tuple[int, int] = (0, 0)
+    """First step to profile, and how many; traces go to profile/ in the run's folder."""
+
+    def __post_init__(self):
+        for field in ("log_every", "eval_every", "checkpoint_every"):
+            require_duration(getattr(self, field), "run." + field.replace("_", "-"))
+        require(
+            self.keep_checkpoints >= 2, "run.keep-checkpoints", self.keep_checkpoints, "2 or more"
+        )
+        require(
+            min(self.profile) >= 0,
+            "run.profile",
+            self.profile,
+            "a first step and a number of steps",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything about one training run but its seed."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    mesh: MeshConfig = MeshConfig()
+    run: RunConfig = RunConfig()

@@ -1,0 +1,110 @@
+"""Lengths of training, in whatever unit a paper gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from adaptive_nets.errors import UserError
+
+_UNITS = {
+    "step": "steps",
+    "epoch": "epochs",
+    "example": "examples",
+    "percent": "percent",
+    "%": "percent",
+}
+_FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(%|[a-z]+?)s?\s*", re.IGNORECASE)
+EXPECTED = "a number and a unit, such as '200 epochs', '12000 steps', '3e6 examples' or '5%'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A length of training.
+
+    Attributes:
+        value: how many, not negative.
+        unit: "steps", "epochs", "examples" or "percent" (of the whole training).
+    """
+
+    value: float
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str, *, name: str = "duration") -> Duration:
+        """Reads '200 epochs', '200epochs', '12000 steps', '3e6 examples', '5%'.
+
+        Raises:
+            UserError: anything else; `name` says which setting it was.
+        """
+        match = _FORM.fullmatch(text)
+        unit = _UNITS.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise UserError(f"{name} is {text!r}; expected {EXPECTED}")
+        return cls(float(match[1]), unit)
+
+    def to_steps(
+        self, *, steps_per_epoch: int, batch_size: int, total_steps: int | None = None
+    ) -> int:
+        """Number of optimiser steps, rounded to the nearest.
+
+        Args:
+            steps_per_epoch: steps in one pass over the training set.
+            batch_size: global batch size, for lengths in examples.
+            total_steps: of the whole training, for lengths in percent.
+        """
+        if self.unit == "steps":
+            return round(self.value)
+        if self.unit == "epochs":
+            return round(self.value * steps_per_epoch)
+        if self.unit == "examples":
+            return round(self.value / batch_size)
+        if total_steps is None:
+            raise UserError(
+                f"the length of training is given as {self.value:g}%; "
+                "expected steps, epochs or examples"
+            )
+        return round(self.value / 100 * total_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Lengths of one run in steps.
+
+    Attributes:
+        total_steps: of the whole training.
+        steps_per_epoch: in one pass over the training set; a last, smaller batch does not count.
+        batch_size: global.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, length: str, *, batch_size: int, examples: int) -> Timing:
+        """Timing of a training of this length on a set of this size.
+
+        Raises:
+            UserError: a batch is larger than the set.
+        """
+        if batch_size > examples:
+            raise UserError(
+                f"--data.batch-size is {batch_size}; expected at most the {examples} training "
+                "examples"
+            )
+        per_epoch = examples // batch_size
+        total = Duration.parse(length).to_steps(steps_per_epoch=per_epoch, batch_size=batch_size)
+        return cls(max(total, 1), per_epoch, batch_size)
+
+    def steps(self, text: str) -> int:
+        """A duration in steps of this run."""
+        return Duration.parse(text).to_steps(
+            steps_per_epoch=self.steps_per_epoch,
+            batch_size=self.batch_size,
+            total_steps=self.total_steps,
+        )
+
+    def interval(self, text: str) -> int:
+        """The same for something that recurs: at least one step."""
+        return max(self.steps(text), 1)

@@ -1,0 +1,51 @@
+"""Stopping at a step boundary when asked to: ^C, or SIGTERM from a scheduler."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """Training stopped because of a signal, after its state was saved.
+
+    Attributes:
+        signal_name: "SIGINT" or "SIGTERM".
+        exit_code: 128 plus the signal's number, as shells report it.
+        step: optimiser steps taken and saved.
+    """
+
+    def __init__(self, received: signal.Signals, step: int):
+        super().__init__(f"stopped by {received.name} at step {step}")
+        self.signal_name = received.name
+        self.exit_code = 128 + received.value
+        self.step = step
+
+
+class InterruptGuard:
+    """While entered, the first signal is only noted; a second ^C stops at once.
+
+    Outside the main thread, where Python allows no signal handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {s: signal.signal(s, self._note) for s in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for received, handler in self._previous.items():
+            signal.signal(received, handler)  # pyright: ignore[reportArgumentType]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)

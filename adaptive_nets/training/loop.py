@@ -1,0 +1,247 @@
+"""Training, from top to bottom: set up, read back, loop.
+
+One function does it for every experiment; what an experiment adds is its `Task`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import jax.numpy as jnp
+
+from adaptive_nets.analysis.parameters import parameter_table
+from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.errors import UserError
+from adaptive_nets.training import metrics as metrics_lib
+from adaptive_nets.training.checkpoint import Checkpoints
+from adaptive_nets.training.config import RunConfig, TrainConfig
+from adaptive_nets.training.duration import Timing
+from adaptive_nets.training.evaluation import Evaluate
+from adaptive_nets.training.interrupt import Interrupted, InterruptGuard
+from adaptive_nets.training.profiler import Profiler
+from adaptive_nets.training.progress import ProgressReporter, SilentProgress
+from adaptive_nets.training.setup import Task, set_up
+from adaptive_nets.training.state import HEALTHY, TrainState, is_healthy
+from adaptive_nets.training.writers import JsonLinesWriter, TensorBoardWriter, Writer, Writers
+
+METRICS_FILE = "metrics.jsonl"
+
+# Seconds that one group of steps is meant to take: long enough for the time between two groups not
+# to matter, short enough for ^C and the progress bar.
+GROUP_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        state: the last state.
+        timing: lengths of the run in steps.
+        train: the training set on the devices.
+        test: the test set on the devices.
+        evaluate: compiled evaluation, (variables, split) -> values.
+        metrics_file: JSON lines of everything that was logged.
+        seconds: time spent training, over all continuations.
+        resumed_from: step at which this process took over, 0 if it began the run.
+    """
+
+    state: TrainState
+    timing: Timing
+    train: DeviceSplit
+    test: DeviceSplit
+    evaluate: Evaluate
+    metrics_file: Path
+    seconds: float
+    resumed_from: int
+
+
+def _open_writers(directory: Path, config: RunConfig, *, resume_step: int) -> Iterator[Writer]:
+    yield JsonLinesWriter(directory / METRICS_FILE, resume_step=resume_step)
+    if config.tensorboard:
+        yield TensorBoardWriter(directory / "tensorboard", resume_step=resume_step)
+
+
+def next_group(count: int, seconds: float) -> int:
+    """How many steps to dispatch together after `count` of them took `seconds`."""
+    wanted = round(count * GROUP_SECONDS / max(seconds, 1e-6))
+    return max(1, min(wanted, 4 * count))
+
+
+def train(
+    task: Task,
+    config: TrainConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter | None = None,
+    title: str = "training",
+) -> TrainResult:
+    """Trains a network, or goes on where an earlier call with the same folder stopped.
+
+    Args:
+        task: network, objective, and what to log.
+        config: everything else that matters.
+        dataset: training and test set in host memory.
+        directory: the run's own folder: checkpoints/, metrics.jsonl, tensorboard/, profile/.
+        seed: of initialisation, order of the data, augmentation and noise.
+        progress: where to show how far it is.
+        title: what to call it there.
+
+    Raises:
+        UserError: sizes that do not fit, a loss that is not finite, a full disk, checkpoints of
+            another network.
+        Interrupted: SIGTERM or ^C; the state was saved.
+    """
+    progress = progress or SilentProgress()
+    setup = set_up(task, config, dataset, seed=seed)
+    timing = setup.timing
+
+    # -- state: read back, or made where it will live
+    checkpoints = Checkpoints(directory / "checkpoints", keep=config.run.keep_checkpoints)
+    restored = checkpoints.restore(setup.abstract_state)
+    if restored is None:
+        state = setup.create_state()
+        seconds_before = 0.0
+        progress.show(parameter_table(state.params, title=f"{title}: parameters"))
+    else:
+        state = restored.state
+        seconds_before = restored.position["seconds"]
+        for line in restored.damaged:
+            progress.show(f"warning: {line}; using step {restored.step}")
+        if restored.step < timing.total_steps:
+            progress.show(f"{title}: going on from step {restored.step} of {timing.total_steps}")
+    first_step = step = int(state.step)
+
+    log_every = timing.interval(config.run.log_every)
+    eval_every = timing.interval(config.run.eval_every)
+    checkpoint_every = timing.interval(config.run.checkpoint_every)
+    profile_first, profile_count = config.run.profile
+    began = time.monotonic()
+
+    def boundaries(step: int) -> list[int]:
+        """Steps at which the host has something to do, the next of each kind."""
+        every = (timing.steps_per_epoch, log_every, eval_every, checkpoint_every)
+        once = (timing.total_steps, profile_first, profile_first + profile_count)
+        return [(step // n + 1) * n for n in every] + [at for at in once if at > step]
+
+    def stop_if_failed() -> None:
+        failed = int(state.failed_step)
+        if failed != HEALTHY:
+            fail(failed)
+
+    def fail(at: int) -> NoReturn:
+        checkpoints.wait()
+        raise UserError(
+            f"the loss or its gradient is not finite at step {at} "
+            f"(learning rate {float(setup.schedule(at)):.4g}); "
+            f"the state of step {checkpoints.steps()[-1]} is kept in {checkpoints.directory}; "
+            "try a smaller --optimiser.learning-rate with another --out"
+        )
+
+    def save() -> None:
+        stop_if_failed()
+        if not is_healthy(state):
+            # The last loss was finite, its gradient was not.
+            fail(step - 1)
+        epoch, within = divmod(step, timing.steps_per_epoch)
+        position = {
+            "epoch": epoch,
+            "offset": within * timing.batch_size,
+            "seed": seed,
+            "seconds": seconds_before + time.monotonic() - began,
+        }
+        checkpoints.save(step, state, position)
+
+    # -- the loop
+    shown: dict[str, float] = {}
+    order, order_epoch = None, -1
+    group = 1
+    last_log_time, last_log_step = time.monotonic(), step
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(checkpoints.close)
+        writers = Writers(*_open_writers(directory, config.run, resume_step=step))
+        cleanup.callback(writers.close)
+        profiler = cleanup.enter_context(Profiler(directory / "profile"))
+        progress.start(title, done=step, total=timing.total_steps)
+        cleanup.callback(progress.finish)
+        guard = cleanup.enter_context(InterruptGuard())
+
+        if restored is None:
+            # There is a good state from the start, and a disk that cannot be written shows now.
+            save()
+        while step < timing.total_steps:
+            if step // timing.steps_per_epoch != order_epoch:
+                order_epoch = step // timing.steps_per_epoch
+                order = setup.order_of(jnp.int32(order_epoch))
+            if profile_count and step == profile_first:
+                profiler.start(state)
+
+            count = min(group, *(until - step for until in boundaries(step)))
+            dispatched = time.monotonic()
+            state = setup.train_steps(state, setup.train, order, count)
+            step += count
+            state.failed_step.block_until_ready()
+            now = time.monotonic()
+            group = next_group(count, now - dispatched)
+            progress.update(step, shown)
+
+            last = step == timing.total_steps
+            if profiler.running and step == profile_first + profile_count:
+                profiler.stop(state)
+                progress.show(f"{title}: profile written to {directory / 'profile'}")
+            if step % log_every == 0 or last:
+                stop_if_failed()
+                values = metrics_lib.compute(state.metrics)
+                state = state.replace(metrics=setup.fresh_metrics(state.metrics))
+                rate = (step - last_log_step) / max(now - last_log_time, 1e-9)
+                last_log_time, last_log_step = now, step
+                shown |= {"loss": values["loss"]}
+                writers.write(
+                    step,
+                    {
+                        "epoch": step / timing.steps_per_epoch,
+                        **{f"train/{name}": value for name, value in values.items()},
+                        "learning_rate": float(setup.schedule(step - 1)),
+                        "steps_per_second": rate,
+                    },
+                )
+            if step % eval_every == 0 or last:
+                stop_if_failed()
+                variables = state.eval_variables
+                result = setup.evaluate(variables, setup.test)
+                shown |= {"test error %": 100 * result["error"]}
+                writers.write(
+                    step,
+                    {
+                        "epoch": step / timing.steps_per_epoch,
+                        "test/nll": result["nll"],
+                        "test/error": result["error"],
+                        **task.describe(variables["params"]),
+                    },
+                )
+            if guard.received is not None and not last:
+                save()
+                checkpoints.wait()
+                raise Interrupted(guard.received, step)
+            if step % checkpoint_every == 0 or last:
+                save()
+        checkpoints.wait()
+        seconds = seconds_before + time.monotonic() - began
+    return TrainResult(
+        state=state,
+        timing=timing,
+        train=setup.train,
+        test=setup.test,
+        evaluate=setup.evaluate,
+        metrics_file=directory / METRICS_FILE,
+        seconds=seconds,
+        resumed_from=first_step,
+    )

@@ -1,0 +1,32 @@
+"""Classification losses, per example and in float32."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+def cross_entropy(
+    logits: Float[Array, "N K"], labels: Int[Array, " N"], *, label_smoothing: float = 0.0
+) -> Float[Array, " N"]:
+    """Cross-entropy in nats.
+
+    Args:
+        logits: float[N, K].
+        labels: int[N] in [0, K).
+        label_smoothing: share ε of the target spread evenly over all K classes.
+
+    Returns:
+        float32[N].
+    """
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    if label_smoothing:
+        targets = optax.smooth_labels(targets, label_smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+
+
+def is_error(logits: Float[Array, "N K"], labels: Int[Array, " N"]) -> Float[Array, " N"]:
+    """1 where the largest logit is not the label's, 0 elsewhere."""
+    return (jnp.argmax(logits, axis=-1) != labels).astype(jnp.float32)

@@ -1,0 +1,66 @@
+"""Optimisers and learning-rate schedules, put together from optax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+from adaptive_nets.training.config import OptimiserConfig, ScheduleConfig
+from adaptive_nets.training.duration import Timing
+
+
+def make_schedule(config: ScheduleConfig, timing: Timing, *, peak: float) -> optax.Schedule:
+    """Learning rate as a function of the step.
+
+    Args:
+        config: kind and times.
+        timing: of the run.
+        peak: largest learning rate.
+    """
+    warmup = timing.steps(config.warmup)
+    hold = max(timing.steps(config.hold), warmup)
+    decay = max(timing.total_steps - hold, 1)
+    if config.kind == "linear":
+        after = optax.linear_schedule(peak, 0.0, decay, transition_begin=hold - warmup)
+    elif config.kind == "cosine":
+        cosine = optax.cosine_decay_schedule(peak, decay)
+        after = optax.join_schedules([optax.constant_schedule(peak), cosine], [hold - warmup])
+    elif config.kind == "step":
+        drops = {max(timing.steps(text) - warmup, 0): config.factor for text in config.boundaries}
+        after = optax.piecewise_constant_schedule(peak, drops)
+    else:
+        after = optax.constant_schedule(peak)
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def is_kernel(params: Any) -> Any:
+    """Tree of booleans: True where weight decay applies, which is on leaves named ``kernel``."""
+
+    def named_kernel(path, _):
+        return bool(path) and getattr(path[-1], "key", None) == "kernel"
+
+    return jax.tree_util.tree_map_with_path(named_kernel, params)
+
+
+def make_optimiser(
+    config: OptimiserConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """The chain clip -> L2 -> optimiser -> learning rate."""
+    parts = []
+    if config.clip_norm:
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.weight_decay and config.name != "adamw":
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=is_kernel))
+    if config.name == "sgd":
+        parts.append(optax.trace(config.momentum, nesterov=config.nesterov))
+    else:
+        parts.append(
+            optax.scale_by_adam(config.momentum, config.second_moment_decay, config.epsilon)
+        )
+    if config.weight_decay and config.name == "adamw":
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=is_kernel))
+    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))

@@ -1,0 +1,97 @@
+"""Where metrics go: JSON lines always, TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from adaptive_nets.files import read_json_lines, write_text_atomically
+
+
+class Writer(Protocol):
+    """Takes scalars of one step."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Records named scalars."""
+        ...
+
+    def close(self) -> None:
+        """Flushes what is still held."""
+        ...
+
+
+class JsonLinesWriter:
+    """One JSON object per line; a continued run first drops the lines it will write again."""
+
+    def __init__(self, path: Path, *, resume_step: int):
+        self._path = path
+        lines = [line for line in read_json_lines(path) if line["step"] <= resume_step]
+        write_text_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends a line; infinite and undefined values become null."""
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file after its content has reached the disk."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class TensorBoardWriter:
+    """Event files that TensorBoard reads.
+
+    What an interrupted run wrote after its last checkpoint is marked as superseded.
+
+    Events are written in the calling thread: a full disk is then an error where it can be reported.
+    """
+
+    def __init__(self, directory: Path, *, resume_step: int):
+        # Imported late: it takes a while, and runs without TensorBoard need not pay.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        directory.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(directory / "events"))
+        if resume_step:
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            event = self._event(wall_time=time.time(), step=resume_step + 1, session_log=start)
+            self._writer.write_event(event)
+        self._writer.flush()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one scalar per value."""
+        scalars = [self._summary.Value(tag=k, simple_value=v) for k, v in values.items()]
+        summary = self._summary(value=scalars)
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+
+class Writers:
+    """Several writers as one."""
+
+    def __init__(self, *writers: Writer):
+        self._writers = writers
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Hands the values to every writer."""
+        for writer in self._writers:
+            writer.write(step, values)
+
+    def close(self) -> None:
+        """Closes every writer."""
+        for writer in self._writers:
+            writer.close()

@@ -1,0 +1,28 @@
+"""Sparse variational dropout: divergence, sampling, counting, pruning, as functions on arrays."""
+
+from adaptive_nets.variational.local_reparameterisation import sample_linear
+from adaptive_nets.variational.log_uniform import kl_log_uniform, log_alpha
+from adaptive_nets.variational.pruning import prune
+from adaptive_nets.variational.sparsity import (
+    THRESHOLD,
+    LayerSparsity,
+    compression,
+    keep_mask,
+    kl_divergence,
+    layer_sparsity,
+    linear_warmup,
+)
+
+__all__ = [
+    "THRESHOLD",
+    "LayerSparsity",
+    "compression",
+    "keep_mask",
+    "kl_divergence",
+    "kl_log_uniform",
+    "layer_sparsity",
+    "linear_warmup",
+    "log_alpha",
+    "prune",
+    "sample_linear",
+]

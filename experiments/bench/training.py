@@ -1,0 +1,140 @@
+"""Steps per second of the training step, beside the same network written directly in JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from adaptive_nets.data import load
+from adaptive_nets.data.device import epoch_order
+from adaptive_nets.training.setup import set_up
+from experiments.bench import bare_lenet
+from experiments.registry import EXPERIMENTS
+from experiments.sparse_vd.configs import SparseVDConfig
+from experiments.sparse_vd.experiment import dense_task, sparse_task
+
+CASES = {
+    "lenet-300-100 dense": ("sparse_vd.table1.lenet-300-100-original", False),
+    "lenet-300-100 sparse": ("sparse_vd.table1.lenet-300-100-sparse", True),
+}
+OURS, BARE, GROUPED = "ours", "bare", "bare, grouped"
+
+# Runs n steps from a state and returns the new one.
+Advance = Callable[[Any, int], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One way to train the network.
+
+    Attributes:
+        create: makes the first state.
+        advance: (state, n) -> state after n steps.
+    """
+
+    create: Callable[[], Any]
+    advance: Advance
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One case, timed in turns.
+
+    Attributes:
+        case: what was trained.
+        rates: steps per second by contender, one value per round.
+    """
+
+    case: str
+    rates: dict[str, tuple[float, ...]]
+
+    def median(self, name: str) -> float:
+        """Median rate of a contender."""
+        return statistics.median(self.rates[name])
+
+    def ratio(self, name: str) -> float:
+        """Median over rounds of our rate divided by a contender's in the same round."""
+        pairs = zip(self.rates[OURS], self.rates[name], strict=True)
+        return statistics.median(ours / other for ours, other in pairs)
+
+
+def our_training(experiment: str) -> tuple[Contender, int]:
+    """The suite's own training, as its loop calls it, and the batch size."""
+    config = EXPERIMENTS[experiment].presets["quick"].config
+    dataset = load(config.data.name, source="embedded")
+    sparse = isinstance(config, SparseVDConfig)
+    task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)
+    setup = set_up(task, config, dataset, seed=0)
+    order = setup.order_of(jnp.int32(0))
+
+    def advance(state: Any, steps: int) -> Any:
+        return setup.train_steps(state, setup.train, order, steps)
+
+    return Contender(setup.create_state, advance), config.data.batch_size
+
+
+def bare_training(batch_size: int, *, sparse: bool) -> dict[str, Contender]:
+    """The bare step called from Python, and the same step in a loop on the device."""
+    train = load("mnist", source="embedded").train
+    assert train is not None
+    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
+    mean = jnp.asarray(np.mean(train.images / 256.0, axis=0).reshape(-1), jnp.float32)
+    order = epoch_order(jax.random.key(1), jnp.int32(0), len(train.labels))
+    key = jax.random.key(2)
+    step = bare_lenet.make_step(batch_size, sparse=sparse)
+    arrays = (images, labels, mean, order, key)
+    once = jax.jit(step, donate_argnums=0)
+    many = jax.jit(
+        lambda state, n, *rest: lax.fori_loop(0, n, lambda _, s: step(s, *rest), state),
+        donate_argnums=0,
+    )
+
+    def create() -> Any:
+        return bare_lenet.init(jax.random.key(0), sparse=sparse)
+
+    def call(state: Any, steps: int) -> Any:
+        for _ in range(steps):
+            state = once(state, *arrays)
+        return state
+
+    return {
+        BARE: Contender(create, call),
+        GROUPED: Contender(create, lambda state, n: many(state, jnp.int32(n), *arrays)),
+    }
+
+
+def compare(case: str, *, rounds: int, steps: int) -> Comparison:
+    """Times all contenders in turns, after warm-up.
+
+    Args:
+        case: a key of `CASES`.
+        rounds: how often each is timed.
+        steps: per timing.
+    """
+    experiment, sparse = CASES[case]
+    ours, batch_size = our_training(experiment)
+    contenders = {OURS: ours, **bare_training(batch_size, sparse=sparse)}
+    states = {name: contender.create() for name, contender in contenders.items()}
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+
+    def advance(name: str) -> None:
+        states[name] = jax.block_until_ready(contenders[name].advance(states[name], steps))
+
+    for name in contenders:
+        advance(name)
+    names = list(contenders)
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            began = time.perf_counter()
+            advance(name)
+            rates[name].append(steps / (time.perf_counter() - began))
+    return Comparison(case, {name: tuple(values) for name, values in rates.items()})

@@ -1,0 +1,37 @@
+"""Commands that have commands of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from adaptive_nets.errors import UserError, did_you_mean
+
+Handler = Callable[[Sequence[str]], None]
+
+
+def choose(
+    program: str, arguments: Sequence[str], handlers: Mapping[str, tuple[Handler, str]]
+) -> None:
+    """Calls the handler that the first argument names, or prints what there is to choose from.
+
+    Args:
+        program: what the help calls the command.
+        arguments: of the command.
+        handlers: name -> (function of the remaining arguments, one line of help).
+
+    Raises:
+        UserError: no or an unknown name is given.
+    """
+    names = "|".join(handlers)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"usage: {program} {names} [arguments]\n")
+        for name, (_, text) in handlers.items():
+            print(f"  {name:<12}{text}")
+        print(f"\n{program} {next(iter(handlers))} --help explains one of them.")
+        return
+    if not arguments:
+        raise UserError(f"{program} expects one of {names} (see: {program} --help)")
+    name, *rest = arguments
+    if name not in handlers:
+        raise UserError(f"{program} has no {name!r}; {did_you_mean(name, handlers)}")
+    handlers[name][0](rest)

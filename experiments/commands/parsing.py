@@ -1,0 +1,63 @@
+"""Typed flags from dataclasses, with errors of one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from adaptive_nets.errors import UserError
+
+_BOX = re.compile(r"[╭╮╰╯│─┌┐└┘|]+")
+_HELP_HINT = re.compile(r"^For full helptext, (run|see) .*$|^For full helptext, run:$")
+
+
+def parse[T](
+    form: type[T], arguments: Sequence[str], *, program: str, default: T | None = None
+) -> T:
+    """Reads command-line arguments into a dataclass.
+
+    Args:
+        form: the dataclass; field docstrings are the help texts.
+        arguments: without the program's name.
+        program: what the help calls it.
+        default: an instance to take defaults from.
+
+    Raises:
+        UserError: an argument is unknown, missing or of the wrong type; one line that names it.
+        SystemExit: help was asked for and printed.
+    """
+    screen = io.StringIO()
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(screen):
+            return tyro.cli(form, args=list(arguments), prog=program, **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(_one_line(screen.getvalue(), program)) from None
+
+
+def _one_line(box: str, program: str) -> str:
+    """Tyro's framed message as one sentence."""
+    lines = [_BOX.sub(" ", line).strip() for line in box.splitlines()]
+    lines = [line for line in lines if line and not _HELP_HINT.match(line)]
+    # The frame's title names the kind of error; the sentences below say the same in full.
+    body = " ".join(lines[1:] or lines or ["the arguments cannot be read"])
+    body = body.replace(f"{program} --help", "").strip()
+    match = re.match(
+        r"Error parsing (?P<name>\S+): (?P<why>.*?)\s*Argument helptext: (?P<help>.*)$", body
+    )
+    if match:
+        body = f"{match['name']}: {match['why']}; expected {match['help']}"
+    return f"{body.rstrip('.')} (see: {program} --help)"
+
+
+def print_error(message: str) -> None:
+    """One line on standard error."""
+    print(f"adaptive-nets: {message}", file=sys.stderr)

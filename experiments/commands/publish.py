@@ -1,0 +1,41 @@
+"""adaptive-nets publish: records that come with the code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from adaptive_nets.errors import UserError
+from experiments.commands.parsing import parse
+from experiments.results import RECORD, publish, read_record
+
+
+@dataclasses.dataclass(frozen=True)
+class Publish:
+    """Copies the records below a folder into experiments/results, where documents find them."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of a run, such as runs/ID/paper."""
+    allow_dirty: bool = False
+    """Take records of code that differed from its commit."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Copies records."""
+    options = parse(Publish, arguments, program="adaptive-nets publish")
+    paths = sorted(options.folder.rglob(RECORD))
+    if not paths:
+        raise UserError(f"folder {str(options.folder)!r} has no {RECORD}; expected a finished run")
+    records = [read_record(path) for path in paths]
+    for record in records:
+        if record.code["dirty"] and not options.allow_dirty:
+            raise UserError(
+                f"{record.path} is of code that differed from commit {record.code['commit'][:12]}; "
+                "commit first and run again, or pass --allow-dirty"
+            )
+    for record in records:
+        print(publish(record))
+    print("next: adaptive-nets docs")

@@ -1,0 +1,118 @@
+"""adaptive-nets run: train and measure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.training.config import require
+from experiments.commands.parsing import parse
+from experiments.experiment import PresetName
+from experiments.registry import find_experiment, find_preset
+
+PROGRAM = "adaptive-nets run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Trains and measures an experiment; run again, it goes on where it stopped.
+
+    Every value of the experiment is a flag: 'adaptive-nets run ID --help' lists them with this
+    preset's values.
+    """
+
+    id: tyro.conf.Positional[str]
+    """Id, see 'adaptive-nets list'."""
+    preset: PresetName = "quick"
+    """smoke: under a minute; quick: minutes; paper: the paper's schedule and data."""
+    seeds: int | None = None
+    """Number of seeds; that of the preset where not given."""
+    out: Path | None = None
+    """Folder of the run; runs/ID/PRESET where not given."""
+    data_dir: Path | None = None
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+
+
+def _with_values(config: Any) -> type:
+    """The form above with every value of a configuration as a flag."""
+    values = (
+        "values",
+        Annotated[type(config), tyro.conf.arg(name="")],
+        dataclasses.field(default=config),
+    )
+    form = dataclasses.make_dataclass("RunWithValues", [values], bases=(Run,), frozen=True)
+    form.__doc__ = Run.__doc__
+    return form
+
+
+def _chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
+    """Id and preset among the arguments, before the values that they decide can be read."""
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    preset: str = Run.preset
+    for i, argument in enumerate(arguments):
+        if argument == "--preset" and i + 1 < len(arguments):
+            preset = arguments[i + 1]
+        elif argument.startswith("--preset="):
+            preset = argument.split("=", 1)[1]
+    return name, preset
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs an experiment and prints its numbers beside the paper's."""
+    name, preset_name = _chosen(arguments)
+    if name is None:
+        if not arguments or arguments[0] not in ("-h", "--help"):
+            raise UserError(
+                f"{PROGRAM} expects the id of an experiment first, such as "
+                "sparse_vd.table1.lenet-300-100-sparse (adaptive-nets list shows all)"
+            )
+        parse(Run, arguments, program=PROGRAM)
+        return
+    experiment = find_experiment(name)
+    preset = find_preset(experiment, preset_name)
+    options = parse(_with_values(preset.config), arguments, program=PROGRAM)
+    seeds = preset.seeds if options.seeds is None else options.seeds
+    require(seeds > 0, "seeds", seeds, "a positive number")
+    out = options.out or Path("runs") / experiment.id / preset_name
+
+    # JAX takes seconds to import; everything that can be wrong with the flags is known by now.
+    from adaptive_nets.training.interrupt import Interrupted
+    from adaptive_nets.training.progress import ConsoleProgress
+    from experiments.execution import execute
+
+    with ConsoleProgress() as progress:
+        try:
+            records = execute(
+                experiment,
+                preset=preset_name,
+                config=options.values,
+                seeds=seeds,
+                out=out,
+                data_dir=options.data_dir,
+                progress=progress,
+                announce=progress.show,
+            )
+        except Interrupted as stop:
+            progress.show(
+                f"adaptive-nets: stopped by {stop.signal_name} at step {stop.step}, which is "
+                "saved; the same command goes on from there"
+            )
+            raise SystemExit(stop.exit_code) from None
+
+    from experiments.comparison import HOW_JUDGED, compare
+    from experiments.render import terminal_table
+
+    console = Console()
+    for title, cells in compare([experiment], records).items():
+        ours = [cell for cell in cells if cell.verdict != "cited"]
+        console.print(terminal_table(title, ours))
+    console.print(HOW_JUDGED, style="dim")
+    console.print(
+        f"next: adaptive-nets table {experiment.paper}   or   adaptive-nets report", markup=False
+    )

@@ -1,0 +1,58 @@
+"""Configurations as data: JSON, identity, differences, golden text."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from adaptive_nets.training.config import TrainConfig
+
+# Groups that say where and how a run is carried out, not what comes out of it.
+INCIDENTAL = ("mesh", "run")
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """All values, nested by group, as JSON holds them."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    """The values that decide what is trained."""
+    return {group: values for group, values in to_dict(config).items() if group not in INCIDENTAL}
+
+
+def identity_hash(config: TrainConfig) -> str:
+    """12 hexadecimal digits over the identity."""
+    text = json.dumps(identity(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'optimiser.learning_rate': 0.001, ...}."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = value
+    return result
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Names of the values in which two identities differ, sorted."""
+    a, b = flat(first), flat(second)
+    return sorted(name for name in {*a, *b} if a.get(name, ...) != b.get(name, ...))
+
+
+def flag(name: str) -> str:
+    """'optimiser.learning_rate' as it is typed: '--optimiser.learning-rate'."""
+    return "--" + name.replace("_", "-")
+
+
+def text(config: TrainConfig) -> str:
+    """One line per value, for people and for golden files."""
+    return "".join(
+        f"{name} = {json.dumps(value)}\n" for name, value in flat(to_dict(config)).items()
+    )

@@ -1,0 +1,128 @@
+"""What an experiment is, and what it hands back."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from adaptive_nets.training.config import TrainConfig
+
+PresetName = Literal["smoke", "quick", "paper"]
+PRESETS: tuple[PresetName, ...] = ("smoke", "quick", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """Where a measure must lie for the run to be believed.
+
+    Attributes:
+        measure: name of a metric of the record.
+        low: smallest value, in the metric's unit.
+        high: largest value.
+    """
+
+    measure: str
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One size of an experiment.
+
+    Attributes:
+        config: all values.
+        seeds: number of seeds when none is asked for.
+        bounds: of its measures.
+    """
+
+    config: TrainConfig
+    seeds: int = 1
+    bounds: tuple[Bound, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One row of a paper's table or one line of its figure.
+
+    Attributes:
+        id: paper.table.row.
+        title: one line.
+        row: id of the row in the paper's `paper_values.toml`.
+        presets: smoke (a minute), quick (minutes), paper (the paper's own schedule and data).
+        runner: "module:function" that runs one seed, see `Runner`.
+        data: what the preset paper needs.
+        deviations: how it differs from the paper, one sentence each; shown wherever its numbers
+            are.
+        explanations: measure -> why ours is outside the tolerance, where that is known.
+    """
+
+    id: str
+    title: str
+    row: str
+    presets: Mapping[str, Preset]
+    runner: str
+    data: str
+    deviations: tuple[str, ...] = ()
+    explanations: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def paper(self) -> str:
+        """First part of the id."""
+        return self.id.split(".", 1)[0]
+
+    def load_runner(self) -> Runner:
+        """Imports the function that runs one seed."""
+        module, function = self.runner.split(":")
+        return getattr(importlib.import_module(module), function)
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One measured number.
+
+    Attributes:
+        value: None where it is infinite or undefined; `note` says which.
+        unit: "%", "nats", "x", "bytes", "weights", "s", "steps/s".
+        count: how many examples, weights or runs it is over.
+        note: anything to be said about it.
+    """
+
+    value: float | None
+    unit: str
+    count: int = 1
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one seed gave.
+
+    Attributes:
+        metrics: measured numbers by name.
+        arrays: small arrays for figures, by name.
+        seconds: training time.
+        steps: optimiser steps.
+        kernels: which implementation of each of our kernels ran.
+    """
+
+    metrics: Mapping[str, Metric]
+    arrays: Mapping[str, np.ndarray]
+    seconds: float
+    steps: int
+    kernels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Runner(Protocol):
+    """Runs one seed of one configuration in one folder, going on where it stopped."""
+
+    def __call__(
+        self, config, *, dataset, directory: Path, seed: int, progress, title: str
+    ) -> Outcome:
+        """Trains, evaluates, and returns what was measured."""
+        ...

@@ -1,0 +1,72 @@
+"""Where a number comes from: code, packages, devices."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "mlxtend",
+    "adaptive-nets",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a number."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def commit() -> dict[str, Any]:
+    """Commit of the code and whether code differed from it; null outside a checkout.
+
+    Records of earlier runs are data, so writing them does not make the code dirty.
+    """
+    head = _git("rev-parse", "HEAD")
+    if head is None:
+        return {"commit": None, "dirty": None}
+    changes = _git("status", "--porcelain", "--", ":/", ":!/experiments/results", ":!/docs")
+    return {"commit": head, "dirty": bool(changes)}
+
+
+def devices() -> dict[str, Any]:
+    """Kind and number of the devices that JAX uses, and the processor's cores."""
+    import jax
+
+    return {
+        "platform": jax.default_backend(),
+        "kind": jax.devices()[0].device_kind,
+        "count": jax.device_count(),
+        "processes": jax.process_count(),
+        "cpu_cores": os.cpu_count(),
+    }

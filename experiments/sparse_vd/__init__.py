@@ -1,0 +1,1 @@
+"""Variational Dropout Sparsifies Deep Neural Networks (Molchanov, Ashukha, Vetrov, ICML 2017)."""

@@ -1,0 +1,181 @@
+"""Tiny sets written by the tests themselves, and the official files where they are at hand."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adaptive_nets.data import CATALOGUE, DatasetInfo, Form, OfficialFile
+from adaptive_nets.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHARED = REPOSITORY.parent / "shared" / "data"
+TEST_DATA = "ADAPTIVE_NETS_TEST_DATA"  # Names a data root that is laid out already.
+
+
+def pack_idx(array: np.ndarray) -> bytes:
+    """The idx file of an array of unsigned bytes."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def pack_cifar_pickle(images: np.ndarray, labels: dict[bytes, list[int]]) -> bytes:
+    """The Python form of CIFAR as Python 2 wrote it, without the file names.
+
+    Python 3 cannot write Python 2's byte strings, so the pickle is put together by hand.
+    """
+
+    def text(value: bytes) -> bytes:
+        return b"T" + struct.pack("<I", len(value)) + value
+
+    def numbers(values: list[int]) -> bytes:
+        return b"](" + b"".join(b"K" + bytes([value]) for value in values) + b"e"
+
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
+    shape = b"".join(b"M" + struct.pack("<H", size) for size in planes.shape) + b"\x86"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
+        b"(K\x01" + shape + b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R"
+        b"(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89" + text(planes.tobytes()) + b"tb"
+    )
+    items = text(b"data") + array
+    for key, values in labels.items():
+        items += text(key) + numbers(values)
+    return b"\x80\x02}(" + items + b"u."
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A set of 30 + 10 images in MNIST's layout that is in the catalogue for one test."""
+
+    info: DatasetInfo
+    images: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+
+    def write(self, folder: Path, *, packed: bool = False) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, prefix in (("train", "train"), ("test", "t10k")):
+            parts = {
+                f"{prefix}-images-idx3-ubyte": self.images[split][..., 0],
+                f"{prefix}-labels-idx1-ubyte": self.labels[split],
+            }
+            for name, array in parts.items():
+                content = pack_idx(array)
+                if packed:
+                    (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+                else:
+                    (folder / name).write_bytes(content)
+        return folder
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    random = np.random.default_rng(7)
+    counts = {"train": 30, "test": 10}
+    files = tuple(
+        OfficialFile(split=split, holds=holds, names=(f"{prefix}-{holds}-idx{n}-ubyte",), count=c)
+        for split, prefix, c in (("train", "train", 30), ("test", "t10k", 10))
+        for holds, n in (("images", 3), ("labels", 1))
+    )
+    info = DatasetInfo(
+        name="tiny",
+        title="Tiny",
+        image_shape=(6, 5, 1),
+        label_names={"label": ("a", "b", "c")},
+        splits=counts,
+        forms=(Form(kind="idx", folders=("tiny", "Tiny/raw"), files=files),),
+        licence="none",
+    )
+    monkeypatch.setitem(CATALOGUE, "tiny", info)
+    return Tiny(
+        info,
+        {s: random.integers(0, 256, (n, 6, 5, 1), dtype=np.uint8) for s, n in counts.items()},
+        {s: random.integers(0, 3, n).astype(np.int32) for s, n in counts.items()},
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a name that is awkward for patterns and shells."""
+    folder = tmp_path / "data [0:1] root"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_chosen_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ADAPTIVE_NETS_DATA", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_tensorflow() -> Iterator[None]:
+    yield
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.fixture
+def complains() -> Callable[..., str]:
+    """Calls something that must fail with one line that holds every given text."""
+
+    def check(call: Callable[[], object], *texts: object) -> str:
+        with pytest.raises(UserError) as caught:
+            call()
+        message = str(caught.value)
+        assert "\n" not in message
+        for text in texts:
+            assert str(text) in message, message
+        return message
+
+    return check
+
+
+def _lay_out(name: str, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    # Another run may be laying out the same set.
+    with open(folder / f".lock-{name}", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, str(SHARED / "unpack.py"), str(folder), name]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _layouts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Path]]]:
+    """Begins to lay out what the selected tests name in their marks, while others run.
+
+    A training set of CIFAR takes a minute to unpack, so what is there is kept between runs.
+    """
+    folder = REPOSITORY / "build" / "official"
+    marks = [item.get_closest_marker("data") for item in request.session.items]
+    names = dict.fromkeys(name for mark in marks if mark for name in mark.args)
+    if os.environ.get(TEST_DATA) or not (SHARED / "unpack.py").is_file():
+        names = {}
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(_lay_out, name, folder) for name in names}
+
+
+@pytest.fixture(scope="session")
+def official_root(_layouts: dict[str, Future[Path]]) -> Callable[[str], Path]:
+    """A function that gives the data root with the official files of a set named in the mark."""
+
+    def wait_for(name: str) -> Path:
+        if chosen := os.environ.get(TEST_DATA):
+            return Path(chosen)
+        if not (SHARED / "unpack.py").is_file():
+            pytest.skip("the official files are absent: no ../shared/data beside the repository")
+        return _layouts[name].result()
+
+    return wait_for

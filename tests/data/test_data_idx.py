@@ -1,0 +1,77 @@
+import gzip
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from conftest import pack_idx
+
+from adaptive_nets.data.idx import read_idx
+
+ARRAY = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("array", [ARRAY, ARRAY[:, 0, 0], ARRAY[:0]])
+def test_reads_what_was_written(tmp_path, packed, array):
+    content = pack_idx(array)
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    found = read_idx(path, shape=array.shape, md5=md5(content))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b"", ["starts with nothing", "00 00 08"]),
+        (b"<!DOCTYPE html><html>", ["starts with 3c 21 44 4f", "expected an idx file"]),
+        (b"\0\0\x08\0", ["starts with 00 00 08 00"]),
+        (b"\0\0\x0d\x01" + struct.pack(">If", 1, 1.0), ["idx type 0x0d", "expected 0x08"]),
+        (b"\0\0\x08\x03\0\0", ["6 bytes, expected at least 16", "cut off"]),
+        (pack_idx(ARRAY)[:-1], ["75 bytes", "expected 76", "5 x 4 x 3", "cut off"]),
+        (pack_idx(ARRAY) + b"\0", ["77 bytes", "expected 76", "too many"]),
+        (pack_idx(ARRAY[:, :2]), ["5 x 2 x 3", "expected 5 x 4 x 3"]),
+        (pack_idx(ARRAY[:, 0]), ["5 x 3", "expected 5 x 4 x 3"]),
+        (b"\0\0\x08\x03" + b"\xff" * 12, ["4294967295 x", "expected 5 x 4 x 3"]),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_refuses_other_content(tmp_path, complains, packed, content, texts):
+    path = tmp_path / "digits"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    complains(lambda: read_idx(path, shape=ARRAY.shape), path, *texts)
+
+
+def test_refuses_damaged_gzip(tmp_path, complains):
+    path = tmp_path / "cut.gz"
+    whole = gzip.compress(pack_idx(ARRAY))
+    for content in (whole[:-4], whole[: len(whole) // 2], whole[:12], whole[:2]):
+        path.write_bytes(content)
+        complains(lambda: read_idx(path), path, "damaged gzip", "fetch")
+    flipped = bytearray(whole)
+    flipped[-6] ^= 1  # In the checksum at the end.
+    path.write_bytes(bytes(flipped))
+    complains(lambda: read_idx(path), path, "damaged gzip")
+
+
+def test_checks_sums(tmp_path, complains):
+    content = pack_idx(ARRAY)
+    path = tmp_path / "digits.gz"
+    path.write_bytes(gzip.compress(content, mtime=0))
+    packed_sum = md5(path.read_bytes())
+    read_idx(path, gz_md5=packed_sum)
+    complains(lambda: read_idx(path, md5="0" * 32), path, md5(content), "0" * 32)
+    complains(lambda: read_idx(path, gz_md5="0" * 32), path, packed_sum, "0" * 32)
+    # The content counts where its sum is known, however it was packed.
+    read_idx(path, md5=md5(content), gz_md5="0" * 32)
+
+
+def test_missing_file_folder_and_no_file(tmp_path, complains):
+    complains(lambda: read_idx(tmp_path / "none"), tmp_path / "none", "does not exist")
+    complains(lambda: read_idx(tmp_path), tmp_path, "is a directory")
