@@ -32,15 +32,10 @@ class Group:
         return self.records[0].preset
 
     @property
-    def limits(self) -> list[str]:
-        """Why the numbers are not the paper's experiment at full size; empty if they are."""
+    def is_reduced(self) -> bool:
+        """Whether data or schedule are smaller than the paper's."""
         first = self.records[0]
-        reasons = []
-        if not first.dataset["complete"]:
-            reasons.append(f"{first.dataset['train']:,} training images")
-        if first.preset != "paper":
-            reasons.append(f"preset {first.preset}, {first.steps:,} steps")
-        return reasons
+        return first.preset != "paper" or not first.dataset["complete"]
 
     def values(self, measure: str) -> list[float]:
         """The measure of every seed that has a finite one."""
@@ -51,8 +46,8 @@ class Group:
         """One line: size of the experiment, seeds, data."""
         first = self.records[0]
         seeds = f"{len(self.records)} seed{'s' if len(self.records) > 1 else ''}"
-        data = f"{first.dataset['train']:,} training images"
-        changed = f", changed: {', '.join(first.changed)}" if first.changed else ""
+        data = f"{first.dataset['train']:,} images"
+        changed = f", changed {', '.join(first.changed)}" if first.changed else ""
         return f"preset {first.preset}, {seeds}, {data}, {first.steps:,} steps{changed}"
 
 
@@ -98,10 +93,10 @@ def group_records(records: Sequence[Record]) -> list[Group]:
 
 def judge(measure: Measure, paper: float, group: Group, ours: float) -> tuple[Verdict, str]:
     """The verdict on one number, and its reason."""
-    if group.limits:
-        return "reduced", ", ".join(group.limits)
+    if group.is_reduced:
+        return "reduced", ""
     if group.records[0].changed:
-        return "differs", f"flags changed: {', '.join(group.records[0].changed)}"
+        return "differs", f"changed {', '.join(group.records[0].changed)}"
     distance = ours - paper
     allowed = measure.tolerance * (abs(paper) if measure.relative else 1.0)
     # Printed values are rounded; half of the last printed digit is nobody's difference.
@@ -186,7 +181,7 @@ def state_of(experiment: Experiment, records: Sequence[Record]) -> str:
     cells = compare_row(paper, paper.rows[experiment.row], experiment, records)
     full = [c for c in cells if c.group is not None and c.verdict in ("reproduced", "differs")]
     if full:
-        best = [c for c in full if c.group is full[0].group]
+        best = [c for c in cells if c.group is full[0].group]
         good = sum(c.verdict == "reproduced" for c in best)
         return f"reproduced {good}/{len(best)}"
     return "reduced" if any(c.verdict == "reduced" for c in cells) else "not run"

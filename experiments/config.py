@@ -9,8 +9,9 @@ from typing import Any
 
 from adaptive_nets.training.config import TrainConfig
 
-# Groups that say where and how a run is carried out, not what comes out of it.
-INCIDENTAL = ("mesh", "run")
+# Values that say where and how a run is carried out, not what comes out of it. Where the data come
+# from is told by their fingerprint.
+INCIDENTAL = ("mesh", "run", "data.source", "data.eval_batch_size")
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -19,8 +20,12 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
-    """The values that decide what is trained."""
-    return {group: values for group, values in to_dict(config).items() if group not in INCIDENTAL}
+    """The values that decide what is trained, flat: {'optimiser.learning_rate': 0.001, ...}."""
+    return {
+        name: value
+        for name, value in flat(to_dict(config)).items()
+        if name not in INCIDENTAL and name.split(".")[0] not in INCIDENTAL
+    }
 
 
 def identity_hash(config: TrainConfig) -> str:
@@ -42,8 +47,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Names of the values in which two identities differ, sorted."""
-    a, b = flat(first), flat(second)
-    return sorted(name for name in {*a, *b} if a.get(name, ...) != b.get(name, ...))
+    names = {*first, *second}
+    return sorted(name for name in names if first.get(name, ...) != second.get(name, ...))
 
 
 def flag(name: str) -> str:

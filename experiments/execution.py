@@ -81,8 +81,7 @@ def claim(directory: Path, experiment: Experiment, config: TrainConfig, *, prese
         changed = config_lib.differences(values, identity)
         if changed:
             name = changed[0]
-            old = config_lib.flat(values).get(name, "absent")
-            new = config_lib.flat(identity).get(name, "absent")
+            old, new = values.get(name, "absent"), identity.get(name, "absent")
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise UserError(
                 f"{directory} holds a run with {config_lib.flag(name)} {old!r}, this one has "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -19,7 +20,9 @@ STYLES = {
 
 def number(value: float | None, digits: int) -> str:
     """A rounded number, or a dash."""
-    return "–" if value is None else f"{value:,.{digits}f}"
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:,.{digits}f}"
 
 
 def ours_text(cell: Cell) -> str:
@@ -54,26 +57,40 @@ def paper_text(cell: Cell) -> str:
     return number(cell.paper, cell.measure.digits) + mark
 
 
+def block_text(cell: Cell) -> str:
+    """What a block of lines is about: the row of the paper, and the size of our runs."""
+    name = f"{cell.row.network}, {cell.row.method}"
+    return f"{name}\n{cell.group.describe()}" if cell.group else name
+
+
+def blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells of one row and one group of records together, in order."""
+    made: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        made.setdefault((cell.row.id, id(cell.group)), []).append(cell)
+    return list(made.values())
+
+
 def terminal_table(title: str, cells: Sequence[Cell]) -> Table:
     """A table for the screen."""
     table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
-    for column, justify in (
-        ("row", "left"), ("measure", "left"), ("paper", "right"), ("ours", "right"),
-        ("difference", "right"), ("status", "left"),
-    ):  # fmt: skip
-        table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
-    previous = None
-    for cell in cells:
-        block = (cell.row.id, id(cell.group))
-        if previous is not None and block != previous:
-            table.add_section()
-        first = block != previous
-        previous = block
-        name = f"{cell.row.network}, {cell.row.method}" if first else ""
-        table.add_row(
-            name, measure_text(cell), paper_text(cell), ours_text(cell), difference_text(cell),
-            f"[{STYLES[cell.verdict]}]{verdict_text(cell)}[/]",
-        )  # fmt: skip
+    for column in ("measure", "paper", "ours", "difference", "status"):
+        right = column in ("paper", "ours", "difference")
+        table.add_column(column, justify="right" if right else "left")
+    for block in blocks(cells):
+        table.add_section()
+        name, *size = block_text(block[0]).splitlines()
+        table.add_row(f"[bold]{name}[/]", *[""] * 4)
+        for line in size:
+            table.add_row(f"[dim]{line}[/]")
+        for cell in block:
+            table.add_row(
+                f"  {measure_text(cell)}",
+                paper_text(cell),
+                ours_text(cell),
+                difference_text(cell),
+                f"[{STYLES[cell.verdict]}]{verdict_text(cell)}[/]",
+            )
     return table
 
 
@@ -88,13 +105,19 @@ def markdown_table(
 
 def markdown_cells(cells: Sequence[Cell]) -> str:
     """The comparison as Markdown."""
-    rows = [
-        (
-            f"{c.row.network}, {c.row.method}", measure_text(c), paper_text(c), ours_text(c),
-            difference_text(c), verdict_text(c),
-        )
-        for c in cells
-    ]  # fmt: skip
-    return markdown_table(
-        ("row", "measure", "paper", "ours", "difference", "status"), rows, (2, 3, 4)
-    )
+    rows = []
+    for block in blocks(cells):
+        for i, cell in enumerate(block):
+            name = block_text(cell).replace("\n", "<br>") if i == 0 else ""
+            rows.append(
+                (
+                    name,
+                    measure_text(cell),
+                    paper_text(cell),
+                    ours_text(cell),
+                    difference_text(cell),
+                    verdict_text(cell),
+                )
+            )
+    header = ("row", "measure", "paper", "ours", "difference", "status")
+    return markdown_table(header, rows, (2, 3, 4))

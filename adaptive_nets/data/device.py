@@ -24,16 +24,15 @@ class DeviceSplit:
     Attributes:
         images: as stored, uint8[M, H, W, C].
         labels: int32[M].
-        offset: subtracted from the scaled pixels, float32, broadcastable to [H, W, C].
-        scale: the result of the subtraction is multiplied by this, float32, broadcastable to [H, W,
-            C].
+        offset: subtracted from the scaled pixels, float32[H, W, C] or float32[1, 1, C].
+        scale: the difference is multiplied by this, float32[1, 1, C].
         pixel_scale: pixels are divided by this first, float32[].
     """
 
     images: UInt8[Array, "M H W C"]
     labels: Int[Array, " M"]
-    offset: Float[Array, "..."]
-    scale: Float[Array, "..."]
+    offset: Float[Array, "H1 W1 C"]
+    scale: Float[Array, "1 1 C"]
     pixel_scale: Float[Array, ""]
 
     @property
@@ -67,7 +66,7 @@ def normalisation(
         standardise: divide by the standard deviation per channel.
 
     Returns:
-        (offset, scale), float32, broadcastable to [H, W, C].
+        (offset, scale): float32[H, W, C] or float32[1, 1, C], and float32[1, 1, C].
     """
     channels = images.shape[-1]
     # Sums of whole numbers, so that the statistics do not depend on an order of summation.
@@ -83,7 +82,8 @@ def normalisation(
     if standardise:
         variance = np.array([h @ values**2 for h in histograms]) / count - mean**2
         scale = pixel_scale / np.sqrt(np.maximum(variance, 1e-12))
-    return offset.astype(np.float32), scale.astype(np.float32)
+    shape = images.shape[1:] if centre == "pixel" else (1, 1, channels)
+    return offset.reshape(shape).astype(np.float32), scale.reshape(1, 1, -1).astype(np.float32)
 
 
 def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""], count: int) -> Int[Array, " M"]:
@@ -93,7 +93,8 @@ def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""], count: int) -> Int[Arr
 
 def normalise(data: DeviceSplit, images: UInt8[Array, "N H W C"]) -> Float[Array, "N H W C"]:
     """Pixels as the network sees them, float32."""
-    return (images.astype(jnp.float32) / data.pixel_scale - data.offset) * data.scale
+    scaled = images.astype(jnp.float32) / data.pixel_scale
+    return (scaled - data.offset[None]) * data.scale[None]
 
 
 def augment(

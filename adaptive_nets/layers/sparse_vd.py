@@ -20,6 +20,10 @@ Initialiser = Callable[..., Array]
 NOISE = "noise"
 
 
+def _add_bias(y: Array, bias: Array) -> Array:
+    return y + jnp.reshape(bias.astype(y.dtype), (1,) * (y.ndim - 1) + (-1,))
+
+
 class _SparseVariational(nn.Module):
     """What both layers share: the posterior's parameters and the two ways to apply them.
 
@@ -53,7 +57,7 @@ class _SparseVariational(nn.Module):
         kept = keep_mask(theta, log_sigma2, threshold=self.threshold)
         masked = jnp.where(kept, theta, 0.0)
         if not train:
-            return linear(x, masked.astype(self.dtype)) + bias.astype(self.dtype)
+            return _add_bias(linear(x, masked.astype(self.dtype)), bias)
         sigma2 = jnp.exp(log_sigma2)
         if self.mask_in_training:
             theta = masked
@@ -61,7 +65,7 @@ class _SparseVariational(nn.Module):
         y = sample_linear(
             self.make_rng(NOISE), x, theta.astype(self.dtype), sigma2.astype(self.dtype), linear
         )
-        return y + bias.astype(self.dtype)
+        return _add_bias(y, bias)
 
 
 class SparseDense(_SparseVariational):

@@ -87,7 +87,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int = 3):
         self.directory = directory.absolute()
-        self._ledger = self.directory.parent / "checkpoints.jsonl"
+        self._ledger = self.directory / "saved.jsonl"
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=True
         )

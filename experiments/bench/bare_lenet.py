@@ -55,10 +55,10 @@ def make_step(batch_size: int, *, sparse: bool) -> Callable[..., dict[str, Any]]
                 variance = (x * x) @ jnp.exp(layer["s"])
                 key, subkey = jax.random.split(key)
                 noise = jax.random.normal(subkey, mean.shape)
-                x = mean + jnp.sqrt(variance + 1e-8) * noise + layer["b"]
+                x = mean + jnp.sqrt(variance + 1e-8) * noise + layer["b"][None]
                 penalty += _divergence(rates)
             else:
-                x = x @ layer["w"] + layer["b"]
+                x = x @ layer["w"] + layer["b"][None]
             if i + 1 < len(params):
                 x = jnp.maximum(x, 0.0)
         log_probs = jax.nn.log_softmax(x)
@@ -69,7 +69,7 @@ def make_step(batch_size: int, *, sparse: bool) -> Callable[..., dict[str, Any]]
         count = state["step"]
         position = count % (order.shape[0] // batch_size)
         indices = lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
-        x = images[indices].astype(jnp.float32).reshape(batch_size, -1) / 256.0 - mean
+        x = images[indices].astype(jnp.float32).reshape(batch_size, -1) / 256.0 - mean[None]
         key = jax.random.fold_in(key, count)
         grads = jax.grad(loss)(state["params"], x, labels[indices], key, order.shape[0])
         t = (count + 1).astype(jnp.float32)

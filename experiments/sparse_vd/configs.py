@@ -66,6 +66,11 @@ _DENSE_DEVIATIONS = (
     "He-normal initialisation, no dropout.",
 )
 
+_RANDOM_DEVIATIONS = (
+    "Four hidden layers of 1000 units: the width is from memory, not from a source that could be "
+    "read again.",
+)
+
 
 def _sparse(model: str, hold: str, **variational) -> SparseVDConfig:
     return SparseVDConfig(
@@ -86,6 +91,11 @@ def _dense(model: str, length: str) -> TrainConfig:
         schedule=ScheduleConfig(length=length, kind="linear"),
         run=_OFTEN,
     )
+
+
+def _random(config):
+    """The same with training labels that have nothing to do with the images."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, labels="random"))
 
 
 def _shorter(config, length: str, run: RunConfig = _OFTEN, **variational):
@@ -173,5 +183,34 @@ EXPERIMENTS = (
         runner=RUNNER,
         data="mnist",
         deviations=_SPARSE_DEVIATIONS,
+    ),
+    Experiment(
+        id="sparse_vd.random-labels.mnist-dropout",
+        title="random labels on MNIST, fully connected, binary dropout",
+        row="random-labels.mnist-dropout",
+        presets=_presets(
+            _random(_dense("mlp_4x1000", "100 epochs")),
+            quick="2000 steps",
+            bounds={"quick": (Bound("train_accuracy", 90, 100), Bound("test_accuracy", 2, 20))},
+            seeds=1,
+        ),
+        runner=RUNNER,
+        data="mnist",
+        deviations=_RANDOM_DEVIATIONS,
+    ),
+    Experiment(
+        id="sparse_vd.random-labels.mnist-sparse",
+        title="random labels on MNIST, fully connected, sparse variational dropout",
+        row="random-labels.mnist-sparse",
+        presets=_presets(
+            _random(_sparse("mlp_4x1000_sparse_vd", hold="50%")),
+            quick="2000 steps",
+            bounds={"quick": (Bound("train_accuracy", 5, 20), Bound("sparsity", 99, 100))},
+            seeds=1,
+            **_WARMUP,
+        ),
+        runner=RUNNER,
+        data="mnist",
+        deviations=(*_SPARSE_DEVIATIONS, *_RANDOM_DEVIATIONS),
     ),
 )

@@ -3,7 +3,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import pack_cifar_pickle
+from packing import pack_cifar_pickle
 
 from adaptive_nets.data.cifar import read_cifar_binary, read_cifar_python
 

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from conftest import pack_idx
+from packing import pack_idx
 
 from adaptive_nets.data.idx import read_idx
 

@@ -1,0 +1,58 @@
+"""adaptive-nets report: one HTML page with tables, curves and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.files import write_text_atomically
+from experiments.commands.parsing import parse
+from experiments.results import collect, default_roots
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Writes one HTML page from the records of runs; it opens from disk and needs no network."""
+
+    out: Path = Path("report.html")
+    """File to write."""
+    results: tuple[Path, ...] = ()
+    """Folders with records; those that come with the code and those in runs/ where not given."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Renders the page and says where it is."""
+    options = parse(Report, arguments, program="adaptive-nets report")
+    for folder in options.results:
+        if not folder.is_dir():
+            raise UserError(
+                f"--results is {str(folder)!r}, which is no folder; expected one with records"
+            )
+    if options.out.is_dir():
+        raise UserError(
+            f"--out is {str(options.out)!r}, which is a folder; expected a file such as "
+            f"{options.out / Report.out.name}"
+        )
+    records = collect(options.results or default_roots())
+
+    # Matplotlib takes a second to import; everything that can be wrong is known by now.
+    from experiments.report.page import render
+
+    page = render(records, rendered=datetime.datetime.now(datetime.UTC))
+    try:
+        write_text_atomically(options.out, page)
+    except OSError as error:
+        raise UserError(
+            f"--out is {str(options.out)!r}, which cannot be written ({error.strerror}); "
+            "expected a file in a folder that can"
+        ) from error
+    size = len(page.encode())
+    plural = "" if len(records) == 1 else "s"
+    print(f"{options.out}: {size / 1000:,.0f} kB from {len(records)} record{plural}")
+    if records:
+        print("next: open it in a browser; it can be sent as it is")
+    else:
+        print("next: adaptive-nets list   (no record yet: the page says what to run)")

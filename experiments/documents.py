@@ -1,0 +1,144 @@
+"""The parts of README.md and BUILD_NOTES.md that are rendered from records.
+
+A part stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Rendering replaces what is
+between; a test fails when it is stale, so no number in these documents is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.files import write_text_atomically
+from adaptive_nets.training.progress import format_seconds
+from experiments import render
+from experiments.comparison import Group, compare, group_records
+from experiments.registry import select
+from experiments.results import PUBLISHED, Record, collect, mean_and_deviation
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "BUILD_NOTES.md")
+BENCHMARKS = PUBLISHED / "bench"
+_PART = re.compile(
+    r"(<!-- begin (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(<!-- end (?P=name) -->)", re.S
+)
+
+
+def comparison_table(pattern: str) -> str:
+    """The paper's values beside ours, cited rows left out."""
+    records = collect([PUBLISHED])
+    parts = []
+    for cells in compare(select(pattern), records).values():
+        parts.append(render.markdown_cells([c for c in cells if c.verdict != "cited"]))
+    return "\n".join(parts)
+
+
+def _mean(group: Group, measure: str, digits: int) -> str:
+    values = group.values(measure)
+    return render.number(mean_and_deviation(values)[0] if values else None, digits)
+
+
+def summary_table() -> str:
+    """One line per published group: the few numbers that a reader looks for first."""
+    rows = []
+    for experiment in select("sparse_vd.table1"):
+        records = [r for r in collect([PUBLISHED]) if r.experiment == experiment.id]
+        for group in group_records(records):
+            file_size = group.values("file_size")
+            rows.append(
+                (
+                    experiment.title,
+                    group.describe(),
+                    _mean(group, "error", 2),
+                    _mean(group, "compression", 0),
+                    f"{mean_and_deviation(file_size)[0] / 1000:,.1f}" if file_size else "–",
+                )
+            )
+    header = ("network", "runs", "test error, %", "compression, x", "file, kB")
+    return render.markdown_table(header, rows, (2, 3, 4))
+
+
+def run_table() -> str:
+    """What ran where, and how long a seed took."""
+    rows = []
+    for group in group_records(collect([PUBLISHED])):
+        first: Record = group.records[0]
+        device = first.devices
+        where = f"{device['count']} x {device['kind']}, {device['cpu_cores']} processor cores"
+        seconds = mean_and_deviation([r.seconds for r in group.records])[0]
+        rows.append(
+            (
+                f"`{first.experiment}`",
+                group.describe(),
+                where,
+                format_seconds(seconds),
+                f"jax {first.packages['jax']}, Python {first.packages['python']}",
+                first.code["commit"][:10] + ("+" if first.code["dirty"] else ""),
+            )
+        )
+    header = ("experiment", "runs", "where", "time of a seed", "versions", "commit")
+    return render.markdown_table(header, rows, (3,))
+
+
+def _benchmark(name: str) -> dict[str, Any]:
+    return json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def training_benchmark() -> str:
+    """Our training step beside bare JAX."""
+    content = _benchmark("training")
+    rows = [
+        (v["case"], v["contender"], f"{v['steps_per_second']:.0f}", f"{v['ratio']:.3f}")
+        for v in content["values"]
+    ]
+    table = render.markdown_table(("network", "contender", "steps/s", "ours / this"), rows, (2, 3))
+    first = content["values"][0]
+    return (
+        f"{table}\nMedians over {first['rounds']} rounds of {first['steps']} steps taken in turns; "
+        f"jax {content['packages']['jax']}, {content['devices']['cpu_cores']} processor cores.\n"
+    )
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "summary": summary_table,
+    "table1": lambda: comparison_table("sparse_vd.table1"),
+    "random-labels": lambda: comparison_table("sparse_vd.random-labels"),
+    "runs": run_table,
+    "bench-training": training_benchmark,
+}
+
+
+def rendered(text: str, *, source: str) -> str:
+    """A document with every part rendered again.
+
+    Raises:
+        UserError: it names a part that does not exist.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in PARTS:
+            raise UserError(f"{source} has a part {name!r}; {did_you_mean(name, PARTS)}")
+        return f"{match[1]}{PARTS[name]()}{match[4]}"
+
+    return _PART.sub(replace, text)
+
+
+def stale(documents: Sequence[str] = DOCUMENTS) -> list[str]:
+    """Documents that rendering would change."""
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in documents}
+    return [name for name, text in texts.items() if rendered(text, source=name) != text]
+
+
+def update(documents: Sequence[str] = DOCUMENTS) -> list[str]:
+    """Renders every document; returns those that changed."""
+    changed = stale(documents)
+    for name in changed:
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        write_text_atomically(path, rendered(text, source=name))
+    return changed

@@ -1,0 +1,154 @@
+"""Axes, lines and labels that several figures share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from experiments.report.settings import Curve
+
+
+def log_axis(axes: Axes, low: float, high: float, *, axis: str = "y") -> None:
+    """A logarithmic axis over positive values with few ticks, written as plain numbers.
+
+    Args:
+        axes: to set up.
+        low: smallest value drawn.
+        high: largest value drawn.
+        axis: "x" or "y".
+    """
+    low, high = low / 1.15, high * 1.15
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)):
+        ticks = [d * 10.0**e for e in decades for d in digits if low <= d * 10.0**e <= high]
+        if len(ticks) >= 3:
+            break
+    else:
+        # Less than a factor of two: evenly spaced numbers read better.
+        ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
+    ticks = ticks[:: math.ceil(len(ticks) / 7)]
+    getattr(axes, f"set_{axis}scale")("log")
+    getattr(axes, f"set_{axis}lim")(low, high)
+    side = getattr(axes, f"{axis}axis")
+    side.set_major_locator(FixedLocator(ticks))
+    side.set_minor_locator(NullLocator())
+    getattr(axes, f"set_{axis}ticklabels")([plain_number(t) for t in ticks])
+
+
+def plain_number(value: float) -> str:
+    """A tick: 10⁻⁵, 0.001, 0.5, 20, 5,000, 10k."""
+    if value and abs(value) < 1e-3:
+        exponent = math.floor(math.log10(abs(value)) + 1e-9)
+        digit = value / 10.0**exponent
+        power = "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return power if abs(digit - 1) < 1e-6 else f"{digit:g}·{power}"
+    return f"{value / 1000:,.10g}k" if value >= 10000 else f"{value:,.10g}"
+
+
+def percentage(value: float) -> str:
+    """A share in %, with two decimals, or as many as it takes not to round it up to 100."""
+    decimals = 2
+    while decimals < 6 and value < 100 and float(f"{value:.{decimals}f}") >= 100:
+        decimals += 1
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def nines(sparsity: float) -> float:
+    """Position of a sparsity in % on an axis that gives 90, 99 and 99.9 the same distances.
+
+    Logarithmic in what is left, since 99.9 % differs from 99 % as 99 % from 90 %; 100 % is put at
+    the end of the axis by `sparsity_axis`.
+    """
+    return math.inf if sparsity >= 100 else -math.log10(1 - sparsity / 100)
+
+
+def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> float:
+    """Sets up y for `nines`; returns where 100 % is drawn.
+
+    Args:
+        axes: to set up.
+        sparsities: everything that will be drawn, %.
+    """
+    finite = [nines(s) for s in sparsities if s < 100] or [1.0]
+    full = any(s >= 100 for s in sparsities)
+    low, top = min(0.0, *finite), max(finite)
+    end = top + (0.6 if full else 0.15)
+    limit = end + (0.1 if full else 0.0)
+    room = axes.get_window_extent().height / (limit - low)
+    left = (10.0,) if room < 55 else (10.0, 5.0) if room < 80 else (10.0, 5.0, 2.0)
+    ticks = sorted({100.0 - digit * 10.0**-i for i in range(-1, 5) for digit in left})
+    # What would come too near to 100 % goes.
+    ticks = [t for t in ticks if t >= 0 and nines(t) <= (end - 16 / room if full else end)]
+    places, labels = [nines(t) for t in ticks], [f"{t:.6g}" for t in ticks]
+    if full:
+        places, labels = [*places, end], [*labels, "100"]
+    axes.set_ylim(low, limit)
+    axes.yaxis.set_major_locator(FixedLocator(places))
+    axes.set_yticklabels(labels)
+    return end
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: float = 14.0) -> None:
+    """Names lines at their right end; names that would overlap are moved apart.
+
+    Args:
+        axes: with final limits.
+        labels: y in data units, text, colour, one for each line.
+        gap: smallest distance, pixels.
+    """
+    height = axes.get_window_extent().height
+    low, high = axes.get_ylim()
+    wanted = sorted(((y - low) / (high - low) * height, text, c) for y, text, c in labels)
+    places = [y for y, _, _ in wanted]
+    for _ in range(200):
+        for i in range(len(places) - 1):
+            short = gap - (places[i + 1] - places[i])
+            if short > 0:
+                places[i] -= short / 2
+                places[i + 1] += short / 2
+        places = [min(max(y, 0.0), height) for y in places]
+    for y, (_, text, colour) in zip(places, wanted, strict=True):
+        axes.annotate(
+            text,
+            (1, y / height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            annotation_clip=False,
+        )
+
+
+def legend_above(axes: Axes, columns: int = 3) -> None:
+    """A legend between title and axes."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=columns, borderaxespad=0.0,
+        handlelength=1.6, columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
+
+
+def draw_curve(
+    axes: Axes, curve: Curve, colour: str, label: str | None = None, **style: object
+) -> None:
+    """The mean over seeds as a line, smallest to largest as a band; values ≤ 0 leave a gap."""
+
+    def positive(values: Sequence[float]) -> np.ndarray:
+        array = np.asarray(values, np.float64)
+        return np.where(array > 0, array, np.nan) if axes.get_yscale() == "log" else array
+
+    axes.plot(curve.epochs, positive(curve.mean), color=colour, label=label, **style)  # pyright: ignore[reportArgumentType]
+    if curve.low != curve.high:
+        axes.fill_between(
+            curve.epochs,
+            positive(curve.low),
+            positive(curve.high),
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+        )

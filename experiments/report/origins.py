@@ -1,0 +1,170 @@
+"""Where the numbers come from: code, data, devices, and the command that makes them again."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from adaptive_nets.training.progress import format_seconds
+from experiments import config as config_lib
+from experiments.comparison import Group
+from experiments.report.markup import Markup, code, element, folded, join, scrolled
+from experiments.results import Record, mean_and_deviation
+
+
+def command(group: Group) -> str:
+    """What makes the records of a group again."""
+    first = group.records[0]
+    seeds = max(record.seed for record in group.records) + 1
+    words = ["adaptive-nets", "run", first.experiment, "--preset", first.preset]
+    words += ["--seeds", str(seeds)]
+    values = config_lib.flat(first.config)
+    # Where the data came from is no part of the configuration's identity, but of the command.
+    source = [] if values["data.source"] == "auto" else ["data.source"]
+    for name in dict.fromkeys((*first.changed, *source)):
+        words += _flag(name, values.get(name))
+    return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = config_lib.flag(name)
+    if isinstance(value, bool):
+        group, _, field = flag.removeprefix("--").rpartition(".")
+        return [flag if value else f"--{group}.no-{field}"]
+    values = value if isinstance(value, list) else [value]
+    return [flag, *map(str, values)]
+
+
+def provenance(group: Group, anchor: str) -> Markup:
+    """Everything that is known about where the records of a group come from, folded."""
+    first = group.records[0]
+    dataset, devices = first.dataset, first.devices
+    complete = "complete" if dataset["complete"] else "not complete"
+    facts = {
+        "command": code(command(group)),
+        "seeds": ", ".join(str(record.seed) for record in group.records),
+        "code": _each(_commit(r) for r in group.records),
+        "configuration": f"{first.config_hash}" + _changed(first),
+        "data": (
+            f"{dataset['name']} ({dataset['source']}, {complete}): {dataset['train']:,} training "
+            f"and {dataset['test']:,} test images, fingerprint {dataset['fingerprint'][:12]}"
+        ),
+        "devices": _each(
+            f"{r.devices['count']} × {r.devices['kind']}, {r.devices['cpu_cores']} processor cores"
+            for r in group.records
+        ),
+        "time": _times(group.records),
+        "packages": _each(
+            ", ".join(f"{name} {version}" for name, version in r.packages.items())
+            for r in group.records
+        ),
+        "kernels": _each(
+            ", ".join(f"{name}: {used}" for name, used in r.kernels.items()) or "none of ours ran"
+            for r in group.records
+        ),
+        "finished": _each(record.finished for record in group.records),
+    }
+    if first.tuned_table:
+        facts["tuned table"] = str(first.tuned_table)
+    if devices.get("processes", 1) > 1:
+        facts["processes"] = str(devices["processes"])
+    listed = [join((element("dt", name), element("dd", fact))) for name, fact in facts.items()]
+    seeds = f"{len(group.records)} seed{'s' if len(group.records) > 1 else ''}"
+    size = f"{first.preset}, {seeds}, {dataset['train']:,} images{_changed(first)}"
+    name = element("strong", first.experiment)
+    summary = join((name, " ", element("span", size, class_="about")))
+    return folded(
+        summary,
+        # Inside, not on the folded element itself: browsers open what a link leads into.
+        element("dl", *listed, id=anchor),
+        _measured(group),
+        folded("Configuration", element("pre", _values(first), tabindex="0")),
+        class_="origin",
+    )
+
+
+def _each(texts: Iterable[str]) -> str:
+    """Texts of several seeds; once if they agree."""
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _commit(record: Record) -> str:
+    commit, dirty = record.code["commit"], record.code["dirty"]
+    if commit is None:
+        return "outside a checkout, commit unknown"
+    return f"commit {commit[:12]}" + (", with changes that are not in it" if dirty else "")
+
+
+def _changed(record: Record) -> str:
+    return f", changed {', '.join(record.changed)}" if record.changed else ""
+
+
+def _times(records: Sequence[Record]) -> str:
+    each = ", ".join(_time(record.seconds) for record in records)
+    steps = _each(f"{record.steps:,}" for record in records)
+    if len(records) == 1:
+        return f"{each} for {steps} steps"
+    return f"{each} for {steps} steps each; {_time(sum(r.seconds for r in records))} together"
+
+
+def _time(seconds: float) -> str:
+    return f"{format_seconds(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
+
+
+def _values(record: Record) -> str:
+    flat = config_lib.flat(record.config)
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in sorted(flat.items()))
+
+
+def _measured(group: Group) -> Markup:
+    """Every number that the runs measured, those without a value of the paper too."""
+    names = dict.fromkeys(name for record in group.records for name in record.metrics)
+    rows = []
+    for name in names:
+        metrics = [m for record in group.records if (m := record.metric(name)) is not None]
+        rows.append(
+            element(
+                "tr",
+                element("th", name, scope="row"),
+                element("td", measured_text(group, name), class_="number"),
+                element("td", metrics[0].unit),
+                element("td", _each(f"{m.count:,}" for m in metrics), class_="number"),
+                element("td", _each(m.note for m in metrics if m.note)),
+            )
+        )
+    heads = (("measure", ""), ("value", "number"), ("unit", ""), ("over", "number"), ("note", ""))
+    head = element(
+        "tr", *(element("th", text, scope="col", class_=kind or None) for text, kind in heads)
+    )
+    table = element(
+        "table",
+        element("caption", "Everything measured"),
+        element("thead", head),
+        element("tbody", *rows),
+        class_="measured",
+    )
+    return scrolled(table, label=f"Everything measured by {group.records[0].experiment}")
+
+
+def measured_text(group: Group, name: str) -> str:
+    """Mean and standard deviation over seeds; ∞ where a seed's value is infinite."""
+    metrics = [m for record in group.records if (m := record.metric(name)) is not None]
+    if any(m.value is None for m in metrics):
+        return "∞" if any(m.note.startswith("infinite") for m in metrics) else "–"
+    mean, deviation = mean_and_deviation([m.value for m in metrics if m.value is not None])
+    if len(metrics) == 1:
+        return _number(mean)
+    if deviation == 0:
+        return f"{_number(mean)} ± 0"
+    # Two digits of the deviation, and as many decimals of the mean.
+    decimals = min(max(1 - math.floor(math.log10(deviation)), 0), 8)
+    return f"{mean:,.{decimals}f} ± {deviation:,.{decimals}f}"
+
+
+def _number(value: float) -> str:
+    if value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"

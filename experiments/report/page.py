@@ -1,0 +1,266 @@
+"""The page: head, contents, and for every paper tables, figures and provenance."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import importlib.metadata
+import importlib.util
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.comparison import HOW_JUDGED, Cell, Group, compare, group_records
+from experiments.experiment import Experiment
+from experiments.paper_values import Paper, load_paper
+from experiments.registry import EXPERIMENTS, PAPERS
+from experiments.report.charts import Figure, Missing, style_sheet
+from experiments.report.gallery import figure_section
+from experiments.report.markup import Markup, code, element, items, join
+from experiments.report.origins import provenance
+from experiments.report.tables import comparison_table, counts, status, tolerances
+from experiments.results import Record
+
+TITLE = "Adaptive networks: what was reproduced"
+_STYLE = Path(__file__).with_name("style.css")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_VERDICTS = ("reproduced", "differs", "reduced", "not run")
+
+
+def render(records: Sequence[Record], *, rendered: datetime.datetime) -> str:
+    """The whole page.
+
+    Args:
+        records: everything that was collected, in any order.
+        rendered: the time that the page states; nothing else in it depends on when it is made.
+
+    Returns:
+        One HTML document that refers to nothing outside itself.
+    """
+    records = sorted(records, key=lambda r: (*r.group, r.seed))
+    papers = [PaperPart(name, records) for name in PAPERS]
+    # Of a single paper the head says everything.
+    tallies = len(papers) > 1
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        # The browser itself sees to it that the page runs nothing and asks nobody.
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("title", TITLE),
+        element("style", Markup(f"\n{_STYLE.read_text(encoding='utf-8')}{style_sheet()}\n")),
+    )
+    body = element(
+        "body",
+        element("a", "Skip to the results", href=f"#{papers[0].name}", class_="skip"),
+        element("header", _head(records, papers, rendered)),
+        _contents(papers),
+        element("main", *(part.section(tally=tallies) for part in papers), _unknown(records)),
+        element(
+            "footer",
+            element(
+                "p", f"adaptive-nets {importlib.metadata.version('adaptive-nets')}. Made by ",
+                code("adaptive-nets report"), "; this file needs nothing outside itself.",
+            ),
+        ),
+    )  # fmt: skip
+    return f"<!doctype html>\n{element('html', head, body, lang='en-GB')}\n"
+
+
+class PaperPart:
+    """Everything about one paper.
+
+    Args:
+        name: of its folder.
+        records: of all papers.
+    """
+
+    def __init__(self, name: str, records: Sequence[Record]):
+        self.name = name
+        self.paper: Paper = load_paper(name)
+        self.experiments: list[Experiment] = [e for e in EXPERIMENTS.values() if e.paper == name]
+        ids = {e.id for e in self.experiments}
+        self.records = [r for r in records if r.experiment in ids]
+        self.tables: dict[str, list[Cell]] = {
+            title.partition(": ")[2]: cells
+            for title, cells in compare(self.experiments, self.records).items()
+        }
+        order = {e.id: i for i, e in enumerate(self.experiments)}
+        # Sorting is stable: groups of one experiment stay in the order of the tables.
+        self.groups: list[Group] = sorted(
+            group_records(self.records), key=lambda g: order[g.records[0].experiment]
+        )
+        self.figures = _figures(name, self.records)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Of all tables."""
+        return [cell for cells in self.tables.values() for cell in cells]
+
+    def anchor(self, *parts: str) -> str:
+        """The id of a part of the section."""
+        words = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+        return f"{self.name}-{words}"
+
+    def figure_sections(self) -> list[tuple[str, list[Figure | Missing]]]:
+        """Figures by heading, in order."""
+        grouped = itertools.groupby(self.figures, key=lambda f: f.section)
+        return [(title, list(figures)) for title, figures in grouped]
+
+    def section(self, *, tally: bool) -> Markup:
+        """The paper's part of the page.
+
+        Args:
+            tally: whether it counts its own verdicts.
+        """
+        # Cells hold groups of their own; seeds, hash and data say which is which.
+        by_key = {_key(g): self.anchor("origin", *_key(g)) for g in self.groups}
+        anchors = {id(c.group): by_key[_key(c.group)] for c in self.cells if c.group is not None}
+        rows = {e.row: e for e in self.experiments}
+        parts = [
+            element("h2", self.paper.title),
+            element("p", self.paper.citation, class_="citation"),
+            _tally(self.cells) if tally else None,
+            element("h3", "Tables", id=self.anchor("tables")),
+            element(
+                "p",
+                "The paper’s value, ours (mean ± standard deviation where there are several "
+                "seeds), and ours minus the paper’s.",
+            ),
+        ]
+        for title, cells in self.tables.items():
+            table = comparison_table(title, cells, rows, anchors)
+            parts.append(element("section", table, id=self.anchor(title), aria_label=title))
+        parts.append(tolerances(self.paper.measures.values()))
+        parts += [
+            element("h3", "Figures", id=self.anchor("figures")),
+            element(
+                "p",
+                "With several seeds a line is their mean, and the band around it reaches from the "
+                "lowest to the highest. The numbers behind a figure are under it.",
+            ),
+        ]
+        for title, figures in self.figure_sections():
+            heading = element("h4", title, id=self.anchor("figures", title))
+            parts.append(element("section", heading, *figure_section(figures)))
+        parts.append(element("h3", "Provenance", id=self.anchor("provenance")))
+        if self.groups:
+            parts += [provenance(group, by_key[_key(group)]) for group in self.groups]
+        parts.append(self._commands())
+        return element("section", *parts, id=self.name, class_="of-paper")
+
+    def _commands(self) -> Markup:
+        """How to run what has no record."""
+        there = {r.experiment for r in self.records}
+        missing = [e for e in self.experiments if e.id not in there]
+        if not missing:
+            return Markup("")
+        lines = "\n".join(f"adaptive-nets run {e.id} --preset quick" for e in missing)
+        data = ", ".join(sorted({e.data for e in missing}))
+        return join(
+            (
+                element("p", "Not run yet. These take minutes each:"),
+                element("pre", lines, tabindex="0"),
+                element(
+                    "p", "With ", code("--preset paper"), " they follow the paper’s own schedule, "
+                    f"which needs the complete data ({data}); ", code("adaptive-nets data list"),
+                    " says where to put them.",
+                    class_="note",
+                ),
+            )
+        )  # fmt: skip
+
+
+def _key(group: Group) -> tuple[str, ...]:
+    return tuple(part[:40] for part in group.records[0].group)
+
+
+def _figures(paper: str, records: Sequence[Record]) -> list[Figure | Missing]:
+    """The figures of a paper's own module ``figures``, if it has one."""
+    name = f"experiments.{paper}.figures"
+    if importlib.util.find_spec(name) is None:
+        return []
+    return importlib.import_module(name).figures(records)
+
+
+def _head(
+    records: Sequence[Record], papers: Sequence[PaperPart], rendered: datetime.datetime
+) -> Markup:
+    groups = len({r.group for r in records})
+    plural = "" if len(records) == 1 else "s"
+    about = (
+        f"Rendered {rendered:%d %B %Y, %H:%M %Z} from {len(records)} record{plural} of "
+        f"{groups} group{'' if groups == 1 else 's'} of runs."
+        if records
+        else f"Rendered {rendered:%d %B %Y, %H:%M %Z}. There is no record of a run yet."
+    )
+    return join(
+        (
+            element("h1", TITLE),
+            element(
+                "p",
+                "The numbers of papers on convolutional networks that spend less, beside those of "
+                "our own runs, with the curves behind them. Every number of ours is rendered from "
+                "the record of a run, every number of a paper from one file of values; none is "
+                "typed by hand.",
+            ),
+            element("p", about, class_="citation"),
+            _tally([cell for part in papers for cell in part.cells]),
+            items(join((status(verdict), " ", meaning)) for verdict, meaning in _meanings()),
+        )
+    )
+
+
+def _meanings() -> list[tuple[str, str]]:
+    """`HOW_JUDGED` taken apart: verdict and what it means."""
+    verdicts = (*_VERDICTS, "cited")
+    pattern = rf"({'|'.join(verdicts)}): (.*?)(?=(?: (?:{'|'.join(verdicts)}): )|$)"
+    return [(m[1], m[2]) for m in re.finditer(pattern, HOW_JUDGED)]
+
+
+def _tally(cells: Sequence[Cell]) -> Markup:
+    found = counts(cells)
+    total = sum(found[v] for v in _VERDICTS)
+    chips = [status(v, f"{found[v]} {v}") for v in _VERDICTS]
+    return element("p", f"Of {total} numbers: ", join(chips, " "), class_="tally")
+
+
+def _contents(papers: Sequence[PaperPart]) -> Markup:
+    def link(text: str, anchor: str) -> Markup:
+        return element("a", text, href=f"#{anchor}")
+
+    entries = []
+    for part in papers:
+        tables = [link(title, part.anchor(title)) for title in part.tables]
+        sections = [
+            link(title, part.anchor("figures", title)) for title, _ in part.figure_sections()
+        ]
+        entries.append(
+            join(
+                (
+                    link(part.paper.title, part.name),
+                    element(
+                        "ul",
+                        element("li", link("Tables", part.anchor("tables")), items(tables)),
+                        element("li", link("Figures", part.anchor("figures")), items(sections))
+                        if sections
+                        else None,
+                        element("li", link("Provenance", part.anchor("provenance"))),
+                    ),
+                )
+            )
+        )
+    return element("nav", element("h2", "Contents"), items(entries), aria_label="Contents")
+
+
+def _unknown(records: Sequence[Record]) -> Markup:
+    """Records of experiments that this version does not have are named, not passed over."""
+    names = sorted({r.experiment for r in records} - set(EXPERIMENTS))
+    if not names:
+        return Markup("")
+    return element(
+        "p", f"Left out, since this version has no such experiment: {', '.join(names)}.",
+        class_="note",
+    )  # fmt: skip

@@ -1,0 +1,130 @@
+"""Arrays as small PNG images inside the page."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import math
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+# Index of the palette for the gaps between images, and a grey that is no colour of the scales.
+_GAP = 255
+_GAP_COLOUR = (170, 176, 184)
+_LEVELS = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A raster image with its colour scale.
+
+    Attributes:
+        title: above it.
+        uri: PNG as a data URI, one pixel per value.
+        width: in values.
+        height: in values.
+        alt: for those who do not see it.
+        scale: colours from the low to the high end as a data URI.
+        ends: low end, middle and high end in words; the middle may be empty.
+        note: below it.
+    largest: width on the page, pixels.
+    """
+
+    title: str
+    uri: str
+    width: int
+    height: int
+    alt: str
+    scale: str
+    ends: tuple[str, str, str]
+    note: str = ""
+    largest: int = 320
+
+
+def weight_grid(title: str, weights: np.ndarray, *, what: str) -> Picture:
+    """Weights of many units as images side by side, centred at zero.
+
+    Args:
+        title: whose they are.
+        weights: float[U, h, w].
+        what: the images, for the alternative text, such as "units of fc1".
+
+    Returns:
+        A grid with a gap of one pixel. All images share one symmetric scale; its ends are the
+        99.8th percentile of the magnitudes of non-zero weights, so that a single large weight does
+        not make the others pale.
+    """
+    weights = weights.astype(np.float64)
+    sizes = np.abs(weights[weights != 0])
+    limit = float(np.percentile(sizes, 99.8)) if sizes.size else 1.0
+    levels = np.clip((weights / limit + 1) / 2, 0, 1)
+    count, height, width = weights.shape
+    columns = _columns(count)
+    rows = math.ceil(count / columns)
+    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), _GAP, np.uint8)
+    for i, image in enumerate(levels):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        # An even number of steps keeps a colour for exactly zero.
+        grid[top : top + height, left : left + width] = np.rint(image * (_LEVELS - 1))
+    empty = int(np.sum(~np.any(weights != 0, axis=(1, 2))))
+    note = f"{empty} of the {count} shown have no weight left." if empty else ""
+    share = 100 * float(np.mean(weights == 0))
+    alt = (
+        f"{title}: {count} {what} as images of {height} by {width} weights, scale ±{limit:.2g}; "
+        f"{share:.0f} % of the weights shown are zero"
+    )
+    ends = (f"−{limit:.2g}", "0", f"+{limit:.2g}")
+    high, wide = grid.shape
+    # Two grids of images of 28 by 28 just fit beside each other on a wide screen.
+    largest = 463 if wide > 100 else 340
+    uri, scale = _uri(grid, "PRGn"), _scale("PRGn")
+    return Picture(title, uri, wide, high, alt, scale, ends, note, largest)
+
+
+def pixel_map(title: str, counts: np.ndarray) -> Picture:
+    """How many weights every input pixel keeps.
+
+    Args:
+        title: whose they are.
+        counts: int[H, W].
+    """
+    most = int(counts.max())
+    levels = np.rint(counts / max(most, 1) * (_LEVELS - 1)).astype(np.uint8)
+    unused = int(np.sum(counts == 0))
+    height, width = counts.shape
+    alt = (
+        f"{title}: weights kept per input pixel on {height} by {width} pixels, at most {most}; "
+        f"{unused} pixels keep none"
+    )
+    note = f"{unused} of {counts.size} pixels keep no weight, the busiest keeps {most}."
+    ends = ("0", "", f"{most} weights")
+    return Picture(
+        title, _uri(levels, "cividis"), width, height, alt, _scale("cividis"), ends, note
+    )
+
+
+def _columns(count: int) -> int:
+    """Columns of a grid that is full and a little wider than high, where there is one."""
+    root = math.sqrt(count)
+    for columns in range(math.ceil(root), math.floor(2 * root) + 1):
+        if count % columns == 0:
+            return columns
+    return math.ceil(root)
+
+
+def _uri(levels: np.ndarray, colour_map: str) -> str:
+    """A PNG with a palette, which is a third of one in full colour."""
+    steps = np.linspace(0, 1, _LEVELS)
+    palette = matplotlib.colormaps[colour_map](steps, bytes=True)[:, :3]
+    image = Image.fromarray(levels)
+    image.putpalette([*palette.astype(int).reshape(-1).tolist(), *_GAP_COLOUR])
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _scale(colour_map: str) -> str:
+    return _uri(np.arange(_LEVELS, dtype=np.uint8)[None], colour_map)

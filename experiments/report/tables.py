@@ -1,0 +1,225 @@
+"""The paper's values beside ours as HTML tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.comparison import Cell
+from experiments.experiment import Experiment
+from experiments.paper_values import Measure
+from experiments.render import blocks, difference_text, measure_text, number, ours_text
+from experiments.report.markup import Markup, code, element, folded, items, join, scrolled
+
+# Words carry the meaning; signs and colours only help to find it.
+SIGNS = {"reproduced": "✓", "differs": "≠", "reduced": "◐", "not run": "○", "cited": "“"}
+_COLUMNS = ("measure", "paper", "ours", "difference", "status")
+
+
+def status(verdict: str, text: str | None = None) -> Markup:
+    """A verdict as sign and word; `text` replaces the word."""
+    sign = element("span", SIGNS[verdict], aria_hidden="true")
+    name = verdict.replace(" ", "-")
+    return element("span", sign, " ", text or verdict, class_=f"status {name}")
+
+
+def counts(cells: Iterable[Cell]) -> Counter[str]:
+    """How many of the paper's numbers have each verdict, every number once.
+
+    Of several runs those at full size speak for a number, and of these the first, which is the one
+    without changed flags; else any reduced one.
+    """
+    by_number: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        by_number.setdefault((cell.row.id, cell.measure.name), []).append(cell.verdict)
+    best = []
+    for verdicts in by_number.values():
+        full = [v for v in verdicts if v in ("reproduced", "differs")]
+        best.append(full[0] if full else "reduced" if "reduced" in verdicts else verdicts[0])
+    return Counter(best)
+
+
+def infinite_note(cell: Cell) -> str:
+    """The note of a measure that is infinite in our runs; empty for all others."""
+    if cell.group is None:
+        return ""
+    metrics = [record.metric(cell.measure.name) for record in cell.group.records]
+    notes = [m.note for m in metrics if m and m.value is None and m.note.startswith("infinite")]
+    return notes[0] if notes else ""
+
+
+def comparison_table(
+    title: str,
+    cells: Sequence[Cell],
+    experiments: Mapping[str, Experiment],
+    anchors: Mapping[int, str],
+) -> Markup:
+    """One table of the paper.
+
+    Args:
+        title: its caption.
+        cells: in the paper's order.
+        experiments: by id of the row that they reproduce.
+        anchors: of the provenance of a group, by the identity of the group.
+
+    Returns:
+        The table with its notes.
+    """
+    sources = list(dict.fromkeys((c.row.tag, c.row.source) for c in cells))
+    head = element(
+        "thead",
+        element(
+            "tr",
+            *(element("th", name, scope="col", class_=_align(name)) for name in _COLUMNS),
+        ),
+    )
+    bodies, seen = [], set()
+    for block in blocks(cells):
+        row = block[0].row
+        if block[0].verdict == "cited":
+            bodies.append(_cited(block, sources))
+        else:
+            experiment = experiments.get(row.id)
+            # The paper's setup once, however many groups of runs follow.
+            new = row.id not in seen
+            bodies.append(_block(block, experiment, anchors, sources, show_setup=new))
+        seen.add(row.id)
+    table = element("table", element("caption", title), head, *bodies, class_="comparison")
+    return join((scrolled(table, label=title), _sources(sources), _deviations(cells, experiments)))
+
+
+def _align(column: str) -> str | None:
+    return "number" if column in ("paper", "ours", "difference") else None
+
+
+def _block(
+    block: Sequence[Cell],
+    experiment: Experiment | None,
+    anchors: Mapping[int, str],
+    sources: Sequence[tuple[str, str]],
+    *,
+    show_setup: bool,
+) -> Markup:
+    first = block[0]
+    about: list[Any] = []
+    if first.group is not None:
+        anchor = anchors.get(id(first.group))
+        link = element(
+            "a", f"configuration {first.group.records[0].config_hash}", href=f"#{anchor}"
+        )
+        about.append(join((first.group.describe(), "; ", link)))
+    elif experiment is not None:
+        about.append(
+            join(("no record; ", code(f"adaptive-nets run {experiment.id} --preset quick")))
+        )
+    if first.row.setup and show_setup:
+        about.append(f"paper: {first.row.setup}")
+    head = element(
+        "tr",
+        element(
+            "th",
+            element("span", f"{first.row.network}, {first.row.method}", class_="row-name"),
+            *(element("span", line, class_="about") for line in about),
+            colspan=len(_COLUMNS),
+            scope="rowgroup",
+        ),
+        class_="block",
+    )
+    return element("tbody", head, *(_line(cell, sources) for cell in block))
+
+
+def _line(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
+    note = infinite_note(cell) if cell.ours is None else ""
+    reason = note or cell.reason
+    return element(
+        "tr",
+        element("th", measure_text(cell), scope="row"),
+        element("td", _paper_value(cell, sources), class_="number paper"),
+        element("td", "∞" if note else ours_text(cell), class_="number ours"),
+        element("td", difference_text(cell).replace("-", "−"), class_="number"),
+        element(
+            "td",
+            status(cell.verdict),
+            element("span", reason, class_="reason") if reason else None,
+        ),
+    )
+
+
+def _cited(block: Sequence[Cell], sources: Sequence[tuple[str, str]]) -> Markup:
+    """A row of the literature: all its numbers in one line, since nothing stands beside them."""
+    values = join((_pair(cell, sources) for cell in block), ", ")
+    row = block[0].row
+    return element(
+        "tbody",
+        element(
+            "tr",
+            element(
+                "td", element("span", f"{row.network}, {row.method}:", class_="row-name"), " ",
+                values, colspan=len(_COLUMNS) - 1,
+            ),
+            element("td", status("cited")),
+        ),
+        class_="cited",
+    )  # fmt: skip
+
+
+def _pair(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
+    value = _paper_value(cell, sources)
+    return element("span", f"{cell.measure.title} ", value, f" {cell.measure.unit}", class_="pair")
+
+
+def _paper_value(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
+    """The paper's number; how it reached us is a tooltip, and a letter where ways differ."""
+    source = (cell.row.tag, cell.row.source)
+    letter = element("sup", chr(ord("a") + sources.index(source))) if len(sources) > 1 else None
+    value = number(cell.paper, cell.measure.digits)
+    return join((element("span", value, title=": ".join(source)), letter))
+
+
+def _sources(sources: Sequence[tuple[str, str]]) -> Markup:
+    parts = []
+    for i, (tag, source) in enumerate(sources):
+        letter = element("sup", chr(ord("a") + i), " ") if len(sources) > 1 else None
+        how = {
+            "verified": "read in",
+            "digitised": "measured from a figure in",
+            "memory": "from memory, not read again:",
+        }.get(tag, "from")
+        parts.append(join((letter, f"{tag}: {how} {source}")))
+    return element("p", "The paper’s numbers: ", join(parts, "; "), ".", class_="note")
+
+
+def _deviations(cells: Sequence[Cell], experiments: Mapping[str, Experiment]) -> Markup:
+    """How our experiments differ from the paper's: every sentence once, with the rows it is of."""
+    rows = {c.row.id: c.row for c in cells if c.row.id in experiments}
+    said: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        for sentence in experiments[name].deviations:
+            said.setdefault(sentence, []).append(f"{row.network}, {row.method}")
+    if not said:
+        return Markup("")
+    sentences = (
+        join((f"{sentence} ", element("span", f"({'; '.join(names)})", class_="about")))
+        for sentence, names in said.items()
+    )
+    return join((element("h4", "Deviations from the paper"), items(sentences, class_="deviations")))
+
+
+def tolerances(measures: Iterable[Measure]) -> Markup:
+    """What a verdict allows, measure by measure."""
+    return folded("Tolerances", items(_tolerance(m) for m in measures))
+
+
+def _tolerance(measure: Measure) -> str:
+    if measure.relative:
+        amount = f"{100 * measure.tolerance:g} % of the paper’s value"
+    else:
+        unit = "percentage points" if measure.unit == "%" else measure.unit
+        amount = f"{measure.tolerance:g} {unit}"
+    side = {
+        "lower": f"at most {amount} above it, or anything below it",
+        "higher": f"at most {amount} below it, or anything above it",
+        "near": f"within {amount} of it on either side",
+    }[measure.better]
+    return f"{measure.title}: {side}"

@@ -1,0 +1,47 @@
+"""Strict defaults for every test: four CPU devices, full precision, no silent promotion."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Before JAX is imported anywhere. Four devices, so that sharding is not an afterthought.
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+_FLAG = "--xla_force_host_platform_device_count"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=4".strip()
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Many tests compile the same programs; within one session each is compiled once.
+_COMPILED = tempfile.TemporaryDirectory(prefix="adaptive-nets-tests-")
+jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out slow tests, and those of an accelerator that is not here, each with its reason."""
+    platform = jax.default_backend()
+    for item in items:
+        if "slow" in item.keywords and "slow" not in (config.option.markexpr or ""):
+            item.add_marker(pytest.mark.skip(reason="slow; run with -m slow"))
+        for accelerator in ("gpu", "tpu"):
+            if accelerator in item.keywords and platform != accelerator:
+                item.add_marker(pytest.mark.skip(reason=f"needs a {accelerator.upper()}"))
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """The PRNG key of a test."""
+    return jax.random.key(20170306)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """NumPy's generator of a test."""
+    return np.random.default_rng(20170306)

@@ -1,0 +1,143 @@
+"""Verdicts on made-up records, one rule at a time."""
+
+from __future__ import annotations
+
+import pytest
+from records_for_tests import ORIGINAL, SPARSE, made_up, write
+
+from experiments.comparison import compare, group_records, judge, state_of
+from experiments.paper_values import Measure, load_paper
+from experiments.registry import EXPERIMENTS
+from experiments.render import markdown_cells, ours_text, terminal_table
+from experiments.results import Record, collect, mean_and_deviation
+
+
+def records(*contents, path="x.json"):
+    return [Record(content, path) for content in contents]
+
+
+def cells_of(*contents, experiment=SPARSE):
+    (cells,) = compare([EXPERIMENTS[experiment]], records(*contents)).values()
+    return [cell for cell in cells if cell.verdict != "cited"]
+
+
+def verdicts(*contents, **options):
+    return {cell.measure.name: cell.verdict for cell in cells_of(*contents, **options)}
+
+
+def test_without_records_nothing_was_run():
+    assert set(verdicts().values()) == {"not run"}
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [(1.5, "reproduced"), (1.92, "reproduced"), (2.07, "reproduced"), (2.09, "differs")],
+)
+def test_lower_is_better_up_to_the_tolerance(error, verdict):
+    assert verdicts(made_up(error=error))["error"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("compression", "verdict"), [(200.0, "reproduced"), (61.5, "reproduced"), (55.0, "differs")]
+)
+def test_higher_is_better_and_the_tolerance_relative(compression, verdict):
+    assert verdicts(made_up(compression=compression))["compression"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "verdict"),
+    [(62.0, "reproduced"), (66.9, "reproduced"), (68.0, "differs"), (55.0, "differs")],
+)
+def test_near_counts_on_both_sides(sparsity, verdict):
+    assert verdicts(made_up(sparsity__fc3=sparsity))["sparsity.fc3"] == verdict
+
+
+def test_half_of_the_last_printed_digit_is_nobodys_difference():
+    measure = Measure("m", "m", "%", digits=1, better="lower", tolerance=1.0)
+    group = group_records(records(made_up()))[0]
+    assert judge(measure, 10.0, group, 11.04)[0] == "reproduced"
+    assert judge(measure, 10.0, group, 11.06)[0] == "differs"
+
+
+def test_smaller_data_or_schedule_is_reduced_however_good():
+    assert verdicts(made_up(error=1.92, train=4000))["error"] == "reduced"
+    assert verdicts(made_up(error=1.92, preset="quick"))["error"] == "reduced"
+
+
+def test_changed_flags_are_never_reproduced():
+    cells = cells_of(made_up(error=1.92, changed=["data.batch_size"]))
+    (cell,) = [c for c in cells if c.measure.name == "error"]
+    assert cell.verdict == "differs"
+    assert "data.batch_size" in cell.reason
+
+
+def test_seeds_are_averaged_and_sizes_are_not():
+    contents = [made_up(error=e, seed=s) for s, e in enumerate((1.8, 1.9, 2.0))]
+    contents += [made_up(error=9.0, preset="quick", train=4000)]
+    paper, quick = [c for c in cells_of(*contents) if c.measure.name == "error"]
+    assert paper.ours == pytest.approx(1.9)
+    assert paper.deviation == pytest.approx(0.1)
+    assert ours_text(paper) == "1.90 ± 0.10"
+    assert ours_text(quick) == "9.00"
+    assert (paper.verdict, quick.verdict) == ("reproduced", "reduced")
+
+
+def test_a_measure_that_a_run_lacks_is_not_run():
+    cells = {c.measure.name: c for c in cells_of(made_up(error=1.9))}
+    assert cells["compression"].verdict == "not run"
+    assert cells["compression"].reason == "not measured by this run"
+
+
+def test_an_infinite_value_is_not_averaged():
+    (cell,) = [c for c in cells_of(made_up(compression=None)) if c.measure.name == "compression"]
+    assert cell.ours is None
+
+
+def test_rows_of_other_methods_are_cited_beside_ours():
+    (cells,) = compare([EXPERIMENTS[SPARSE]], []).values()
+    methods = {cell.row.method for cell in cells if cell.verdict == "cited"}
+    assert any("DNS" in method for method in methods)
+    assert not any("Original" in method for method in methods)
+    assert not any("Caffe" in cell.row.network for cell in cells)
+
+
+def test_state_in_a_list():
+    experiment = EXPERIMENTS[SPARSE]
+    assert state_of(experiment, []) == "not run"
+    assert state_of(experiment, records(made_up(preset="quick", error=5.0))) == "reduced"
+    good = made_up(error=1.9, compression=70.0)
+    assert state_of(experiment, records(good)) == "reproduced 2/5"
+
+
+def test_tables_hold_every_number():
+    contents = [made_up(error=1.91, compression=70.0, sparsity__fc1=98.8)]
+    (cells,) = compare([EXPERIMENTS[SPARSE], EXPERIMENTS[ORIGINAL]], records(*contents)).values()
+    text = markdown_cells(cells)
+    for number in ("1.91", "1.92", "-0.01", "98.8", "reproduced", "not run", "cited"):
+        assert number in text
+    assert len({line.count("|") for line in text.splitlines()}) == 1
+    assert terminal_table("t", cells).row_count > len(cells)
+
+
+def test_the_newest_of_two_records_of_one_seed_counts(tmp_path):
+    old, new = made_up(error=5.0), made_up(error=1.9)
+    new["finished"] = "2026-12-01T00:00:00+00:00"
+    write(old, tmp_path / "a")
+    write(new, tmp_path / "b")
+    (record,) = collect([tmp_path / "b", tmp_path / "a"])
+    assert record.metric("error").value == 1.9
+
+
+def test_mean_and_deviation():
+    assert mean_and_deviation([3.0]) == (3.0, 0.0)
+    mean, deviation = mean_and_deviation([1.0, 2.0, 3.0])
+    assert (mean, deviation) == (2.0, 1.0)
+
+
+def test_the_sheets_own_consistency():
+    """Compression follows from the sparsities of the layers, up to their rounding."""
+    row = load_paper("sparse_vd").rows["table1.lenet-300-100-sparse"]
+    weights = {"fc1": 235200, "fc2": 30000, "fc3": 1000}
+    left = sum(n * (1 - row.values[f"sparsity.{k}"] / 100) for k, n in weights.items())
+    assert sum(weights.values()) / left == pytest.approx(69.9, abs=0.1)
+    assert row.values["compression"] == pytest.approx(69.9, rel=0.03)

@@ -1,0 +1,85 @@
+"""What makes two runs the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.training.config import (
+    DataConfig,
+    MeshConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from experiments import config as config_lib
+from experiments.sparse_vd.configs import SparseVDConfig, VariationalConfig
+
+
+def test_where_and_how_a_run_is_carried_out_is_not_its_identity():
+    config = TrainConfig()
+    same = dataclasses.replace(
+        config,
+        mesh=MeshConfig(model=2),
+        run=RunConfig(log_every="7 steps"),
+        data=DataConfig(source="embedded", eval_batch_size=10),
+    )
+    assert config_lib.identity_hash(config) == config_lib.identity_hash(same)
+    assert config_lib.to_dict(config) != config_lib.to_dict(same)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data": DataConfig(batch_size=50)},
+        {"schedule": ScheduleConfig(length="1 epoch")},
+        {"variational": VariationalConfig(threshold=2.0)},
+    ],
+)
+def test_everything_else_is(changed):
+    config = SparseVDConfig()
+    other = dataclasses.replace(config, **changed)
+    assert config_lib.identity_hash(config) != config_lib.identity_hash(other)
+    (name,) = config_lib.differences(config_lib.identity(config), config_lib.identity(other))
+    assert name.split(".")[0] == next(iter(changed))
+
+
+def test_groups_of_another_class_count_as_different():
+    first, second = config_lib.identity(TrainConfig()), config_lib.identity(SparseVDConfig())
+    assert "variational.threshold" in config_lib.differences(first, second)
+
+
+def test_names_become_flags():
+    assert config_lib.flag("optimiser.learning_rate") == "--optimiser.learning-rate"
+
+
+def test_text_has_a_line_for_every_value():
+    text = config_lib.text(TrainConfig())
+    assert 'schedule.length = "200 epochs"\n' in text
+    assert len(text.splitlines()) == len(config_lib.flat(config_lib.to_dict(TrainConfig())))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataConfig(batch_size=0), "--data.batch-size is 0; expected a positive number"),
+        (lambda: DataConfig(accumulation=3), "--data.accumulation is 3; expected a divisor"),
+        (lambda: DataConfig(crop_padding=-1), "--data.crop-padding is -1"),
+        (lambda: DataConfig(pixel_scale=0.0), "--data.pixel-scale is 0.0"),
+        (lambda: MeshConfig(model=0), "--mesh.model is 0"),
+        (lambda: RunConfig(keep_checkpoints=1), "--run.keep-checkpoints is 1"),
+        (lambda: RunConfig(log_every="often"), "--run.log-every is 'often'"),
+        (lambda: ScheduleConfig(length="50%"), "--schedule.length is '50%'"),
+        (lambda: ScheduleConfig(length="0 steps"), "--schedule.length is '0 steps'"),
+        (lambda: ScheduleConfig(factor=0.0), "--schedule.factor is 0.0"),
+        (lambda: VariationalConfig(kl_start="soon"), "--variational.kl-start is 'soon'"),
+        (lambda: VariationalConfig(kl_weight=-1.0), "--variational.kl-weight is -1.0"),
+    ],
+)
+def test_values_out_of_range_are_named(make, message):
+    with pytest.raises(UserError) as error:
+        make()
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,101 @@
+"""Every experiment is complete, builds, and is what its golden text says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.models import model_entry
+from experiments import config as config_lib
+from experiments.experiment import PRESETS
+from experiments.paper_values import load_paper
+from experiments.registry import EXPERIMENTS, PAPERS, find_experiment, find_preset, select
+
+GOLDEN = Path(__file__).parent / "golden"
+each = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
+
+
+def golden_text(experiment) -> str:
+    parts = []
+    for name in PRESETS:
+        preset = experiment.presets[name]
+        parts.append(f"[{name}] seeds {preset.seeds}\n{config_lib.text(preset.config)}")
+    return "\n".join(parts)
+
+
+@each
+def test_golden_text(experiment):
+    """Refresh with ADAPTIVE_NETS_REFRESH_GOLDEN=1 after a change that is meant."""
+    path = GOLDEN / f"{experiment.id}.txt"
+    if os.environ.get("ADAPTIVE_NETS_REFRESH_GOLDEN"):
+        path.write_text(golden_text(experiment))
+    assert path.exists(), "no golden text; see this test's docstring"
+    assert golden_text(experiment) == path.read_text()
+
+
+def test_every_golden_text_has_an_experiment():
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(EXPERIMENTS)
+
+
+@each
+def test_entries_are_complete(experiment):
+    assert tuple(experiment.presets) == PRESETS
+    assert experiment.id.startswith(f"{experiment.paper}.")
+    assert experiment.row in load_paper(experiment.paper).rows
+    assert callable(experiment.load_runner())
+    for preset in experiment.presets.values():
+        assert model_entry(preset.config.model.name)
+        assert preset.seeds >= 1
+    for bound in experiment.presets["paper"].bounds:
+        assert bound.low < bound.high
+    assert all(sentence.endswith(".") for sentence in experiment.deviations)
+
+
+@each
+def test_presets_differ_in_size_only(experiment):
+    paper = config_lib.identity(experiment.presets["paper"].config)
+    for name in ("smoke", "quick"):
+        changed = config_lib.differences(
+            paper, config_lib.identity(experiment.presets[name].config)
+        )
+        assert set(changed) <= {
+            "schedule.length", "variational.kl_start", "variational.kl_full",
+        }  # fmt: skip
+
+
+def test_rows_of_one_paper_belong_to_one_experiment():
+    for paper in PAPERS:
+        rows = [e.row for e in EXPERIMENTS.values() if e.paper == paper]
+        assert len(set(rows)) == len(rows)
+
+
+def test_selects_by_pattern_and_by_beginning():
+    assert [e.id for e in select("*caffe-sparse")] == ["sparse_vd.table1.lenet-5-caffe-sparse"]
+    assert len(select("sparse_vd.table1")) == 4
+    assert len(select("*")) == len(EXPERIMENTS)
+    with pytest.raises(
+        UserError, match="no experiment matches 'sparse_dv'; did you mean 'sparse_vd'"
+    ):
+        select("sparse_dv")
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean 'sparse_vd\.table1\.lenet-300-100-sparse'"):
+        find_experiment("sparse_vd.table1.lenet-300-sparse")
+    with pytest.raises(UserError, match="--preset is 'fast'; expected one of smoke, quick, paper"):
+        find_preset(next(iter(EXPERIMENTS.values())), "fast")
+
+
+def test_the_papers_numbers_say_where_they_were_read():
+    for name in PAPERS:
+        paper = load_paper(name)
+        for row in paper.rows.values():
+            assert row.tag in ("verified", "digitised", "memory")
+            assert row.source
+            assert set(row.values) <= set(paper.measures)
+        for measure in paper.measures.values():
+            assert measure.better in ("lower", "higher", "near")
+            assert measure.tolerance > 0

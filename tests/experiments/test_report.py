@@ -1,0 +1,497 @@
+"""The report: complete, self-contained, escaped, and the same for the same records."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import functools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.files import write_json_atomically
+from experiments import render
+from experiments.commands import report as command
+from experiments.comparison import compare
+from experiments.experiment import Metric, Outcome
+from experiments.registry import EXPERIMENTS
+from experiments.report import axes, page, pictures
+from experiments.report.charts import COLOURS, Figure, Missing, panel
+from experiments.report.markup import Markup, element
+from experiments.report.origins import command as command_of
+from experiments.report.settings import Role, curve, settings_of
+from experiments.results import ARRAYS, RECORD, Record, collect, make_record, write_arrays
+from experiments.sparse_vd.figures import figures
+
+NOON = datetime.datetime(2025, 3, 6, 12, tzinfo=datetime.UTC)
+DENSE = "sparse_vd.table1.lenet-300-100-original"
+SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
+LENET5 = "sparse_vd.table1.lenet-5-caffe-sparse"
+RANDOM_DENSE = "sparse_vd.random-labels.mnist-dropout"
+RANDOM_SPARSE = "sparse_vd.random-labels.mnist-sparse"
+VOID = {"br", "col", "hr", "img", "meta"}
+
+
+def layers_of(name: str) -> list[str]:
+    if "lenet-5" in name:
+        return ["conv1", "conv2", "fc1", "fc2"]
+    return ["fc1", "fc2", "fc3", "fc4", "fc5"] if "random" in name else ["fc1", "fc2", "fc3"]
+
+
+def make_outcome(name: str, seed: int, *, empty: bool) -> Outcome:
+    """What a run of the experiment might have measured."""
+    sparse, layers = name.endswith("sparse"), layers_of(name)
+    rng = np.random.default_rng(seed)
+    metrics = {
+        "error": Metric(1.9 + 0.05 * seed, "%", 10000),
+        "train_accuracy": Metric(10.2 if sparse else 99.5, "%", 60000),
+        "test_accuracy": Metric(10.0, "%", 10000),
+        "compression": Metric(1.0, "x", 1, "every weight is kept"),
+        "file_size": Metric(1070524.0, "bytes"),
+    }
+    shape = (20, 5, 5) if "lenet-5" in name else (40, 8, 8)
+    arrays = {"first_layer": rng.normal(size=shape).astype(np.float16)}
+    if "lenet-5" not in name:
+        arrays["pixel_weights"] = rng.integers(0, 9, (8, 8)).astype(np.int32)
+    if sparse:
+        value, note = (None, "infinite: no weight is kept") if empty else (70.0 + seed, "")
+        share = 100.0 if empty else 98.5
+        metrics |= {f"sparsity.{layer}": Metric(share, "%", 1000) for layer in layers}
+        metrics |= {
+            "sparsity": Metric(share, "%", 3000),
+            "compression": Metric(value, "x", 3000, note),
+            "file_size": Metric(21000.0, "bytes"),
+            "dense_file_size": Metric(1070548.0, "bytes"),
+        }
+        edges = np.linspace(-10, 10, 81)
+        arrays |= {
+            "sweep_threshold": np.arange(0, 6.5, 0.5),
+            "sweep_error": np.full(13, 2.0),
+            "sweep_sparsity": np.linspace(99.2, 98, 13) if not empty else np.full(13, 100.0),
+            "log_alpha_edges": edges,
+        }
+        for layer in layers:
+            arrays[f"log_alpha.{layer}"] = rng.integers(0, 100, 80)
+    return Outcome(metrics, arrays, seconds=4000.0 + seed, steps=1000)
+
+
+def make_curves(name: str, *, empty: bool, last: int = 1000) -> dict:
+    steps = list(range(last // 10, last + 1, last // 10))
+    curves = {
+        "test/error": [[s, 0.1 / (1 + s / 100)] for s in steps],
+        "test/nll": [[s, 0.3 / (1 + s / 100)] for s in steps],
+        "train/nll": [[s, 0.0 if s == last else 0.2 / s] for s in steps],
+        "train/error": [[s, 0.9] for s in steps],
+    }
+    if name.endswith("sparse"):
+        for layer in ("", *(f"/{layer}" for layer in layers_of(name))):
+            end = 1.0 if empty else 0.99
+            curves[f"sparsity{layer}"] = [[s, end * s / last] for s in steps]
+    return curves
+
+
+def write_record(
+    root: Path, name, *, preset="paper", seed=0, complete=True, empty=False, edit=None
+) -> Record:
+    """Writes the record and arrays of one seed below a folder, and returns the record."""
+    experiment = EXPERIMENTS[name]
+    outcome = make_outcome(name, seed, empty=empty)
+    dataset = SimpleNamespace(
+        name="mnist",
+        source="files" if complete else "embedded",
+        train=SimpleNamespace(labels=range(60000 if complete else 4000)),
+        test=SimpleNamespace(labels=range(10000 if complete else 1000)),
+        complete=complete,
+        fingerprint=("ab" if complete else "cd") * 32,
+    )
+    content = make_record(
+        experiment,
+        preset=preset,
+        seed=seed,
+        config=experiment.presets[preset].config,
+        dataset=dataset,
+        outcome=outcome,
+        curves=make_curves(name, empty=empty),
+        code={"commit": "0123456789abcdef", "dirty": False},
+    )
+    if edit:
+        content = copy.deepcopy(content)
+        edit(content)
+    folder = root / f"{name}-{preset}-{complete}" / f"seed{seed}"
+    write_arrays(folder / ARRAYS, outcome.arrays)
+    write_json_atomically(folder / RECORD, content)
+    return Record(content, folder / RECORD)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write_record` below a folder of the test."""
+    return functools.partial(write_record, tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> list[Record]:
+    """Two full networks, a quick run beside one of them, and random labels."""
+    write = functools.partial(write_record, tmp_path_factory.mktemp("records"))
+    return [
+        *(write(DENSE, seed=seed) for seed in range(2)),
+        *(write(SPARSE, seed=seed) for seed in range(2)),
+        write(SPARSE, preset="quick", complete=False),
+        write(LENET5),
+        write(RANDOM_DENSE),
+        write(RANDOM_SPARSE, empty=True),
+    ]
+
+
+@pytest.fixture(scope="module")
+def drawn(records) -> list[Figure | Missing]:
+    """Their figures."""
+    return figures(records)
+
+
+@pytest.fixture(scope="module")
+def text(records, drawn) -> str:
+    """Their page, with figures that are drawn once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "_figures", lambda *_: drawn)
+        return rendered(records)
+
+
+class Parsed(HTMLParser):
+    """Text, attributes, rows of tables, and complaints about the nesting."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.rows: list[list[str]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+        if "td" in self.open or ("th" in self.open and "tr" in self.open):
+            self.rows[-1][-1] += data
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+    def values(self, attribute: str) -> list[str]:
+        return [value for _, name, value in self.attributes if name == attribute]
+
+
+def rendered(records) -> str:
+    return page.render(records, rendered=NOON)
+
+
+def assert_sound(text: str) -> Parsed:
+    """It is HTML that closes what it opens and refers to nothing outside itself."""
+    parsed = Parsed(text)
+    assert parsed.wrong == []
+    assert parsed.open == []
+    # Names of XML vocabularies are identifiers; nothing is fetched from them.
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    assert "http://" not in without_names
+    assert "https://" not in without_names
+    assert "@import" not in text
+    assert all(v.startswith("data:image/png;base64,") for v in parsed.values("src"))
+    assert all(v.startswith("#") for v in parsed.values("href"))
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+    assert "<script" not in text
+    ids = parsed.values("id")
+    links = [v[1:] for tag, name, v in parsed.attributes if name == "href" and tag == "a"]
+    assert set(links) <= set(ids)
+    return parsed
+
+
+def test_without_records_everything_is_not_run_and_the_page_says_how_to_run_it():
+    parsed = assert_sound(rendered([]))
+    assert "There is no record of a run yet" in parsed.words
+    assert "0 reproduced" in parsed.words
+    for name in EXPERIMENTS:
+        assert f"adaptive-nets run {name} --preset quick" in parsed.words
+    ours = [row for row in parsed.rows if row and row[-1].endswith("not run")]
+    expected = [c for cells in compare(list(EXPERIMENTS.values()), []).values() for c in cells]
+    assert len(ours) == sum(c.verdict == "not run" for c in expected)
+    assert not any(isinstance(f, Figure) for f in figures([]))
+
+
+def test_every_cell_of_the_comparison_appears(records, text):
+    parsed = assert_sound(text)
+    rows = {tuple(row) for row in parsed.rows}
+    tables = compare(list(EXPERIMENTS.values()), records)
+    for cell in (cell for cells in tables.values() for cell in cells):
+        if cell.verdict == "cited":
+            value = render.number(cell.paper, cell.measure.digits)
+            assert f"{cell.measure.title} {value} {cell.measure.unit}" in parsed.words
+            continue
+        wanted = (
+            render.measure_text(cell),
+            render.paper_text(cell),
+            render.ours_text(cell),
+            render.difference_text(cell).replace("-", "−"),
+        )
+        found = [row for row in rows if row[:4] == wanted]
+        assert any(cell.verdict in row[4] and cell.reason in row[4] for row in found), wanted
+    for experiment in EXPERIMENTS.values():
+        for sentence in experiment.deviations:
+            assert sentence in parsed.words
+
+
+def test_mean_deviation_and_number_of_seeds_are_shown(text):
+    parsed = Parsed(text)
+    row = next(r for r in parsed.rows if r[:2] == ["compression, x", "68"])
+    assert row[2:] == ["70 ± 1", "+2", "✓ reproduced"]
+    assert ["compression", "70.50 ± 0.71", "x", "3,000", ""] in parsed.rows
+    assert ["file_size", "21,000 ± 0", "bytes", "1", ""] in parsed.rows
+    assert "preset paper, 2 seeds, 60,000 images" in parsed.words
+
+
+def test_full_and_quick_runs_of_one_experiment_both_appear(drawn, text):
+    parsed = Parsed(text)
+    assert "preset paper, 2 seeds, 60,000 images" in parsed.words
+    assert "preset quick, 1 seed, 4,000 images" in parsed.words
+    for preset, seeds in (("paper", 2), ("quick", 1)):
+        assert f"adaptive-nets run {SPARSE} --preset {preset} --seeds {seeds}" in parsed.words
+    of_network = [f for f in drawn if isinstance(f, Figure) and f.section == "LeNet-300-100"]
+    assert {"paper" in f.runs for f in of_network if not f.folded} == {True}
+    assert {"quick" in f.runs for f in of_network if f.folded} == {True}
+
+
+def test_infinite_compression_is_a_sign_with_its_note(write):
+    parsed = Parsed(rendered([write(RANDOM_SPARSE, empty=True), write(SPARSE, empty=True)]))
+    note = "infinite: no weight is kept"
+    assert ["compression", "∞", "x", "3,000", note] in parsed.rows
+    compared = next(row for row in parsed.rows if row[:2] == ["compression, x", "68"])
+    assert compared[2:4] == ["∞", ""]
+    assert note in compared[4]
+
+
+def test_what_records_say_is_escaped(write):
+    evil = "<script>alert('&\"')</script>"
+
+    def edit(content):
+        content["dataset"]["name"] = content["dataset"]["source"] = evil
+        content["code"]["commit"] = "<b>bold</b>"
+        content["packages"][evil] = evil
+        content["kernels"] = {evil: evil}
+        content["devices"]["kind"] = evil
+        content["changed"] = [f"data.{evil}"]
+        content["metrics"]["error"]["note"] = evil
+        content["metrics"][f"sparsity.{evil}"] = content["metrics"]["sparsity.fc1"]
+        content["history"][f"sparsity/{evil}"] = content["history"]["sparsity/fc1"]
+        content["history"]["sparsity/$x$"] = content["history"]["sparsity/fc1"]
+
+    text = rendered([write(SPARSE, edit=edit)])
+    parsed = assert_sound(text)
+    assert "<script" not in text
+    assert "<b>bold" not in text
+    assert evil in parsed.words
+    assert "$x$" in parsed.words
+
+
+def test_the_same_records_give_the_same_page_but_for_its_time(write):
+    records = [write(DENSE), write(RANDOM_SPARSE), write(DENSE, seed=1)]
+    first = rendered(records)
+    later = page.render(records[::-1], rendered=NOON + datetime.timedelta(hours=1))
+    assert later != first
+    assert later.replace("13:00", "12:00") == first
+
+
+def test_every_figure_has_its_numbers_and_stays_small(drawn, text):
+    of_all = [f for f in drawn if isinstance(f, Figure)]
+    titles = {f.title for f in of_all if f.section == "LeNet-300-100"}
+    assert {"Learning curves", "Sparsity over training", "Pruning threshold"} <= titles
+    for figure in of_all:
+        assert figure.svg or figure.pictures
+        assert figure.caption
+        for row in figure.data.get("rows", ()):
+            assert len(row) == len(figure.data["columns"])
+        json.dumps(figure.data, allow_nan=False)
+        assert all(len(svg) < 40_000 for svg in figure.svg)
+    assert len(text) < 600_000
+
+
+def test_missing_figures_name_the_command_of_the_same_size(write):
+    (missing,) = [
+        f
+        for f in figures([write(SPARSE)])
+        if isinstance(f, Missing) and f.section == "LeNet-300-100"
+    ]
+    assert missing.commands == (f"adaptive-nets run {DENSE} --preset paper",)
+
+
+def test_records_without_arrays_lose_only_the_figures_made_from_them(write):
+    record = write(SPARSE)
+    record.path.with_name(ARRAYS).unlink()
+    titles = {f.title for f in figures([record]) if isinstance(f, Figure)}
+    assert "Learning curves" in titles
+    assert not titles & {"Pruning threshold", "Distribution of dropout rates", "First layer"}
+    assert_sound(rendered([record]))
+
+
+def test_runs_of_different_sizes_are_never_drawn_together(write):
+    dense, quick = write(DENSE), write(SPARSE, preset="quick", complete=False)
+    roles = [Role("a", "#000001", EXPERIMENTS[name]) for name in (SPARSE, DENSE)]
+    settings = settings_of(*roles, [dense, quick])
+    assert [(s.main is None, s.beside is None) for s in settings] == [(False, True), (True, False)]
+    smoke = write(SPARSE, preset="smoke", complete=False)
+    assert len(settings_of(*roles, [dense, quick, smoke])) == 2
+    assert len(settings_of(*roles, [smoke])) == 1
+
+
+def test_curves_average_the_steps_that_all_seeds_share(write):
+    def shorter(content):
+        content["history"]["test/error"] = [[200, 0.5], [450, 0.9]]
+
+    group = settings_of(
+        *(Role("a", "#000001", EXPERIMENTS[name]) for name in (SPARSE, DENSE)),
+        [write(SPARSE), write(SPARSE, seed=1, edit=shorter)],
+    )[0].main
+    values = curve(group, "test/error", scale=100.0)
+    assert values is not None
+    assert values.epochs == (pytest.approx(200 / 600),)
+    assert values.low == (pytest.approx(10 / 3),)
+    assert values.high == (50.0,)
+    assert values.mean == (pytest.approx((10 / 3 + 50) / 2),)
+    assert curve(group, "absent") is None
+
+
+def test_the_command_repeats_changed_flags(write):
+    def edit(content):
+        content["changed"] = ["data.flip", "schedule.boundaries", "schedule.length"]
+        content["config"]["data"] |= {"flip": False, "source": "embedded"}
+        content["config"]["schedule"] |= {"length": "300 steps", "boundaries": ["1%", "2%"]}
+
+    group = settings_of(
+        *(Role("a", "#000001", EXPERIMENTS[name]) for name in (SPARSE, DENSE)),
+        [write(SPARSE, seed=2, edit=edit)],
+    )[0].main
+    assert group is not None
+    assert command_of(group) == (
+        f"adaptive-nets run {SPARSE} --preset paper --seeds 3 --data.no-flip "
+        "--schedule.boundaries 1% 2% --schedule.length '300 steps' --data.source embedded"
+    )
+
+
+def test_records_of_unknown_experiments_are_named(write):
+    def edit(content):
+        content["experiment"] = "sparse_vd.table9.gone"
+
+    assert "sparse_vd.table9.gone" in Parsed(rendered([write(SPARSE, edit=edit)])).words
+
+
+def test_elements_escape_text_and_attributes():
+    assert element("p", "a<b", title='"&') == '<p title="&quot;&amp;">a&lt;b</p>'
+    assert element("p", Markup("<i>x</i>"), hidden=True, class_=None) == "<p hidden><i>x</i></p>"
+    assert element("br") == "<br>"
+
+
+def test_panels_take_the_colours_and_the_font_of_the_page():
+    with panel("Loss & error", size=(200, 100)) as drawn:
+        drawn.axes.plot([0, 1], [0, 1], color=COLOURS["dense"][0])
+    assert "var(--chart-dense, #0068a8)" in drawn.svg
+    assert 'aria-label="Loss &amp; error"' in drawn.svg
+    assert "DejaVu" not in drawn.svg
+    assert Parsed(drawn.svg).wrong == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-5, "10⁻⁵"), (2e-5, "2·10⁻⁵"), (0.001, "0.001"), (20, "20"), (5000, "5,000"), (2e4, "20k")],
+)
+def test_ticks_are_plain_numbers(value, text):
+    assert axes.plain_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(99.9996, "99.9996"), (99.2, "99.2"), (100.0, "100"), (0.0, "0")]
+)
+def test_shares_are_never_rounded_up_to_all(value, text):
+    assert axes.percentage(value) == text
+
+
+@pytest.mark.parametrize("limits", [(1e-6, 1.0), (1.6, 3.4), (7.4, 9.0), (2.0, 2.0)])
+def test_logarithmic_axes_have_a_few_ticks(limits):
+    with panel("x") as drawn:
+        axes.log_axis(drawn.axes, *limits)
+        low, high = drawn.axes.get_ylim()
+        assert low < limits[0] <= limits[1] < high
+        assert 2 <= len(drawn.axes.get_yticks()) <= 7
+
+
+@pytest.mark.parametrize("sparsities", [[0.0, 50.0], [90.0, 99.99], [100.0], [20.0, 100.0]])
+def test_sparsity_axes_hold_everything_up_to_all(sparsities):
+    with panel("x") as drawn:
+        full = axes.sparsity_axis(drawn.axes, sparsities)
+        low, high = drawn.axes.get_ylim()
+        for sparsity in sparsities:
+            assert low <= min(axes.nines(sparsity), full) <= high
+        labels = [t.get_text() for t in drawn.axes.get_yticklabels()]
+    assert ("100" in labels) == (100.0 in sparsities)
+    assert axes.nines(99.9) - axes.nines(99.0) == pytest.approx(1.0)
+
+
+def test_pictures_are_centred_at_zero_and_survive_empty_networks():
+    weights = np.zeros((6, 3, 3), np.float16)
+    empty = pictures.weight_grid("none", weights, what="units")
+    assert "6 of the 6" in empty.note
+    assert (empty.width, empty.height) == (11, 7)
+    weights[0, 0, 0] = -2
+    assert pictures.weight_grid("one", weights, what="units").ends == ("−2", "0", "+2")
+    kept = pictures.pixel_map("map", np.array([[0, 3], [1, 0]]))
+    assert kept.note == "2 of 4 pixels keep no weight, the busiest keeps 3."
+
+
+def test_the_command_writes_one_file_and_says_what_next(tmp_path, write, capsys):
+    write(SPARSE)
+    out = tmp_path / "page.html"
+    command.main(["--out", str(out), "--results", str(tmp_path / "runs")])
+    printed = capsys.readouterr().out
+    assert str(out) in printed
+    assert "1 record" in printed
+    assert "next:" in printed
+    assert_sound(out.read_text(encoding="utf-8"))
+    assert len(collect([tmp_path / "runs"])) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["page.html", "runs"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "below a file"])
+def test_an_output_that_cannot_be_written_is_an_error_of_one_line(tmp_path, kind):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    out = tmp_path if kind == "folder" else tmp_path / "file" / "page.html"
+    with pytest.raises(UserError, match="--out is") as error:
+        command.main(["--out", str(out), "--results", str(tmp_path / "empty")])
+    assert "\n" not in str(error.value)
+
+
+def test_results_must_be_folders(tmp_path):
+    with pytest.raises(UserError, match="--results is"):
+        command.main(["--results", str(tmp_path / "absent")])

@@ -1,0 +1,350 @@
+"""Experiments from the command line: smoke, record, continuation, and every mistake on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments.__main__ import main
+from experiments.registry import EXPERIMENTS
+from experiments.results import read_record
+
+SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
+ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder to work in, and no data root but what a test names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ADAPTIVE_NETS_DATA", raising=False)
+
+
+@pytest.fixture
+def call(capsys):
+    def run(*arguments):
+        code = main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def one_line(err):
+    """The error message, after making sure that nothing else but announcements was printed."""
+    lines = [line for line in err.splitlines() if line.startswith("adaptive-nets: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def quick(*more):
+    """Flags of a run that takes a second."""
+    return ("--preset", "smoke", "--schedule.length", "8 steps", "--data.source", "embedded", *more)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_smoke(call, tmp_path, name):
+    """Every experiment runs on the embedded digits and leaves a whole record."""
+    code, out, err = call("run", name, "--preset", "smoke", "--out", "run")
+    assert code == 0, err
+    record = read_record(tmp_path / "run" / "seed0" / "record.json")
+    experiment = EXPERIMENTS[name]
+    for measure in ("error", "nll", "train_accuracy", "file_size"):
+        assert record.metric(measure) is not None
+    for bound in experiment.presets["smoke"].bounds:
+        assert bound.low <= record.metric(bound.measure).value <= bound.high
+    assert record.metric("error").count == 1000
+    assert record.dataset["train"] == 4000
+    assert not record.dataset["complete"]
+    assert record.changed == []
+    assert len(record.code["commit"] or "0" * 40) == 40
+    assert record.devices["count"] == 4
+    assert record.config["schedule"]["length"] == "60 steps"
+    assert record.history["test/error"][-1][0] == 60
+    assert record.arrays()["first_layer"].ndim == 3
+    assert "reduced" in out
+    if name.endswith("-sparse"):
+        assert record.metric("changed_by_export").value == 0
+        assert {"sparsity", "kept_weights", "compression"} <= set(record.content["metrics"])
+        assert record.arrays()["sweep_error"].shape == record.arrays()["sweep_threshold"].shape
+
+
+def test_a_record_is_made_once_and_more_seeds_are_added(call, tmp_path):
+    assert call("run", ORIGINAL, *quick("--out", "r"))[0] == 0
+    first = (tmp_path / "r" / "seed0" / "record.json").read_text()
+    code, _, err = call("run", ORIGINAL, *quick("--out", "r", "--seeds", "2"))
+    assert code == 0
+    assert "seed 0: finished earlier" in err
+    assert (tmp_path / "r" / "seed0" / "record.json").read_text() == first
+    records = [read_record(tmp_path / "r" / f"seed{s}" / "record.json") for s in (0, 1)]
+    assert records[0].config_hash == records[1].config_hash
+    assert records[0].metric("nll").value != records[1].metric("nll").value
+
+
+def test_the_exported_network_predicts_the_same_when_evaluated(call, tmp_path):
+    call("run", SPARSE, *quick("--out", "r"))
+    record = read_record(tmp_path / "r" / "seed0" / "record.json")
+    file = tmp_path / "r" / "seed0" / "pruned.safetensors"
+    code, out, _ = call("evaluate", "lenet_300_100", "--weights", file, "--data", "mnist", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["error_percent"] == pytest.approx(record.metric("error").value)
+    assert report["loss_nats"] == pytest.approx(record.metric("nll").value, rel=1e-5)
+    assert report["stored_weights"] == record.metric("kept_weights").value
+    assert report["file_bytes"] == record.metric("file_size").value == file.stat().st_size
+    code, _, err = call("evaluate", "lenet5_caffe", "--weights", file, "--data", "mnist")
+    assert code == 2
+    assert "is of the network 'lenet_300_100'; expected one of 'lenet5_caffe'" in one_line(err)
+
+
+def test_bfloat16_and_gradient_accumulation_from_the_command_line(call, tmp_path):
+    flags = ("--model.dtype", "bfloat16", "--data.accumulation", "5", "--out", "r")
+    assert call("run", SPARSE, *quick(*flags))[0] == 0
+    record = read_record(tmp_path / "r" / "seed0" / "record.json")
+    assert record.changed == ["data.accumulation", "model.dtype", "schedule.length"]
+
+
+def test_flags_are_refused_where_they_do_not_fit_a_folder(call, tmp_path):
+    assert call("run", ORIGINAL, *quick("--out", "r"))[0] == 0
+    code, _, err = call("run", SPARSE, *quick("--out", "r"))
+    assert code == 2
+    assert f"--out is r, which holds {ORIGINAL}; expected" in one_line(err)
+    code, _, err = call("run", ORIGINAL, *quick("--out", "r", "--optimiser.learning-rate", "0.5"))
+    assert code == 2
+    assert "--optimiser.learning-rate 0.001, this one has 0.5" in one_line(err)
+    # How a run is carried out may change.
+    assert call("run", ORIGINAL, *quick("--out", "r", "--run.log-every", "3 steps"))[0] == 0
+
+
+def test_a_folder_with_other_files_is_left_alone(call, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("important")
+    code, _, err = call("run", ORIGINAL, *quick("--out", "mine"))
+    assert code == 2
+    assert "which holds other files (thesis.tex)" in one_line(err)
+
+
+BAD_FLAGS = {
+    "unknown experiment": (["sparse_vd.table1.lenet-300"], "did you mean 'sparse_vd.table1.lenet"),
+    "no experiment": ([], "expects the id of an experiment first"),
+    "flag before the id": (["--preset", "smoke", SPARSE], "expects the id of an experiment first"),
+    "unknown preset": ([SPARSE, "--preset", "huge"], "--preset is 'huge'; expected one of smoke"),
+    "unknown flag": ([SPARSE, "--optimiser.learning-rat", "1"], "--optimiser.learning-rate"),
+    "wrong type": ([SPARSE, "--data.batch-size", "many"], "--data.batch-size"),
+    "wrong choice": ([SPARSE, "--optimiser.name", "adamm"], "'adamm'"),
+    "no value": ([SPARSE, "--data.batch-size"], "--data.batch-size"),
+    "wrong length": ([SPARSE, "--schedule.length", "soon"], "--schedule.length is 'soon'"),
+    "no seeds": ([SPARSE, "--seeds", "0"], "--seeds is 0; expected a positive number"),
+    "batch over devices": ([SPARSE, *quick("--data.batch-size", "98")], "does not divide over 4"),
+    "batch over data": ([SPARSE, *quick("--data.batch-size", "4004")], "at most the 4000 training"),
+    "unknown set": ([SPARSE, "--data.name", "mnits"], "'mnits'; did you mean 'mnist'?"),
+    "unknown model": ([SPARSE, *quick("--model.name", "lenet_300")], "did you mean 'lenet300'?"),
+    "model axis": ([SPARSE, *quick("--mesh.model", "3")], "--mesh.model is 3; expected a divisor"),
+    "no data root": ([SPARSE, "--preset", "smoke", "--data-dir", "nowhere"], "nowhere does not"),
+    "incomplete set": ([SPARSE, "--preset", "paper"], "needs the complete data set 'mnist'"),
+    "set elsewhere": ([SPARSE, "--data.name", "cifar10"], "cifar10: nothing found"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FLAGS)
+def test_mistakes_are_one_line_and_code_2(call, tmp_path, case):
+    arguments, message = BAD_FLAGS[case]
+    code, _, err = call("run", *arguments)
+    assert code == 2
+    assert message in one_line(err)
+    assert not list(tmp_path.rglob("record.json"))
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def write_idx(path, array):
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A data root with files of MNIST's names and form, not its content."""
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    for prefix, count in (("train", 60000), ("t10k", 10000)):
+        write_idx(folder / f"{prefix}-images-idx3-ubyte", np.zeros((count, 28, 28), np.uint8))
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte", np.zeros(count, np.uint8))
+    return tmp_path / "data"
+
+
+def truncated(folder):
+    path = folder / "train-images-idx3-ubyte"
+    os.truncate(path, path.stat().st_size - 1000)
+
+
+DAMAGED_DATA = {
+    "missing": (lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "t10k-labels-idx1-ubyte"),
+    "partial": (truncated, "train-images-idx3-ubyte"),
+    "changed": (lambda f: None, "mnist"),
+    "no idx file": (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"?" * 60008), "labels"),
+    "empty": (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b""), "train-labels-idx1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED_DATA)
+@pytest.mark.parametrize("preset", ["smoke", "paper"])
+def test_damaged_data_are_named_and_never_passed_over(call, root, tmp_path, case, preset):
+    damage, name = DAMAGED_DATA[case]
+    damage(root / "mnist")
+    code, _, err = call("run", SPARSE, "--preset", preset, "--data-dir", root, "--out", "r")
+    assert code == 2
+    assert name in one_line(err)
+    assert not (tmp_path / "r" / "seed0").exists()
+
+
+def test_a_data_root_without_permission_is_named(root, tmp_path):
+    """In a process of an ordinary user, which can reach the interpreter or else skips."""
+    root.chmod(0)
+    script = (
+        "import os, sys\n"
+        "sys.path.insert(0, os.environ['CODE'])\n"
+        "from experiments.__main__ import main\n"
+        "os.setegid(65534) if os.geteuid() == 0 else None\n"
+        "os.seteuid(65534) if os.geteuid() == 0 else None\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    os.chmod(tmp_path, 0o777)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "data", "list", "--data-dir", str(root)],
+        env={**os.environ, "CODE": os.fspath(REPOSITORY)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    root.chmod(0o700)
+    assert done.returncode == 2, done.stderr
+    assert str(root) in one_line(done.stderr)
+
+
+def test_a_loss_that_is_not_finite_from_the_command_line(call, tmp_path):
+    code, _, err = call("run", ORIGINAL, *quick("--optimiser.learning-rate", "1e30", "--out", "r"))
+    assert code == 2
+    message = one_line(err)
+    assert re.search(r"not finite at step \d+ \(learning rate [0-9.e+]+\)", message)
+    assert re.search(r"the state of step \d+ is kept", message)
+    assert not (tmp_path / "r" / "seed0" / "record.json").exists()
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_run_goes_on(call, tmp_path):
+    flags = quick("--run.checkpoint-every", "2 steps", "--out", "r")
+    assert call("run", ORIGINAL, *flags)[0] == 0
+    reference = read_record(tmp_path / "r" / "seed0" / "record.json")
+    (tmp_path / "r" / "seed0" / "record.json").unlink()
+    shutil.rmtree(tmp_path / "r" / "seed0" / "checkpoints" / "8" / "state")
+    code, _, err = call("run", ORIGINAL, *flags)
+    assert code == 0
+    assert "warning: checkpoint of step 8" in err
+    assert "using step 6" in err
+    again = read_record(tmp_path / "r" / "seed0" / "record.json")
+    assert again.content["metrics"] == reference.content["metrics"]
+    assert again.history == reference.history
+
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def start(*arguments, **environment):
+    """Starts a run in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments", "run", *arguments],
+        env={**os.environ, "PYTHONPATH": REPOSITORY, **environment},
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+
+def wait_for_checkpoint(folder, step, process, seconds=120):
+    """Waits until the run has written a checkpoint at or after a step."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        found = [int(p.name) for p in folder.glob("*") if p.name.isdigit()]
+        if found and max(found) >= step:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no checkpoint of step {step}: {process.communicate()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, number, code):
+    flags = ("--preset", "smoke", "--schedule.length", "3000 steps", "--data.source", "embedded")
+    flags += ("--run.checkpoint-every", "100 steps", "--run.eval-every", "1000 steps")
+    assert call("run", ORIGINAL, *flags, "--out", "whole")[0] == 0
+    process = start(ORIGINAL, *flags, "--out", "parts")
+    wait_for_checkpoint(tmp_path / "parts" / "seed0" / "checkpoints", 100, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    if number != signal.SIGKILL:
+        assert re.search(
+            r"stopped by SIG\w+ at step \d+, which is saved; the same command goes on", err
+        )
+    code, _, err = call("run", ORIGINAL, *flags, "--out", "parts")
+    assert code == 0
+    assert re.search(r"going on from step \d{3,4} of 3000", err)
+    whole, parts = (
+        read_record(tmp_path / name / "seed0" / "record.json") for name in ("whole", "parts")
+    )
+    assert whole.content["metrics"] == parts.content["metrics"]
+    assert whole.history == parts.history
+
+
+def test_a_folder_in_use_is_named(call, tmp_path):
+    from adaptive_nets.files import exclusive
+
+    with exclusive(tmp_path / "r"):
+        code, _, err = call("run", ORIGINAL, *quick("--out", "r"))
+    assert code == 2
+    assert "r is in use by another run" in one_line(err)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(call, small_disk):
+    flags = quick("--run.checkpoint-every", "2 steps", "--out", small_disk / "r")
+    code, _, err = call("run", ORIGINAL, *flags)
+    assert code == 2
+    message = one_line(err)
+    assert "no space left on the disk" in message.lower()
+    folder = small_disk / "r" / "seed0"
+    steps = [int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit()]
+    assert f"step {max(steps)} is kept" in message
+    assert not list((folder / "checkpoints").glob("*tmp*"))
+    # Room again: the same command goes on to the end.
+    subprocess.run(["mount", "-o", "remount,size=60m", small_disk], check=True)
+    code, _, err = call("run", ORIGINAL, *flags)
+    assert code == 0
+    assert f"going on from step {max(steps)} of 8" in err
+
+
+def test_tensorflow_is_not_imported():
+    import experiments.sparse_vd.experiment  # noqa: F401
+
+    assert "tensorflow" not in sys.modules

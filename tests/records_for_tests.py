@@ -1,0 +1,65 @@
+"""Records made up by tests, of the real form."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+from experiments import config as config_lib
+from experiments.registry import EXPERIMENTS
+from experiments.results import SCHEMA
+
+SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
+ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
+
+
+def made_up(experiment=SPARSE, *, preset="paper", seed=0, train=60000, changed=(), **metrics):
+    """A record with the given metrics (value, or (value, unit))."""
+    entry = EXPERIMENTS[experiment]
+    config = entry.presets[preset].config
+    units = {"compression": "x", "nll": "nats", "file_size": "bytes"}
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment,
+        "preset": preset,
+        "row": entry.row,
+        "seed": seed,
+        "metrics": {
+            name.replace("__", "."): {
+                "value": value,
+                "unit": units.get(name, "%"),
+                "count": 10000,
+                "note": "" if value is not None else "infinite: no weight is kept",
+            }
+            for name, value in metrics.items()
+        },
+        "config": config_lib.to_dict(config),
+        "config_hash": config_lib.identity_hash(config),
+        "changed": list(changed),
+        "code": {"commit": "0123456789abcdef", "dirty": False},
+        "packages": {"python": "3.13.0", "jax": "0.12.0.1"},
+        "devices": {"platform": "cpu", "kind": "cpu", "count": 1, "processes": 1, "cpu_cores": 2},
+        "seconds": 61.5,
+        "steps": 120000,
+        "dataset": {
+            "name": "mnist",
+            "source": "files",
+            "train": train,
+            "test": 10000,
+            "complete": train == 60000,
+            "fingerprint": f"{train:064d}",
+        },
+        "kernels": {},
+        "tuned_table": None,
+        "finished": "2026-11-22T20:00:00+00:00",
+        "history": {"test/error": [[100, 0.05], [200, 0.02]], "train/loss": [[100, 0.3]]},
+    }
+
+
+def write(record: dict, root: Path) -> Path:
+    """Puts a record where a run would."""
+    path = root / record["experiment"] / record["preset"] / f"seed{record['seed']}" / "record.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(copy.deepcopy(record)))
+    return path
