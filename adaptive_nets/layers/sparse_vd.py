@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from adaptive_nets.variational.local_reparameterisation import sample_linear
+from adaptive_nets.variational.log_uniform import noise_variance
 from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
 
 Initialiser = Callable[..., Array]
@@ -58,7 +59,7 @@ class _SparseVariational(nn.Module):
         masked = jnp.where(kept, theta, 0.0)
         if not train:
             return _add_bias(linear(x, masked.astype(self.dtype)), bias)
-        sigma2 = jnp.exp(log_sigma2)
+        sigma2 = noise_variance(theta, log_sigma2)
         if self.mask_in_training:
             theta = masked
             sigma2 = jnp.where(kept, sigma2, 0.0) if self._masks_noise else sigma2

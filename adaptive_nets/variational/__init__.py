@@ -1,7 +1,11 @@
 """Sparse variational dropout: divergence, sampling, counting, pruning, as functions on arrays."""
 
 from adaptive_nets.variational.local_reparameterisation import sample_linear
-from adaptive_nets.variational.log_uniform import kl_log_uniform, log_alpha
+from adaptive_nets.variational.log_uniform import (
+    kl_log_uniform,
+    log_alpha,
+    noise_variance,
+)
 from adaptive_nets.variational.pruning import prune
 from adaptive_nets.variational.sparsity import (
     THRESHOLD,
@@ -23,6 +27,7 @@ __all__ = [
     "layer_sparsity",
     "linear_warmup",
     "log_alpha",
+    "noise_variance",
     "prune",
     "sample_linear",
 ]

@@ -7,6 +7,8 @@ and the improper prior p(log|w|) = const. All that the prior sees of a weight is
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -28,6 +30,29 @@ def log_alpha(theta: Float[Array, "..."], log_sigma2: Float[Array, "..."]) -> Fl
     """
     smallest = jnp.finfo(theta.dtype).tiny
     return log_sigma2 - 2.0 * jnp.log(jnp.maximum(jnp.abs(theta), smallest))
+
+
+def noise_variance(
+    theta: Float[Array, "..."],
+    log_sigma2: Float[Array, "..."],
+    *,
+    limit: float = LOG_ALPHA_LIMIT,
+) -> Float[Array, "..."]:
+    """Variance of each weight's noise: exp(clip(log α))·θ², as the authors' code computes it.
+
+    That is σ² itself while |log α| ≤ limit. Beyond it the noise follows θ²: a weight that has long
+    been removed adds next to none, and its log σ² is at rest.
+
+    Args:
+        theta: posterior means θ, float[...].
+        log_sigma2: posterior log variances log σ², float[...], same shape.
+        limit: bound of |log α|.
+
+    Returns:
+        float[...], same shape; zero where θ is zero.
+    """
+    square = jnp.square(theta)
+    return jnp.clip(jnp.exp(log_sigma2), math.exp(-limit) * square, math.exp(limit) * square)
 
 
 def kl_log_uniform(

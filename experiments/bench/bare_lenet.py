@@ -6,6 +6,7 @@ The yardstick for the training loop: no modules, no optimiser library, no metric
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Array
 WIDTHS = (784, 300, 100, 10)
 LEARNING_RATE, DECAY, SECOND_DECAY, EPSILON = 1e-3, 0.9, 0.999, 1e-8
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
+LOW, HIGH = math.exp(-8.0), math.exp(8.0)
 
 
 def init(key: Array, *, sparse: bool) -> dict[str, Any]:
@@ -52,7 +54,9 @@ def make_step(batch_size: int, *, sparse: bool) -> Callable[..., dict[str, Any]]
             if sparse:
                 rates = _rates(layer)
                 mean = x @ jnp.where(rates < 3.0, layer["w"], 0.0)
-                variance = (x * x) @ jnp.exp(layer["s"])
+                square = layer["w"] ** 2
+                sigma2 = jnp.clip(jnp.exp(layer["s"]), LOW * square, HIGH * square)
+                variance = (x * x) @ sigma2
                 key, subkey = jax.random.split(key)
                 noise = jax.random.normal(subkey, mean.shape)
                 x = mean + jnp.sqrt(variance + 1e-8) * noise + layer["b"][None]

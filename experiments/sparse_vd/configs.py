@@ -59,7 +59,6 @@ _SMOKE_RUN = RunConfig(log_every="20%", eval_every="50%", checkpoint_every="50%"
 _SPARSE_DEVIATIONS = (
     "Learning rate and weight of the divergence change at every step, not once per epoch.",
     "Training ends after epoch 200; the authors' loop adds an epoch with learning rate 0.",
-    "σ² is exp(log σ²) itself; the authors rebuild it from the clipped log α.",
 )
 _DENSE_DEVIATIONS = (
     "The paper does not say how its original networks were trained; ours: Adam, L2 of 1e-4, "

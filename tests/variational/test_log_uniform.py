@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate
 from tolerances import close
 
-from adaptive_nets.variational import kl_log_uniform, log_alpha
+from adaptive_nets.variational import kl_log_uniform, log_alpha, noise_variance
 
 pytestmark = pytest.mark.core
 
@@ -113,3 +113,25 @@ def test_gradient_against_finite_differences(rng):
         step = 1e-6
         numeric = (kl_log_uniform(rates + step) - kl_log_uniform(rates - step)) / (2 * step)
         np.testing.assert_allclose(gradient, numeric, atol=1e-8)
+
+
+def test_noise_is_exp_of_the_clipped_rate_times_the_squared_weight(key):
+    theta = jax.random.normal(key, (200,))
+    log_sigma2 = jax.random.uniform(key, (200,), minval=-14.0, maxval=14.0)
+    rates = np.asarray(log_alpha(theta, log_sigma2), np.float64)
+    assert (rates > 8).any()
+    assert (rates < -8).any()
+    assert (abs(rates) < 8).any()
+    expected = np.exp(np.clip(rates, -8, 8)) * np.asarray(theta, np.float64) ** 2
+    np.testing.assert_allclose(noise_variance(theta, log_sigma2), expected, rtol=1e-5)
+
+
+def test_noise_feels_the_variance_within_the_limit_and_the_weight_beyond():
+    by_theta, by_variance = (
+        jax.vmap(jax.grad(noise_variance, argnum))(
+            jnp.array([0.5, 0.5, 0.0]), jnp.array([-1.0, 12.0, -1.0])
+        )
+        for argnum in (0, 1)
+    )
+    np.testing.assert_allclose(by_theta, [0.0, np.exp(8.0), 0.0], rtol=1e-6)
+    np.testing.assert_allclose(by_variance, [np.exp(-1.0), 0.0, 0.0], rtol=1e-6)
