@@ -5,7 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 MINIMUM := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: setup reproduce test test-floor lint format docs lock clean
+FLOOR := .venv-floor
+FLOOR_JAX := 0.11.2
+ROW := sparse_vd.table1.lenet-300-100
+PIP := -m pip install -qq --disable-pip-version-check
+
+.PHONY: help setup reproduce test test-floor lint format docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +36,50 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	fi; \
 	echo "setting up $(VENV) with $$("$$found" --version), one or two minutes"; \
 	"$$found" -m venv --clear $(VENV) && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	$(BIN)/python $(PIP) -r requirements.lock && \
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e . && \
 	touch $@
+
+reproduce: setup
+	@$(BIN)/adaptive-nets run $(ROW)-original --preset quick --data.source embedded
+	@$(BIN)/adaptive-nets run $(ROW)-sparse --preset quick --data.source embedded
+	@$(BIN)/adaptive-nets table $(ROW) --results runs
+	@$(BIN)/adaptive-nets report --results runs --out report.html
+
+test: setup
+	@$(BIN)/python -m pytest -q
+
+# The package with the oldest JAX it promises to work with; everything else as locked.
+$(FLOOR)/.ready: $(VENV)/.ready
+	@echo "setting up $(FLOOR) with JAX $(FLOOR_JAX)"
+	@$(BIN)/python -m venv --clear $(FLOOR)
+	@grep -vE '^jax(lib)?==' requirements.lock > $(FLOOR)/requirements.txt
+	@$(FLOOR)/bin/python $(PIP) -r $(FLOOR)/requirements.txt jax==$(FLOOR_JAX) jaxlib==$(FLOOR_JAX)
+	@$(FLOOR)/bin/python $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-floor: $(FLOOR)/.ready
+	@$(FLOOR)/bin/python -c 'import jax; assert jax.__version__ == "$(FLOOR_JAX)", jax.__version__'
+	@$(FLOOR)/bin/python -m pytest -q -m core
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: setup
+	@$(BIN)/adaptive-nets docs
+
+# Without the project's own line, hashes and registry; the first line says where the file is from.
+lock: setup
+	@head -1 requirements.lock > requirements.new
+	@uv export -q --python $(BIN)/python --format requirements-txt --no-hashes --no-emit-project \
+	  --no-header --no-annotate --extra dev >> requirements.new
+	@mv requirements.new requirements.lock
+
+clean:
+	rm -rf $(VENV) $(FLOOR) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

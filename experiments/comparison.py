@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from adaptive_nets.training.duration import Timing
 from experiments.experiment import Experiment
 from experiments.paper_values import Measure, Paper, Row, load_paper
 from experiments.results import Record, mean_and_deviation
@@ -35,12 +36,17 @@ class Group:
     def is_reduced(self) -> bool:
         """Whether data or schedule are smaller than the paper's."""
         first = self.records[0]
-        return first.preset != "paper" or not first.dataset["complete"]
+        return first.preset != "paper" or not first.dataset["complete"] or _is_shortened(first)
 
     def values(self, measure: str) -> list[float]:
         """The measure of every seed that has a finite one."""
         metrics = [record.metric(measure) for record in self.records]
         return [m.value for m in metrics if m is not None and m.value is not None]
+
+    def why_not_finite(self, measure: str) -> str:
+        """What the records note of a measure without a finite value; "" if none has it at all."""
+        metrics = [record.metric(measure) for record in self.records]
+        return next((m.note or "not finite" for m in metrics if m is not None), "")
 
     def describe(self) -> str:
         """One line: size of the experiment, seeds, data."""
@@ -49,6 +55,22 @@ class Group:
         data = f"{first.dataset['train']:,} images"
         changed = f", changed {', '.join(first.changed)}" if first.changed else ""
         return f"preset {first.preset}, {seeds}, {data}, {first.steps:,} steps{changed}"
+
+
+def _is_shortened(record: Record) -> bool:
+    """Whether flags made the training shorter than the paper's."""
+    from experiments.registry import EXPERIMENTS
+
+    if "schedule.length" not in record.changed:
+        return False
+    config = EXPERIMENTS[record.experiment].presets["paper"].config
+    whole = Timing.of(
+        config.schedule.length,
+        batch_size=config.data.batch_size,
+        examples=record.dataset["train"],
+    )
+    epochs = record.steps * record.config["data"]["batch_size"] / record.dataset["train"]
+    return epochs < whole.total_steps / whole.steps_per_epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +132,8 @@ def judge(measure: Measure, paper: float, group: Group, ours: float) -> tuple[Ve
     if good:
         return "reproduced", ""
     side = "above" if distance > 0 else "below"
-    return "differs", f"{abs(distance):.{measure.digits}f} {measure.unit} {side} the paper"
+    unit = "percentage points" if measure.unit == "%" else measure.unit
+    return "differs", f"{abs(distance):,.{measure.digits}f} {unit} {side} the paper"
 
 
 def compare_row(
@@ -128,11 +151,12 @@ def compare_row(
                 continue
             values = group.values(name)
             if not values:
-                cells.append(
-                    Cell(
-                        row, measure, value, group, None, 0.0, "not run", "not measured by this run"
-                    )
-                )
+                reason = group.why_not_finite(name)
+                if not reason:
+                    verdict, reason = "not run", "not measured by this run"
+                else:
+                    verdict = "reduced" if group.is_reduced else "differs"
+                cells.append(Cell(row, measure, value, group, None, 0.0, verdict, reason))
                 continue
             mean, deviation = mean_and_deviation(values)
             verdict, reason = judge(measure, value, group, mean)

@@ -38,7 +38,7 @@ def difference_text(cell: Cell) -> str:
     """Ours minus the paper's, with its sign."""
     if cell.difference is None:
         return ""
-    return f"{cell.difference:+.{cell.measure.digits}f}"
+    return f"{cell.difference:+,.{cell.measure.digits}f}"
 
 
 def measure_text(cell: Cell) -> str:

@@ -182,10 +182,14 @@ def default_roots() -> list[Path]:
 
 
 def publish(record: Record, root: Path = PUBLISHED) -> Path:
-    """Copies a record and its arrays to where those that come with the code are kept."""
+    """Copies a record and its arrays to where those that come with the code are kept.
+
+    A run with changed flags gets a name of its own, so that it stands beside the preset.
+    """
     paper = record.experiment.split(".", 1)[0]
     row = record.experiment.split(".", 1)[1]
-    target = root / paper / row / f"{record.preset}-seed{record.seed}.json"
+    size = f"{record.preset}-{record.config_hash[:8]}" if record.changed else record.preset
+    target = root / paper / row / f"{size}-seed{record.seed}.json"
     write_json_atomically(target, record.content)
     arrays = record.path.with_name(ARRAYS)
     if arrays.exists():

@@ -141,7 +141,7 @@ def train(
         checkpoints.wait()
         raise UserError(
             f"the loss or its gradient is not finite at step {at} "
-            f"(learning rate {float(setup.schedule(at)):.4g}); "
+            f"(learning rate {setup.learning_rate(at):.4g}); "
             f"the state of step {checkpoints.steps()[-1]} is kept in {checkpoints.directory}; "
             "try a smaller --optimiser.learning-rate with another --out"
         )
@@ -162,7 +162,8 @@ def train(
 
     # -- the loop
     shown: dict[str, float] = {}
-    order, order_epoch = None, -1
+    order_epoch = step // timing.steps_per_epoch
+    order = setup.order_of(jnp.int32(order_epoch))
     group = 1
     last_log_time, last_log_step = time.monotonic(), step
     with contextlib.ExitStack() as cleanup:
@@ -200,7 +201,7 @@ def train(
             if step % log_every == 0 or last:
                 stop_if_failed()
                 values = metrics_lib.compute(state.metrics)
-                state = state.replace(metrics=setup.fresh_metrics(state.metrics))
+                state = dataclasses.replace(state, metrics=setup.fresh_metrics(state.metrics))
                 rate = (step - last_log_step) / max(now - last_log_time, 1e-9)
                 last_log_time, last_log_step = now, step
                 shown |= {"loss": values["loss"]}
@@ -209,7 +210,7 @@ def train(
                     {
                         "epoch": step / timing.steps_per_epoch,
                         **{f"train/{name}": value for name, value in values.items()},
-                        "learning_rate": float(setup.schedule(step - 1)),
+                        "learning_rate": setup.learning_rate(step - 1),
                         "steps_per_second": rate,
                     },
                 )

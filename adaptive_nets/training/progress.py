@@ -112,10 +112,9 @@ class ConsoleProgress:
         rate = self._rate(done, now)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
         if self._bar is not None:
-            fields = {"values": shown} if values else {}
-            self._bar.update(
-                self._task, completed=done, rate=f"{rate:.4g} {self._unit}/s", **fields
-            )
+            self._bar.update(self._task, completed=done, rate=f"{rate:.4g} {self._unit}/s")
+            if values:
+                self._bar.update(self._task, values=shown)
         elif now - self._last_line >= QUIET_INTERVAL:
             self._last_line = now
             left = format_seconds((self._total - done) / max(rate, 1e-9))

@@ -88,6 +88,10 @@ class Setup:
     fresh_metrics: Callable[[Any], Any]
     evaluate: Evaluate
 
+    def learning_rate(self, step: int) -> float:
+        """The learning rate that the step numbered `step` is taken with."""
+        return float(jnp.asarray(self.schedule(step)))
+
 
 def _can_be_grouped(model: nn.Module, shapes: TrainState, data: DeviceSplit) -> bool:
     """Whether a loop on the device is a good place for a step.

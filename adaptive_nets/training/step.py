@@ -94,7 +94,8 @@ def init_state(
         image_shape: (H, W, C).
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(rng), INIT)
-    keys = dict(zip(("params", *STREAMS), jax.random.split(key, 1 + len(STREAMS)), strict=True))
+    names: tuple[str, ...] = ("params", *STREAMS)
+    keys: dict[str, Any] = dict(zip(names, jax.random.split(key, len(names)), strict=True))
     image = jnp.zeros((1, *image_shape), jnp.float32)
     variables = dict(model.init(keys, image, train=False))
     params = variables.pop("params")
@@ -198,7 +199,8 @@ def make_train_step(
         # Only noted here; the host looks at it now and then. Keeping the old state instead would
         # cost one more pass over all parameters and moments in every step.
         fails_now = (state.failed_step == HEALTHY) & ~jnp.isfinite(loss)
-        return state.replace(
+        return dataclasses.replace(
+            state,
             step=state.step + 1,
             params=params,
             model_state=model_state,

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from adaptive_nets.files import read_json_lines, write_text_atomically
 
@@ -59,6 +59,8 @@ class TensorBoardWriter:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 
+        # Their classes are made when the module is imported, so a type checker does not see them.
+        event_pb2, summary_pb2 = cast("Any", event_pb2), cast("Any", summary_pb2)
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(directory / "events"))

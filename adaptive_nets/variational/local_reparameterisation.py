@@ -23,11 +23,11 @@ LinearMap = Callable[[Array, Array], Array]
 
 def sample_linear(
     key: PRNGKeyArray,
-    x: Float[Array, N * inputs],
+    x: Float[Array, "N *inputs"],
     theta: Array,
     sigma2: Array,
     linear: LinearMap,
-) -> Float[Array, N * outputs]:
+) -> Float[Array, "N *outputs"]:
     """Draws the outputs of a linear map whose weights are N(θ, σ²), [molchanov2017] eqs. 17 and 18.
 
     Args:

@@ -160,7 +160,7 @@ def threshold_sweep(network: TrainedNetwork) -> dict[str, np.ndarray]:
 
 def log_alpha_histogram(network: TrainedNetwork) -> dict[str, np.ndarray]:
     """Counts of log α per layer, clipped to the outermost bins."""
-    arrays = {"log_alpha_edges": HISTOGRAM_EDGES}
+    arrays: dict[str, np.ndarray] = {"log_alpha_edges": HISTOGRAM_EDGES}
     for layer, theta, log_sigma2 in variational_layers(network.params):
         low, high = HISTOGRAM_EDGES[[0, -1]]
         values = np.clip(np.asarray(log_alpha(theta, log_sigma2)), low, high)

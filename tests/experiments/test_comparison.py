@@ -88,9 +88,21 @@ def test_a_measure_that_a_run_lacks_is_not_run():
     assert cells["compression"].reason == "not measured by this run"
 
 
-def test_an_infinite_value_is_not_averaged():
+def test_an_infinite_value_is_not_averaged_and_says_so():
     (cell,) = [c for c in cells_of(made_up(compression=None)) if c.measure.name == "compression"]
     assert cell.ours is None
+    assert (cell.verdict, cell.reason) == ("differs", "infinite: no weight is kept")
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(60000, "reduced"), (150000, "differs")])
+def test_a_shorter_schedule_is_reduced_and_a_longer_one_differs(steps, verdict):
+    record = made_up(error=1.92, changed=["schedule.length"]) | {"steps": steps}
+    assert verdicts(record)["error"] == verdict
+
+
+def test_a_difference_in_percent_is_in_percentage_points():
+    (cell,) = [c for c in cells_of(made_up(error=2.9)) if c.measure.name == "error"]
+    assert cell.reason.endswith("percentage points above the paper")
 
 
 def test_rows_of_other_methods_are_cited_beside_ours():

@@ -36,19 +36,20 @@ def test_an_unknown_part_is_named():
 
 
 @pytest.mark.parametrize("record", collect([PUBLISHED]), ids=lambda r: r.path.stem + r.experiment)
-def test_published_records_are_of_a_commit_and_of_todays_configuration(record):
+def test_published_records_are_of_a_commit_and_name_what_they_changed(record):
     assert record.code["commit"]
     assert record.code["dirty"] is False
-    assert record.changed == []
     expected = config_lib.identity(EXPERIMENTS[record.experiment].presets[record.preset].config)
     recorded = {
         name: value for name, value in config_lib.flat(record.config).items() if name in expected
     }
-    assert recorded == expected
+    assert config_lib.differences(expected, recorded) == record.changed
 
 
 @pytest.mark.parametrize("record", collect([PUBLISHED]), ids=lambda r: r.path.stem + r.experiment)
 def test_published_records_lie_within_the_bounds_of_their_preset(record):
+    if record.changed:
+        pytest.skip(f"changed {', '.join(record.changed)}")
     for bound in EXPERIMENTS[record.experiment].presets[record.preset].bounds:
         value = record.metric(bound.measure).value
         assert value is None or bound.low <= value <= bound.high, bound
