@@ -1,4 +1,4 @@
-"""The parts of README.md and BUILD_NOTES.md that are rendered from records.
+"""The parts of README.md and BUILD_NOTES.md, and the picture, that are rendered from records.
 
 A part stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Rendering replaces what is
 between; a test fails when it is stale, so no number in these documents is typed by hand.
@@ -23,6 +23,7 @@ from experiments.results import PUBLISHED, Record, collect, mean_and_deviation
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "BUILD_NOTES.md")
 BENCHMARKS = PUBLISHED / "bench"
+PICTURE = PUBLISHED / "figures" / "sparsity-over-training.svg"
 _PART = re.compile(
     r"(<!-- begin (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(<!-- end (?P=name) -->)", re.S
 )
@@ -112,6 +113,20 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+def picture() -> str:
+    """The README's picture, an SVG document: how LeNet-300-100 loses its weights."""
+    from experiments.report.charts import Figure
+    from experiments.sparse_vd.figures import figures
+
+    records = [
+        r for r in collect([PUBLISHED]) if r.experiment.startswith("sparse_vd.table1.lenet-300-100")
+    ]
+    drawn = (f for f in figures(records) if isinstance(f, Figure))
+    svg = next(f.svg[0] for f in drawn if f.title == "Sparsity over training")
+    # Pages are light and dark; a picture outside of our own page brings its background along.
+    return svg.replace("<defs>", '<rect width="100%" height="100%" fill="#ffffff"/>\n<defs>', 1)
+
+
 def rendered(text: str, *, source: str) -> str:
     """A document with every part rendered again.
 
@@ -135,10 +150,15 @@ def stale(documents: Sequence[str] = DOCUMENTS) -> list[str]:
 
 
 def update(documents: Sequence[str] = DOCUMENTS) -> list[str]:
-    """Renders every document; returns those that changed."""
+    """Renders every document and the picture; returns those that changed."""
     changed = stale(documents)
     for name in changed:
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
         write_text_atomically(path, rendered(text, source=name))
+    text = picture() + "\n"
+    if not PICTURE.exists() or PICTURE.read_text(encoding="utf-8") != text:
+        PICTURE.parent.mkdir(exist_ok=True)
+        write_text_atomically(PICTURE, text)
+        changed.append(str(PICTURE.relative_to(ROOT)))
     return changed

@@ -15,6 +15,12 @@ def test_documents_are_up_to_date():
     assert documents.stale() == [], "run 'adaptive-nets docs'"
 
 
+def test_the_picture_is_there_and_shown():
+    name = documents.PICTURE.relative_to(documents.ROOT).as_posix()
+    assert documents.PICTURE.read_text().startswith("<svg")
+    assert f"]({name})" in (documents.ROOT / "README.md").read_text()
+
+
 def test_every_part_is_rendered_somewhere():
     texts = "".join((documents.ROOT / name).read_text() for name in documents.DOCUMENTS)
     for part in documents.PARTS:

@@ -1,0 +1,92 @@
+# %% [markdown]
+# # Sparse variational dropout, from one weight to a pruned network
+#
+# Open as a notebook with `jupytext --to ipynb` (extra `notebooks`), or run it as it is.
+
+# %%
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from adaptive_nets.data.sources import load
+from adaptive_nets.training.loop import train
+from adaptive_nets.variational import (
+    compression,
+    keep_mask,
+    kl_log_uniform,
+    layer_sparsity,
+    sample_linear,
+)
+from experiments.registry import EXPERIMENTS
+from experiments.sparse_vd.experiment import sparse_task
+
+STEPS = 4000
+
+# %% [markdown]
+# ## What the prior sees of a weight
+#
+# Only its dropout rate α = σ²/θ². The divergence falls with α and vanishes as α → ∞: the prior pays
+# for weights that can be told from noise.
+
+# %%
+rates = jnp.linspace(-8, 8, 200)
+plt.figure(figsize=(5, 3))
+plt.plot(rates, kl_log_uniform(rates))
+plt.axvline(3, color="grey", linestyle=":")
+plt.xlabel("log α")
+plt.ylabel("divergence, nats")
+
+# %% [markdown]
+# ## Local reparameterisation
+#
+# Outputs are drawn instead of weights. Mean and variance over many draws are those of the sum.
+
+# %%
+key = jax.random.key(0)
+x = jnp.ones((1, 3))
+theta, sigma2 = jnp.array([[1.0], [2.0], [3.0]]), jnp.array([[0.1], [0.2], [0.3]])
+keys = jax.random.split(key, 20000)
+draws = jax.vmap(lambda k: sample_linear(k, x, theta, sigma2, jnp.dot))(keys)
+print(f"mean {draws.mean():.3f} (exact 6), variance {draws.var():.3f} (exact 0.6)")
+
+# %% [markdown]
+# ## Training LeNet-300-100 on the embedded digits
+#
+# The configuration is that of the experiment's preset *quick*, for fewer steps.
+
+# %%
+config = EXPERIMENTS["sparse_vd.table1.lenet-300-100-sparse"].presets["quick"].config
+config = dataclasses.replace(
+    config, schedule=dataclasses.replace(config.schedule, length=f"{STEPS} steps")
+)
+digits = load("mnist", source="embedded")
+with tempfile.TemporaryDirectory() as folder:
+    result = train(
+        sparse_task(config, digits), config, dataset=digits, directory=Path(folder), seed=0
+    )
+params = result.state.params
+layers = layer_sparsity(params)
+for layer in layers:
+    print(f"{layer.layer}: {layer.kept:,} of {layer.weights:,} weights kept")
+error = 100 * result.evaluate(result.state.eval_variables, result.test)["error"]
+print(f"test error {error:.2f} %, compression {compression(layers):.0f} x")
+
+# %% [markdown]
+# ## Which pixels are still read
+#
+# A pixel whose weights are all removed does not matter to the network.
+
+# %%
+kept = keep_mask(params["fc1"]["kernel"], params["fc1"]["log_sigma2"])
+plt.figure(figsize=(3, 3))
+plt.imshow(np.asarray(kept.sum(1)).reshape(28, 28), cmap="viridis")
+plt.title("kept weights per pixel")
+plt.axis("off")
+
+# %%
+plt.show()
