@@ -45,7 +45,9 @@ def _divergence(log_alpha: Array) -> Array:
     )
 
 
-def make_step(batch_size: int, *, sparse: bool) -> Callable[..., dict[str, Any]]:
+def make_step(
+    batch_size: int, *, sparse: bool, weight_decay: float
+) -> Callable[..., dict[str, Any]]:
     """The step (state, images uint8, labels, mean image, order, key) -> state."""
 
     def loss(params, x, labels, key, examples):
@@ -76,6 +78,9 @@ def make_step(batch_size: int, *, sparse: bool) -> Callable[..., dict[str, Any]]
         x = images[indices].astype(jnp.float32).reshape(batch_size, -1) / 256.0 - mean[None]
         key = jax.random.fold_in(key, count)
         grads = jax.grad(loss)(state["params"], x, labels[indices], key, order.shape[0])
+        if weight_decay:
+            pairs = zip(grads, state["params"], strict=True)
+            grads = [{**g, "w": g["w"] + weight_decay * p["w"]} for g, p in pairs]
         t = (count + 1).astype(jnp.float32)
         tree = jax.tree.map
         m = tree(lambda m, g: DECAY * m + (1 - DECAY) * g, state["m"], grads)

@@ -15,6 +15,7 @@ from jax import lax
 
 from adaptive_nets.data import load
 from adaptive_nets.data.device import epoch_order
+from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.setup import set_up
 from experiments.bench import bare_lenet
 from experiments.registry import EXPERIMENTS
@@ -66,8 +67,8 @@ class Comparison:
         return statistics.median(ours / other for ours, other in pairs)
 
 
-def our_training(experiment: str) -> tuple[Contender, int]:
-    """The suite's own training, as its loop calls it, and the batch size."""
+def our_training(experiment: str) -> tuple[Contender, TrainConfig]:
+    """The suite's own training, as its loop calls it, and its configuration."""
     config = EXPERIMENTS[experiment].presets["quick"].config
     dataset = load(config.data.name, source="embedded")
     sparse = isinstance(config, SparseVDConfig)
@@ -78,10 +79,10 @@ def our_training(experiment: str) -> tuple[Contender, int]:
     def advance(state: Any, steps: int) -> Any:
         return setup.train_steps(state, setup.train, order, steps)
 
-    return Contender(setup.create_state, advance), config.data.batch_size
+    return Contender(setup.create_state, advance), config
 
 
-def bare_training(batch_size: int, *, sparse: bool) -> dict[str, Contender]:
+def bare_training(config: TrainConfig, *, sparse: bool) -> dict[str, Contender]:
     """The bare step called from Python, and the same step in a loop on the device."""
     train = load("mnist", source="embedded").train
     assert train is not None
@@ -89,7 +90,9 @@ def bare_training(batch_size: int, *, sparse: bool) -> dict[str, Contender]:
     mean = jnp.asarray(np.mean(train.images / 256.0, axis=0).reshape(-1), jnp.float32)
     order = epoch_order(jax.random.key(1), jnp.int32(0), len(train.labels))
     key = jax.random.key(2)
-    step = bare_lenet.make_step(batch_size, sparse=sparse)
+    step = bare_lenet.make_step(
+        config.data.batch_size, sparse=sparse, weight_decay=config.optimiser.weight_decay
+    )
     arrays = (images, labels, mean, order, key)
     once = jax.jit(step, donate_argnums=0)
     many = jax.jit(
@@ -120,8 +123,8 @@ def compare(case: str, *, rounds: int, steps: int) -> Comparison:
         steps: per timing.
     """
     experiment, sparse = CASES[case]
-    ours, batch_size = our_training(experiment)
-    contenders = {OURS: ours, **bare_training(batch_size, sparse=sparse)}
+    ours, config = our_training(experiment)
+    contenders = {OURS: ours, **bare_training(config, sparse=sparse)}
     states = {name: contender.create() for name, contender in contenders.items()}
     rates: dict[str, list[float]] = {name: [] for name in contenders}
 
