@@ -73,6 +73,7 @@ class SparseVDLayers:
     log_sigma2_init: float = -10.0
     threshold: float = THRESHOLD
     mask_in_training: bool = True
+    clip_noise: bool = True
 
     def dense(self, features, *, name, train, dtype):  # noqa: D102
         layer = SparseDense(features, dtype=dtype, name=name, **dataclasses.asdict(self))

@@ -37,6 +37,8 @@ class _SparseVariational(nn.Module):
         mask_in_training: removed weights count as zero in training too, as in the authors' LeNet
             scripts. A dense layer keeps their noise, a convolution drops it; that difference is the
             scripts' own.
+        clip_noise: the noise of a weight follows its clipped log α, as in the authors' ICML code;
+            otherwise its variance is σ² throughout, as in their later minimal example.
     """
 
     features: int
@@ -45,6 +47,7 @@ class _SparseVariational(nn.Module):
     log_sigma2_init: float = -10.0
     threshold: float = THRESHOLD
     mask_in_training: bool = True
+    clip_noise: bool = True
 
     _masks_noise = False
 
@@ -59,7 +62,7 @@ class _SparseVariational(nn.Module):
         masked = jnp.where(kept, theta, 0.0)
         if not train:
             return _add_bias(linear(x, masked.astype(self.dtype)), bias)
-        sigma2 = noise_variance(theta, log_sigma2)
+        sigma2 = noise_variance(theta, log_sigma2) if self.clip_noise else jnp.exp(log_sigma2)
         if self.mask_in_training:
             theta = masked
             sigma2 = jnp.where(kept, sigma2, 0.0) if self._masks_noise else sigma2

@@ -61,9 +61,10 @@ def lenet_300_100_sparse_vd(
     log_sigma2_init: float = -10.0,
     threshold: float = THRESHOLD,
     mask_in_training: bool = True,
+    clip_noise: bool = True,
 ) -> nn.Module:
     """LeNet-300-100 with sparse variational dropout in every layer."""
-    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training)
+    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
     return MultilayerPerceptron(
         hidden=(300, 100), num_classes=num_classes, layers=layers, dtype=dtype
     )
@@ -88,7 +89,8 @@ def lenet5_caffe_sparse_vd(
     log_sigma2_init: float = -10.0,
     threshold: float = THRESHOLD,
     mask_in_training: bool = True,
+    clip_noise: bool = True,
 ) -> nn.Module:
     """LeNet-5-Caffe with sparse variational dropout in every layer."""
-    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training)
+    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
     return LeNet5Caffe(num_classes=num_classes, layers=layers, dtype=dtype)

@@ -67,7 +67,8 @@ def mlp_4x1000_sparse_vd(
     log_sigma2_init: float = -10.0,
     threshold: float = THRESHOLD,
     mask_in_training: bool = True,
+    clip_noise: bool = True,
 ) -> nn.Module:
     """Four hidden layers of 1000 units with sparse variational dropout."""
-    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training)
+    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
     return MultilayerPerceptron(hidden=hidden, num_classes=num_classes, layers=layers, dtype=dtype)

@@ -35,6 +35,8 @@ class VariationalConfig:
     """Weights with a log dropout rate at or above it are removed."""
     mask_in_training: bool = True
     """Removed weights count as zero in training too, as in the authors' LeNet scripts."""
+    clip_noise: bool = True
+    """Noise follows the clipped log α, as in the ICML code; else its variance is σ² throughout."""
 
     def __post_init__(self):
         require_duration(self.kl_start, "variational.kl-start")

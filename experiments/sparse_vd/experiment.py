@@ -83,6 +83,7 @@ def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
         log_sigma2_init=variational.log_sigma2_init,
         threshold=variational.threshold,
         mask_in_training=variational.mask_in_training,
+        clip_noise=variational.clip_noise,
     )
     examples = len(dataset.train.labels) if dataset.train else 0
     timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)

@@ -70,6 +70,19 @@ def test_training_with_hardly_any_variance_is_evaluation(case, key):
     assert float(jnp.max(distance)) < 6
 
 
+def test_noise_of_a_removed_weight_is_its_variance_unless_it_is_clipped(key):
+    x = jnp.ones((4000, 1))
+    params = {
+        "kernel": jnp.full((1, 1), 1e-6),
+        "log_sigma2": jnp.full((1, 1), -2.0),
+        "bias": jnp.zeros(1),
+    }
+    for clip, deviation in ((False, np.exp(-1.0)), (True, np.sqrt(np.exp(8.0) * 1e-12 + 1e-8))):
+        layer = SparseDense(1, clip_noise=clip)
+        y = layer.apply({"params": params}, x, True, rngs={"noise": key})
+        assert float(jnp.std(y)) == pytest.approx(deviation, rel=0.05)
+
+
 @cases
 def test_training_needs_noise_and_evaluation_does_not(case, key):
     layer, _, x, variables = initialised(case, key)
