@@ -62,12 +62,15 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
 def claim(directory: Path, experiment: Experiment, config: TrainConfig, *, preset: str) -> None:
     """Notes in a folder what it is for, or checks that it is for this.
 
+    A run that never took its first step, such as one refused for a flag, leaves no claim.
+
     Raises:
         UserError: the folder holds another experiment, or this one with other values.
     """
     identity = config_lib.identity(config)
     path = directory / RUN_FILE
-    if path.exists():
+    started = any(directory.glob("seed*/*"))
+    if path.exists() and started:
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
             other, values = there["experiment"], there["identity"]
@@ -88,7 +91,8 @@ def claim(directory: Path, experiment: Experiment, config: TrainConfig, *, prese
                 f"{new!r}{more}; choose another folder with --out, or give the old values to go on"
             )
         return
-    leftovers = [p.name for p in directory.iterdir() if p.name != ".lock"]
+    ours = {".lock", *((RUN_FILE, "seed0") if path.exists() and not started else ())}
+    leftovers = [p.name for p in directory.iterdir() if p.name not in ours]
     if leftovers:
         raise UserError(
             f"--out is {directory}, which holds other files ({leftovers[0]}); "

@@ -128,6 +128,14 @@ def test_flags_are_refused_where_they_do_not_fit_a_folder(call, tmp_path):
     assert call("run", ORIGINAL, *quick("--out", "r", "--run.log-every", "3 steps"))[0] == 0
 
 
+def test_a_refused_run_leaves_no_claim_on_its_folder(call, tmp_path):
+    flags = quick("--out", "r")
+    code, _, err = call("run", SPARSE, *flags, "--data.batch-size", "98")
+    assert code == 2
+    assert "does not divide over 4" in one_line(err)
+    assert call("run", ORIGINAL, *flags)[0] == 0
+
+
 def test_a_folder_with_other_files_is_left_alone(call, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("important")
