@@ -191,7 +191,7 @@ EXPERIMENTS = (
         row="random-labels.mnist-dropout",
         presets=_presets(
             _random(_dense("mlp_4x1000", "100 epochs")),
-            quick="2000 steps",
+            quick="6000 steps",
             bounds={"quick": (Bound("train_accuracy", 90, 100), Bound("test_accuracy", 2, 20))},
             seeds=1,
         ),
@@ -205,7 +205,7 @@ EXPERIMENTS = (
         row="random-labels.mnist-sparse",
         presets=_presets(
             _random(_sparse("mlp_4x1000_sparse_vd", hold="50%")),
-            quick="2000 steps",
+            quick="3000 steps",
             bounds={"quick": (Bound("train_accuracy", 5, 20), Bound("sparsity", 99, 100))},
             seeds=1,
             **_WARMUP,
