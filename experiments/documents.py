@@ -16,7 +16,7 @@ from adaptive_nets.errors import UserError, did_you_mean
 from adaptive_nets.files import write_text_atomically
 from adaptive_nets.training.progress import format_seconds
 from experiments import render
-from experiments.comparison import Group, compare, group_records
+from experiments.comparison import compare, group_records
 from experiments.registry import select
 from experiments.results import PUBLISHED, Record, collect, mean_and_deviation
 
@@ -38,29 +38,35 @@ def comparison_table(pattern: str) -> str:
     return "\n".join(parts)
 
 
-def _mean(group: Group, measure: str, digits: int) -> str:
-    values = group.values(measure)
-    return render.number(mean_and_deviation(values)[0] if values else None, digits)
-
-
 def summary_table() -> str:
     """One line per published group: the few numbers that a reader looks for first."""
     rows = []
     for experiment in select("sparse_vd.table1"):
         records = [r for r in collect([PUBLISHED]) if r.experiment == experiment.id]
-        for group in group_records(records):
+        (cells,) = compare([experiment], records).values()
+        for block in render.blocks([cell for cell in cells if cell.group is not None]):
+            group = block[0].group
+            assert group is not None
+            found = {cell.measure.name: cell for cell in block}
             file_size = group.values("file_size")
             rows.append(
                 (
                     experiment.title,
                     group.describe(),
-                    _mean(group, "error", 2),
-                    _mean(group, "compression", 0),
+                    *(
+                        text(found[name])
+                        for name in ("error", "compression")
+                        for text in (render.paper_text, render.ours_text)
+                    ),
                     f"{mean_and_deviation(file_size)[0] / 1000:,.1f}" if file_size else "–",
+                    found["error"].verdict,
                 )
             )
-    header = ("network", "runs", "test error, %", "compression, x", "file, kB")
-    return render.markdown_table(header, rows, (2, 3, 4))
+    header = (
+        "network", "runs", "test error, %: paper", "ours", "compression, x: paper", "ours",
+        "our file, kB", "error is",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, (2, 3, 4, 5, 6))
 
 
 def run_table() -> str:
