@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,26 @@ def _is_disk_full(error: BaseException) -> bool:
     return False
 
 
+def _pass_over_late_answers() -> None:
+    """Keeps tracebacks of writes off the screen that end after another one has failed.
+
+    The first failure ends Orbax's event loop while other files are still being written; each of
+    those then finds the loop closed, in a thread where nobody can catch it. What failed is raised
+    and reported all the same.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "passes_over_late_answers", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            before(unraisable)
+
+    hook.passes_over_late_answers = True  # pyright: ignore[reportFunctionMemberAccess]
+    sys.unraisablehook = hook
+
+
 class Checkpoints:
     """The checkpoints of one run, in one folder.
 
@@ -91,6 +112,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=True
         )
+        _pass_over_late_answers()
         try:
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         except OSError as error:

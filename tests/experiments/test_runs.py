@@ -322,19 +322,6 @@ def test_a_folder_in_use_is_named(call, tmp_path):
     assert "r is in use by another run" in one_line(err)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(call, small_disk):
     flags = quick("--run.checkpoint-every", "2 steps", "--out", small_disk / "r")
     code, _, err = call("run", ORIGINAL, *flags)

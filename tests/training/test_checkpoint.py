@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -233,20 +232,6 @@ def test_comes_back_onto_other_devices(tmp_path, axes):
         found = restore(tmp_path / "checkpoints", target)
         np.testing.assert_array_equal(found.state["k"], kernel)
         assert found.state["k"].sharding == target["k"].sharding
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a file system of 3 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk_is_one_line_and_the_last_good_step_stays(small_disk, rng):
