@@ -201,8 +201,8 @@ DAMAGED_DATA = {
     "missing": (lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "t10k-labels-idx1-ubyte"),
     "partial": (truncated, "train-images-idx3-ubyte"),
     "changed": (lambda f: None, "mnist"),
-    "no idx file": (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"?" * 60008), "labels"),
-    "empty": (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b""), "train-labels-idx1"),
+    "no idx file": (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b"?" * 99), "train-im"),
+    "empty": (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b""), "train-images-idx3"),
 }  # fmt: skip
 
 
@@ -218,12 +218,16 @@ def test_damaged_data_are_named_and_never_passed_over(call, root, tmp_path, case
 
 
 def test_a_data_root_without_permission_is_named(root, tmp_path):
-    """In a process of an ordinary user, which can reach the interpreter or else skips."""
+    """In a process that becomes an ordinary user once everything it needs is imported."""
     root.chmod(0)
     script = (
-        "import os, sys\n"
+        "import contextlib, io, os, sys\n"
         "sys.path.insert(0, os.environ['CODE'])\n"
         "from experiments.__main__ import main\n"
+        "unseen = io.StringIO()\n"
+        "with contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(unseen):\n"
+        "    main(['data', 'list'])\n"
+        "    main(['data', 'list', '--data-dir', '/nowhere'])\n"
         "os.setegid(65534) if os.geteuid() == 0 else None\n"
         "os.seteuid(65534) if os.geteuid() == 0 else None\n"
         "sys.exit(main(sys.argv[1:]))\n"
