@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import inspect
 import json
 import shutil
 import sys
@@ -79,19 +80,21 @@ def _is_disk_full(error: BaseException) -> bool:
 
 
 def _pass_over_late_answers() -> None:
-    """Keeps tracebacks of writes off the screen that end after another one has failed.
+    """Keeps tracebacks of files off the screen that end after another one has failed.
 
-    The first failure ends Orbax's event loop while other files are still being written; each of
-    those then finds the loop closed, in a thread where nobody can catch it. What failed is raised
-    and reported all the same.
+    The first failure ends Orbax's event loop while other files are still being read or written;
+    each of those then finds the loop closed, in a thread where nobody can catch it, or is given up
+    where it stands. What failed is raised and reported all the same.
     """
     before = sys.unraisablehook
     if getattr(before, "passes_over_late_answers", False):
         return
 
     def hook(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        error, given_up = unraisable.exc_value, unraisable.object
+        late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        of_orbax = inspect.iscoroutine(given_up) and "orbax" in given_up.cr_code.co_filename
+        if not (late or of_orbax):
             before(unraisable)
 
     hook.passes_over_late_answers = True  # pyright: ignore[reportFunctionMemberAccess]

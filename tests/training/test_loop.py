@@ -203,7 +203,7 @@ def test_tensorboard_files_hold_the_logged_values(config, dataset, tmp_path):
     content, events = file.read_bytes(), []
     while content:
         length = int.from_bytes(content[:8], "little")
-        assert content[8:12] == masked_crc32c(content[:8])
+        assert int.from_bytes(content[8:12], "little") == masked_crc32c(content[:8])
         events.append(Event.FromString(content[12 : 12 + length]))
         content = content[16 + length :]
     written = {
