@@ -23,6 +23,7 @@ from adaptive_nets.variational import (
     sample_linear,
 )
 from experiments.registry import EXPERIMENTS
+from experiments.sparse_vd.configs import SparseVDConfig
 from experiments.sparse_vd.experiment import sparse_task
 
 STEPS = 4000
@@ -64,6 +65,7 @@ config = EXPERIMENTS["sparse_vd.table1.lenet-300-100-sparse"].presets["quick"].c
 config = dataclasses.replace(
     config, schedule=dataclasses.replace(config.schedule, length=f"{STEPS} steps")
 )
+assert isinstance(config, SparseVDConfig)
 digits = load("mnist", source="embedded")
 with tempfile.TemporaryDirectory() as folder:
     result = train(
