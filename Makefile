@@ -7,10 +7,12 @@ MINIMUM := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))
 
 FLOOR := .venv-floor
 FLOOR_JAX := 0.11.2
+AOT := .venv-aot
+AOT_RECORD := experiments/results/bench/compile-kernels.json
 ROW := sparse_vd.table1.lenet-300-100
 PIP := -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup reproduce test test-floor lint format docs lock clean
+.PHONY: help setup reproduce test test-floor compile-kernels lint format docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +21,7 @@ help:
 	@echo "make setup          only make $(VENV)"
 	@echo "make lint           ruff and pyright"
 	@echo "make test-floor     kernels and core on the oldest supported JAX"
+	@echo "make compile-kernels  compile the Pallas kernels for an H100, a TPU v5e and a v6e, none needed"
 	@echo "make docs           render the tables of README and BUILD_NOTES again from the records"
 	@echo "make lock           refresh requirements.lock (needs uv)"
 
@@ -62,6 +65,21 @@ test-floor: $(FLOOR)/.ready
 	@$(FLOOR)/bin/python -c 'import jax; assert jax.__version__ == "$(FLOOR_JAX)", jax.__version__'
 	@$(FLOOR)/bin/python -m pytest -q -m core
 
+# JAX as locked with the compilers of the accelerators: 140 MB each to download, 1.6 GB on disk.
+$(AOT)/.ready: $(VENV)/.ready
+	@echo "setting up $(AOT) with the compilers for CUDA and TPU"
+	@$(BIN)/python -m venv --clear $(AOT)
+	@$(AOT)/bin/python $(PIP) \
+	  $$(grep -E '^(jax|jaxlib|jaxtyping|numpy|ml.dtypes|opt.einsum|scipy|wadler.lindig)==' requirements.lock)
+	@version=$$(sed -n 's/^jax==//p' requirements.lock) && \
+	  $(AOT)/bin/python $(PIP) --no-deps jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version && \
+	  $(AOT)/bin/python $(PIP) --no-deps "$$($(AOT)/bin/python -c 'import importlib.metadata as m; \
+	    print(next(r.split(";")[0] for r in m.requires("jax") if r.startswith("libtpu")))')"
+	@touch $@
+
+compile-kernels: $(AOT)/.ready
+	@$(AOT)/bin/python -m kernels.aot --out $(AOT_RECORD)
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -82,4 +100,4 @@ lock: setup
 	@mv requirements.new requirements.lock
 
 clean:
-	rm -rf $(VENV) $(FLOOR) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) $(AOT) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from adaptive_nets.errors import UserError
 from adaptive_nets.files import write_json_atomically
 from adaptive_nets.training.config import require
 from experiments import provenance
+from experiments.commands import bench_autotune, bench_kernels
 from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
 
@@ -35,34 +38,29 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """Time of a forward pass of networks of the zoo."""
+    """Time of a forward pass of networks of the zoo, where possible with PyTorch beside it."""
 
-    pattern: tyro.conf.Positional[str] = "*"
-    """Shell pattern of names."""
+    pattern: tyro.conf.Positional[tuple[str, ...]] = ("*",)
+    """Shell patterns of names."""
     batch: tuple[int, ...] = (1, 8, 32)
     """Batch sizes."""
     rounds: int = 20
     """How often each is timed, in turns."""
+    torch_python: Path | None = None
+    """Interpreter that can import torch; this one where not given, if it can."""
     json: Path | None = None
     """File for the measured values."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Kernels:
-    """Time of our kernels beside the dense convolution."""
-
-    json: Path | None = None
-    """File for the measured values."""
-
-
-def _write(path: Path | None, kind: str, values: Any) -> None:
+def write(path: Path | None, kind: str, values: Any, **packages: str) -> None:
+    """Writes measured values with where they were measured, where a file is asked for."""
     if path is not None:
         write_json_atomically(
             path,
             {
                 "benchmark": kind,
                 "code": provenance.commit(),
-                "packages": provenance.package_versions(),
+                "packages": provenance.package_versions() | packages,
                 "devices": provenance.devices(),
                 "values": values,
             },
@@ -70,11 +68,12 @@ def _write(path: Path | None, kind: str, values: Any) -> None:
         print(f"written to {path}")
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def table(*columns: str) -> Table:
+    """An empty table, the first column to the left."""
+    empty = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    return table
+        empty.add_column(column, justify="left" if i == 0 else "right")
+    return empty
 
 
 def bench_training(arguments: Sequence[str]) -> None:
@@ -84,19 +83,19 @@ def bench_training(arguments: Sequence[str]) -> None:
     require(options.steps > 0, "steps", options.steps, "a positive number")
     from experiments.bench import training
 
-    table = _table("network", "contender", "steps/s", "ours / this")
+    shown = table("network", "contender", "steps/s", "ours / this")
     values = []
     for case in training.CASES:
         comparison = training.compare(case, rounds=options.rounds, steps=options.steps)
         for name in comparison.rates:
             rate, ratio = comparison.median(name), comparison.ratio(name)
-            table.add_row(case, name, f"{rate:.0f}", f"{ratio:.3f}")
+            shown.add_row(case, name, f"{rate:.0f}", f"{ratio:.3f}")
             values.append({"case": case, "contender": name, "steps_per_second": round(rate, 1),
                            "ratio": round(ratio, 4), "rounds": options.rounds,
                            "steps": options.steps})  # fmt: skip
-    Console().print(table)
+    Console().print(shown)
     print("medians over rounds taken in turns; ratios are medians of the ratios within a round")
-    _write(options.json, "training", values)
+    write(options.json, "training", values)
 
 
 def bench_networks(arguments: Sequence[str]) -> None:
@@ -107,36 +106,41 @@ def bench_networks(arguments: Sequence[str]) -> None:
     require(options.rounds > 0, "rounds", options.rounds, "a positive number")
     from adaptive_nets import list_models
     from experiments.bench import networks
+    from experiments.bench.torch_peer import TorchPeer
 
-    names = list_models(options.pattern)
+    names = list(dict.fromkeys(name for p in options.pattern for name in list_models(p)))
     if not names:
-        raise UserError(f"no model matches {options.pattern!r}; adaptive-nets models lists all")
-    table = _table("network", "batch", "compile, s", "forward, ms", "images/s", "GMAC/s")
-    values = [
-        dataclasses.asdict(networks.time_forward(name, batch=size, rounds=options.rounds))
-        for name in names
-        for size in options.batch
-    ]
+        raise UserError(
+            f"no model matches {' '.join(options.pattern)!r}; adaptive-nets models lists all"
+        )
+    with contextlib.ExitStack() as stack:
+        peer = None
+        if options.torch_python is not None or importlib.util.find_spec("torch") is not None:
+            peer = stack.enter_context(TorchPeer(options.torch_python))
+        values = [
+            dataclasses.asdict(timed)
+            for name in names
+            for size in options.batch
+            for timed in networks.time_forward(name, batch=size, rounds=options.rounds, peer=peer)
+        ]
+    shown = table(
+        "network", "batch", "contender", "first output, s", "forward, ms", "images/s", "GMAC/s",
+        "ours / this",
+    )  # fmt: skip
     for v in values:
-        table.add_row(
+        shown.add_row(
             v["name"],
             str(v["batch"]),
-            f"{v['compile_seconds']:.2f}",
+            v["contender"],
+            "" if v["compile_seconds"] is None else f"{v['compile_seconds']:.2f}",
             f"{1e3 * v['seconds']:.3f}",
             f"{v['batch'] / v['seconds']:.0f}",
             f"{v['batch'] * v['macs'] / v['seconds'] / 1e9:.2f}",
+            f"{v['ratio']:.3f}",
         )
-    Console().print(table)
-    _write(options.json, "networks", values)
-
-
-def bench_kernels(arguments: Sequence[str]) -> None:
-    """Times kernels."""
-    parse(Kernels, arguments, program=f"{PROGRAM} kernels")
-    import kernels
-
-    if not kernels.__all__:
-        raise UserError("bench kernels: this version has no kernels of its own yet")
+    Console().print(shown)
+    print("times are medians over rounds taken in turns; ratios are of times within a round")
+    write(options.json, "networks", values, **({"torch": peer.version} if peer else {}))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -147,6 +151,7 @@ def main(arguments: Sequence[str]) -> None:
         {
             "training": (bench_training, "steps per second beside bare JAX"),
             "networks": (bench_networks, "time of forward passes"),
-            "kernels": (bench_kernels, "our kernels beside the dense convolution"),
+            "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
+            "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by the clock"),
         },
     )

@@ -48,11 +48,24 @@ def check_devices() -> Finding:
 
 
 def check_kernels() -> Finding:
-    """Implementations of our kernels."""
-    import kernels
+    """Implementations of our kernels: which run here, and what the others need."""
+    import jax
+    import jax.numpy as jnp
 
-    names = ", ".join(kernels.__all__)
-    return ("ok", names) if names else ("none", "this version has no kernels of its own yet")
+    from kernels.masked_conv import IMPLEMENTATIONS, choose
+
+    x = jax.ShapeDtypeStruct((1, 16, 16, 64), jnp.bfloat16)
+    w = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.bfloat16)
+    mask = jax.ShapeDtypeStruct((1, 16, 16), jnp.bool_)
+    here, missing = [], []
+    for name in IMPLEMENTATIONS:
+        try:
+            choose(x, w, mask, implementation=name)
+        except NotImplementedError as error:
+            missing.append(str(error))
+        else:
+            here.append(name)
+    return "ok", "; ".join([f"{', '.join(here)} run here", *missing])
 
 
 def check_tensorflow() -> Finding:

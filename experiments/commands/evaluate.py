@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -21,9 +22,13 @@ class Evaluate:
     model: tyro.conf.Positional[str]
     """Name of the network, see 'adaptive-nets models'."""
     weights: Path
-    """File that a run has written: pruned.safetensors or network.safetensors."""
+    """File of a run (pruned.safetensors, network.safetensors), or a PyTorch state dict."""
     data: str
     """Name of the data set, see 'adaptive-nets data list'."""
+    mean: tuple[float, ...] | None = None
+    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's where not given."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation per channel, likewise."""
     batch_size: int = 1000
     """Images per step."""
     data_dir: Path | None = None
@@ -32,27 +37,70 @@ class Evaluate:
     """Print JSON instead of lines."""
 
 
+def _read(options: Evaluate, name: str) -> tuple[Any, str]:
+    """The stored network and where its normalisation comes from."""
+    from adaptive_nets.models import weight_files
+    from adaptive_nets.models.weights import load_network
+
+    if not options.weights.is_file() or weight_files.is_ours(options.weights):
+        stored = load_network(options.weights)
+        if stored.model != name:
+            raise UserError(
+                f"--weights {options.weights} is of the network {stored.model!r}; "
+                f"expected one of {name!r}"
+            )
+        if options.mean is not None or options.std is not None:
+            raise UserError(
+                f"--mean and --std are for state dicts; {options.weights} says how its inputs are "
+                "normalised"
+            )
+        return stored, "stored with the weights"
+    normalisation = weight_files.chosen_normalisation(name, options.mean, options.std)
+    stored = weight_files.load_foreign(options.weights, name, normalisation=normalisation)
+    return stored, normalisation.origin
+
+
+def _check_images(model: Any, stored: Any, shape: tuple[int, int, int], *, where: str) -> None:
+    """Raises `UserError` unless the network, with these weights, takes images of this size."""
+    import jax
+    import jax.numpy as jnp
+
+    from adaptive_nets.models import model_entry
+
+    entry = model_entry(stored.model)
+    expected = "x".join(map(str, entry.input_shape))
+    found = "x".join(map(str, shape))
+    if shape[-1] == entry.input_shape[-1]:
+        image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        try:
+            jax.eval_shape(
+                lambda variables, x: model.apply(variables, x, train=False), stored.variables, image
+            )
+        except Exception as error:
+            raise UserError(
+                f"{where} has images of {found}; {entry.name} expects {expected}"
+            ) from error
+        return
+    raise UserError(f"{where} has images of {found}; {entry.name} expects {expected}")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Prints error, loss, parameters and multiply-accumulates."""
     options = parse(Evaluate, arguments, program="adaptive-nets evaluate")
     require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
     import jax.numpy as jnp
 
-    from adaptive_nets import count_macs, count_params, create_model
+    from adaptive_nets import create_model
+    from adaptive_nets.analysis import count_macs, count_params
     from adaptive_nets.analysis.parameters import abstract_variables
     from adaptive_nets.data.device import DeviceSplit
     from adaptive_nets.data.sources import load
     from adaptive_nets.models import model_entry
-    from adaptive_nets.models.weights import check_fits, load_network
+    from adaptive_nets.models.weights import check_fits
     from adaptive_nets.training.evaluation import make_evaluate
 
-    name = model_entry(options.model).name
-    stored = load_network(options.weights)
-    if stored.model != name:
-        raise UserError(
-            f"--weights {options.weights} is of the network {stored.model!r}; "
-            f"expected one of {name!r}"
-        )
+    entry = model_entry(options.model)
+    stored, origin = _read(options, entry.name)
     dataset = load(options.data, root=options.data_dir, splits=("test",))
     test = dataset.test
     assert test is not None
@@ -61,10 +109,16 @@ def main(arguments: Sequence[str]) -> None:
             f"--data {options.data} has {dataset.num_classes} classes; {options.weights} has "
             f"{stored.num_classes}"
         )
-    model = create_model(name, num_classes=stored.num_classes)
-    shape = test.images.shape[1:]
-    expected = abstract_variables(model, shape)  # pyright: ignore[reportArgumentType]
-    check_fits(stored.variables, expected, source=f"--weights {options.weights}")
+    overrides = stored.note.get("overrides", {})
+    model = create_model(entry.name, num_classes=stored.num_classes, **overrides)
+    check_fits(
+        stored.variables,
+        abstract_variables(model, entry.input_shape),
+        source=f"--weights {options.weights}",
+    )
+    height, width, channels = test.images.shape[1:]
+    shape = (height, width, channels)
+    _check_images(model, stored, shape, where=f"--data {options.data}")
     split = DeviceSplit(
         images=jnp.asarray(test.images),
         labels=jnp.asarray(test.labels),
@@ -74,20 +128,37 @@ def main(arguments: Sequence[str]) -> None:
     )
     result = make_evaluate(model, batch_size=options.batch_size)(stored.variables, split)
     report = {
-        "model": name,
+        "model": entry.name,
         "weights": str(options.weights),
         "data": dataset.name,
         "images": int(result["count"]),
         "error_percent": 100 * result["error"],
         "loss_nats": result["nll"],
-        "parameters": count_params(name, num_classes=stored.num_classes),
+        "parameters": count_params(model, input_shape=shape),
         "stored_weights": stored.stored_weights,
         "file_bytes": options.weights.stat().st_size,
-        "macs": count_macs(name, num_classes=stored.num_classes),
+        "macs": count_macs(model, input_shape=shape),
+        "normalisation": {
+            "origin": origin,
+            "pixel_scale": stored.normalisation.pixel_scale,
+            **_described(stored.normalisation),
+        },
     }
     if options.json:
         print(json.dumps(report, indent=2))
         return
     for key, value in report.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {part}" for name, part in value.items())
         shown = f"{value:.4g}" if isinstance(value, float) else value
         print(f"{key.replace('_', ' '):<15}{shown}")
+
+
+def _described(normalisation: Any) -> dict[str, Any]:
+    """Mean and deviation of a normalisation, or that the mean is an image."""
+    offset, scale = normalisation.offset, normalisation.scale
+    if offset.shape[:2] != (1, 1):
+        mean: Any = "an image"
+    else:
+        mean = [round(float(value), 6) for value in offset.ravel()]
+    return {"mean": mean, "std": [round(float(1 / value), 6) for value in scale.ravel()]}

@@ -1,0 +1,288 @@
+"""Convolutions at some positions beside the dense convolution of the same layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from experiments.bench import masks
+from experiments.bench.timing import medians, time_in_turns
+from kernels import masked_conv, perforated_conv
+from kernels._common.layer_shapes import LAYERS, UNITS, Layer, Unit
+from kernels.masked_conv import choose as choose_masked
+from kernels.masked_conv.unit import dilate, masked_unit
+from kernels.perforated_conv import choose as choose_perforated
+
+DENSE, OURS, TORCH = "dense", "ours", "torch"
+KINDS = ("grid", "random", "backward", "unit", "masked")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        kinds: of `KINDS`.
+        pattern: shell pattern of layers, such as 'VGG*'.
+        batches: numbers of images.
+        keeps: shares of kept positions.
+        fractions: shares of active positions.
+        dtype: of inputs and weights.
+        seconds: about how long each comparison takes.
+        most_macs: layers that need more for one batch are left out.
+        implementation: of our convolutions; None chooses.
+    """
+
+    kinds: tuple[str, ...] = KINDS
+    pattern: str = "*"
+    batches: tuple[int, ...] = (1, 8, 32)
+    keeps: tuple[float, ...] = (0.5, 0.25)
+    fractions: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.125, 0.05, 0.0)
+    dtype: str = "float32"
+    seconds: float = 1.0
+    most_macs: float = 8e9
+    implementation: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One case.
+
+    Attributes:
+        kind: of `KINDS`.
+        layer: network and name.
+        channels: the fewer of its input and output channels.
+        batch: number of images.
+        output: what is written: "nearest", "compact", "zeros", "gradients".
+        fraction: share of positions that is computed.
+        theory: multiply-accumulates of the dense convolution over those needed.
+        implementation: what ran.
+        seconds: median of each contender.
+    """
+
+    kind: str
+    layer: str
+    channels: int
+    batch: int
+    output: str
+    fraction: float
+    theory: float
+    implementation: str
+    seconds: dict[str, float]
+
+    @property
+    def speedup(self) -> float:
+        """Over the better dense convolution of the run."""
+        dense = min(self.seconds[name] for name in (DENSE, TORCH) if name in self.seconds)
+        return dense / self.seconds[OURS]
+
+    @property
+    def speedup_over_xla(self) -> float:
+        """Over XLA's dense convolution."""
+        return self.seconds[DENSE] / self.seconds[OURS]
+
+    @property
+    def share(self) -> float:
+        """Of the theoretical speed-up; nan where nothing is to be computed."""
+        return self.speedup / self.theory if np.isfinite(self.theory) else float("nan")
+
+
+DenseJob = Callable[[Layer, int], Callable[[], float] | None]
+"""(layer, batch) -> another program's dense convolution, returning its seconds; None for none."""
+
+
+def compare(settings: Settings, other_dense: DenseJob | None = None) -> Iterator[Comparison]:
+    """Measures one case after the other.
+
+    Args:
+        settings: what is measured.
+        other_dense: a dense convolution beside XLA's.
+    """
+    rng = np.random.default_rng(0)
+    layers = [layer for layer in LAYERS if fnmatch.fnmatch(layer.label, settings.pattern)]
+    units = [unit for unit in UNITS if fnmatch.fnmatch(unit.label, settings.pattern)]
+    for batch in settings.batches:
+        for layer in layers:
+            if layer.macs * batch > settings.most_macs:
+                continue
+            case = _LayerCase(layer, batch, settings, rng, other_dense)
+            for kind, measure in (
+                ("grid", case.perforated),
+                ("random", case.perforated),
+                ("backward", case.backward),
+                ("masked", case.masked),
+            ):
+                if kind in settings.kinds:
+                    yield from measure(kind)
+        if "unit" in settings.kinds:
+            for unit in units:
+                yield from _units(unit, batch, settings, rng)
+
+
+def _waiting(function: Callable, *arguments: Any) -> Callable[[], None]:
+    compiled = jax.jit(function)
+
+    def once() -> None:
+        jax.block_until_ready(compiled(*arguments))
+
+    return once
+
+
+class _LayerCase:
+    """Inputs of a layer, and the comparisons made with them."""
+
+    def __init__(self, layer, batch, settings, rng, other_dense) -> None:
+        self.layer, self.batch, self.settings, self.rng = layer, batch, settings, rng
+        self.other_dense = other_dense
+        depth = layer.channels // layer.groups
+        self.x = jnp.asarray(
+            rng.standard_normal((batch, layer.size, layer.size, layer.channels)), settings.dtype
+        )
+        scale = (layer.window**2 * depth) ** -0.5
+        shape = (layer.window, layer.window, depth, layer.outputs)
+        self.w = jnp.asarray(scale * rng.standard_normal(shape), settings.dtype)
+        self.options = {
+            "strides": (layer.stride, layer.stride),
+            "padding": ((layer.padding, layer.padding),) * 2,
+            "groups": layer.groups,
+        }
+        self.size = (layer.output_size, layer.output_size)
+        if settings.implementation:
+            self.options["implementation"] = settings.implementation
+
+    def dense(self, x, w):
+        """XLA's convolution."""
+        return lax.conv_general_dilated(
+            x, w, self.options["strides"], self.options["padding"],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=self.layer.groups,
+        )  # fmt: skip
+
+    def _comparison(self, kind, output, fraction, theory, choice, contenders) -> Comparison:
+        times = medians(time_in_turns(contenders, seconds=self.settings.seconds))
+        name = choice.implementation
+        if choice.detail and kind != "masked":
+            name += f" ({choice.detail})"
+        channels = min(self.layer.channels, self.layer.outputs)
+        return Comparison(
+            kind, self.layer.label, channels, self.batch, output, fraction, theory, name, times
+        )
+
+    def _denses(self) -> dict[str, Callable]:
+        contenders: dict[str, Callable] = {DENSE: _waiting(self.dense, self.x, self.w)}
+        other = self.other_dense(self.layer, self.batch) if self.other_dense else None
+        if other is not None:
+            contenders[TORCH] = other
+        return contenders
+
+    def perforated(self, kind: str) -> Iterator[Comparison]:
+        """Forward pass with a fixed mask."""
+        for keep in self.settings.keeps:
+            mask = masks.fixed(kind, self.rng, self.size, keep)
+            for fill in ("nearest", "compact"):
+                options = {**self.options, "fill": fill}
+                choice = choose_perforated(self.x, self.w, mask, **options)
+
+                def ours(x, w, mask=mask, options=options):
+                    return perforated_conv(x, w, mask, **options)
+
+                contenders = {**self._denses(), OURS: _waiting(ours, self.x, self.w)}
+                fraction = float(mask.mean())
+                yield self._comparison(kind, fill, fraction, 1 / fraction, choice, contenders)
+
+    def backward(self, kind: str) -> Iterator[Comparison]:
+        """Gradients for x and w, of the compact output of a random mask."""
+        shape = (self.batch, *self.size, self.layer.outputs)
+        full = jnp.asarray(self.rng.standard_normal(shape), self.x.dtype)
+        for keep in self.settings.keeps:
+            mask = masks.fixed("random", self.rng, self.size, keep)
+            flat = full.reshape(self.batch, -1, self.layer.outputs)
+            part = flat[:, np.flatnonzero(mask)]
+            options = {**self.options, "fill": "compact"}
+
+            def gradients(function):
+                return lambda x, w, cotangent: jax.vjp(function, x, w)[1](cotangent)
+
+            def ours(x, w, mask=mask, options=options):
+                return perforated_conv(x, w, mask, **options)
+
+            contenders = {
+                DENSE: _waiting(gradients(self.dense), self.x, self.w, full),
+                OURS: _waiting(gradients(ours), self.x, self.w, part),
+            }
+            choice = choose_perforated(self.x, self.w, mask, **options)
+            fraction = float(mask.mean())
+            yield self._comparison(kind, "gradients", fraction, 1 / fraction, choice, contenders)
+
+    def masked(self, kind: str) -> Iterator[Comparison]:
+        """Forward pass with a run-time mask."""
+        program = jax.jit(lambda x, w, mask: masked_conv(x, w, mask, **self.options))
+        for fraction in self.settings.fractions:
+            mask = jnp.asarray(masks.blobs(self.rng, (self.batch, *self.size), fraction))
+            active = float(mask.mean())
+
+            def ours(mask=mask):
+                jax.block_until_ready(program(self.x, self.w, mask))
+
+            choice = choose_masked(self.x, self.w, mask, **self.options)
+            theory = 1 / active if active else float("inf")
+            yield self._comparison(
+                kind, "zeros", active, theory, choice, {**self._denses(), OURS: ours}
+            )
+
+
+class _Chain:
+    """A unit applied again and again to its own output, which it may overwrite, as in a network."""
+
+    def __init__(self, program: Callable, x: jax.Array, *arguments: Any) -> None:
+        self.program = jax.jit(program, donate_argnums=0)
+        self.x, self.arguments = jnp.copy(x), arguments
+
+    def __call__(self) -> None:
+        self.x = jax.block_until_ready(self.program(self.x, *self.arguments))
+
+
+def _units(unit: Unit, batch: int, settings: Settings, rng) -> Iterator[Comparison]:
+    x = jnp.asarray(
+        rng.standard_normal((batch, unit.size, unit.size, unit.channels[0])), settings.dtype
+    )
+    # Small weights: the map must stay finite however often the unit is applied.
+    weights = [
+        jnp.asarray(1e-3 * rng.standard_normal(shape), settings.dtype)
+        for shape in unit.kernel_shapes
+    ]
+    for fraction in settings.fractions:
+        mask = jnp.asarray(masks.blobs(rng, x.shape[:3], fraction))
+
+        def dense(x, mask, *weights):
+            return masked_unit(x, mask, weights, way="dense")
+
+        def ours(x, mask, *weights):
+            return masked_unit(x, mask, weights)
+
+        contenders = {
+            DENSE: _Chain(dense, x, mask, *weights),
+            OURS: _Chain(ours, x, mask, *weights),
+        }
+        times = medians(time_in_turns(contenders, seconds=settings.seconds))
+        yield Comparison(
+            "unit", unit.label, min(unit.channels), batch, "zeros", float(mask.mean()),
+            _unit_theory(unit, mask), "xla", times,
+        )  # fmt: skip
+
+
+def _unit_theory(unit: Unit, mask) -> float:
+    """Multiply-accumulates of all positions over those that the mask needs."""
+    needed, full = 0, 0
+    for shape in reversed(unit.kernel_shapes):
+        per_position = int(np.prod(shape))
+        needed += per_position * int(mask.sum())
+        full += per_position * mask.size
+        mask = dilate(mask, shape[:2])
+    return full / needed if needed else float("inf")

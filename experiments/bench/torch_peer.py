@@ -1,0 +1,152 @@
+"""PyTorch beside us: a process of an interpreter that has it, which times what it is asked to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from adaptive_nets.errors import UserError
+from kernels._common.layer_shapes import Layer
+
+_WORKER = Path(__file__).with_name("torch_worker.py")
+# Its threads must not spin on our cores while they wait for the next job.
+_IDLE_QUIETLY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+Layout = Literal["channels_first", "channels_last"]
+LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
+NETWORKS = ("resnet50", "resnet101", "resnet152", "vgg16")
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkJob:
+    """A forward pass of a network, batch normalisation with running averages.
+
+    Attributes:
+        name: one of `NETWORKS`.
+        input: (N, H, W, C).
+        layout: how the images lie in memory.
+        rounds: passes whose median is taken.
+        warm: passes before the first that is timed.
+        threads: as many as this process may use.
+    """
+
+    name: str
+    input: tuple[int, int, int, int]
+    layout: Layout = "channels_first"
+    rounds: int = 1
+    warm: int = 2
+    threads: int = dataclasses.field(default_factory=_threads)
+    kind: Literal["network"] = "network"
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvJob:
+    """A single convolution without bias.
+
+    Attributes:
+        input: (N, H, W, C).
+        kernel: (height, width, C / groups, O).
+        strides: (vertical, horizontal).
+        padding: ((top, bottom), (left, right)).
+        groups: of channels.
+        layout, rounds, warm, threads: as of `NetworkJob`.
+    """
+
+    input: tuple[int, int, int, int]
+    kernel: tuple[int, int, int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    groups: int = 1
+    layout: Layout = "channels_first"
+    rounds: int = 10
+    warm: int = 3
+    threads: int = dataclasses.field(default_factory=_threads)
+    kind: Literal["conv"] = "conv"
+
+
+class TorchPeer:
+    """The other process; use it in a ``with`` statement.
+
+    Args:
+        python: interpreter that can import torch; this one where not given.
+
+    Raises:
+        UserError: it cannot be started, or has no torch.
+    """
+
+    def __init__(self, python: Path | None = None):
+        command = [str(python or sys.executable), str(_WORKER)]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                stderr=subprocess.PIPE, env=os.environ | _IDLE_QUIETLY,
+            )  # fmt: skip
+        except OSError as error:
+            raise UserError(f"--torch-python {python}: {error.strerror}") from error
+        try:
+            self.version: str = self._receive()["torch"]
+        except UserError:
+            self.close()
+            raise UserError(
+                f"--torch-python {command[0]} cannot import torch; expected an interpreter that can"
+            ) from None
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise UserError("the PyTorch process has ended")
+        return json.loads(line)
+
+    def time(self, job: NetworkJob | ConvJob) -> float:
+        """Median seconds of a pass.
+
+        Raises:
+            UserError: PyTorch could not do it; the message is its own.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(dataclasses.asdict(job)) + "\n")
+        self._process.stdin.flush()
+        answer = self._receive()
+        if "error" in answer:
+            raise UserError(f"PyTorch: {answer['error']}")
+        return answer["seconds"]
+
+    def convolution(self, layer: Layer, batch: int) -> Callable[[], float]:
+        """What times one pass of a layer's dense convolution, in the faster of the two layouts."""
+        jobs = [
+            ConvJob(
+                (batch, layer.size, layer.size, layer.channels),
+                (layer.window, layer.window, layer.channels // layer.groups, layer.outputs),
+                (layer.stride, layer.stride),
+                ((layer.padding, layer.padding), (layer.padding, layer.padding)),
+                layer.groups,
+                layout,
+                rounds=3,
+            )
+            for layout in LAYOUTS
+        ]
+        fastest = dataclasses.replace(min(jobs, key=self.time), rounds=1, warm=1)
+        return lambda: self.time(fastest)
+
+    def close(self) -> None:
+        """Ends the process."""
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+        self._process.wait(timeout=60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,74 @@
+"""adaptive-nets bench autotune: tile sizes of the Pallas kernels, chosen by the clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.training.config import require
+from experiments.commands.parsing import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Autotune:
+    """Times the tiles of a Pallas kernel on this device and writes the best into its table.
+
+    Nothing else ever tunes; what is in the table is used from then on, and records say so.
+    """
+
+    pattern: tyro.conf.Positional[str] = "ResNet-101 conv*"
+    """Shell pattern of layers."""
+    implementation: Literal["pallas_triton", "mosaic_tpu"] = "pallas_triton"
+    """Which kernel."""
+    batch: tuple[int, ...] = (32,)
+    """Batch sizes."""
+    keep: tuple[float, ...] = (0.5, 0.25)
+    """Shares of positions that are computed."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Of inputs and weights."""
+    folder: Path | None = None
+    """Where the tables lie; those that the kernels read where not given."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Tunes layer by layer."""
+    options = parse(Autotune, arguments, program="adaptive-nets bench autotune")
+    for keep in options.keep:
+        require(0 < keep <= 1, "keep", keep, "shares in (0, 1]")
+    for size in options.batch:
+        require(size > 0, "batch", size, "positive numbers")
+    from experiments.bench.tuning import tune_layer
+    from kernels._common.layer_shapes import LAYERS
+    from kernels._common.target import KERNEL_PLATFORMS, require_platform
+
+    layers = [layer for layer in LAYERS if fnmatch.fnmatch(layer.label, options.pattern)]
+    if not layers:
+        labels = [layer.label for layer in LAYERS]
+        raise UserError(
+            f"no layer matches {options.pattern!r}; {did_you_mean(options.pattern, labels)}"
+        )
+    try:
+        target = require_platform(
+            KERNEL_PLATFORMS[options.implementation], f"--implementation {options.implementation}"
+        )
+    except NotImplementedError as error:
+        raise UserError(str(error)) from error
+    for layer in layers:
+        for batch in options.batch:
+            for keep in options.keep:
+                tile = tune_layer(
+                    layer,
+                    batch=batch,
+                    keep=keep,
+                    dtype=options.dtype,
+                    implementation=options.implementation,
+                    device_kind=target.device_kind,
+                    folder=options.folder,
+                )
+                print(f"{layer.label}, batch {batch}, keep {keep:g}: {tile}")

@@ -1,0 +1,148 @@
+"""adaptive-nets bench kernels: convolutions at some positions beside the dense one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.training.config import require
+from experiments.commands.parsing import parse
+
+Kind = Literal["grid", "random", "backward", "unit", "masked"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """Times perforated and masked convolution beside the dense convolution of the same run.
+
+    Kinds: grid and random (fixed masks), backward (gradients), unit (whole residual units with a
+    run-time mask), masked (one convolution with a run-time mask). All of them take some minutes.
+    """
+
+    pattern: tyro.conf.Positional[str] = "*"
+    """Shell pattern of layers, such as 'VGG*' or 'ResNet-101 conv4'."""
+    kinds: tuple[Kind, ...] = ("grid", "random", "backward", "unit", "masked")
+    """What is measured."""
+    batch: tuple[int, ...] = (1, 8, 32)
+    """Batch sizes."""
+    keep: tuple[float, ...] = (0.5, 0.25)
+    """Shares of kept positions of fixed masks; grids know 1, 1/2, 1/4."""
+    active: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.125, 0.05, 0.0)
+    """Shares of active positions of run-time masks."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of inputs and weights."""
+    implementation: str | None = None
+    """Run this one instead of the chosen one: xla, dense, reference, pallas_triton ..."""
+    seconds: float = 1.0
+    """About how long a comparison takes."""
+    most_gmacs: float = 8.0
+    """Leave out layers that need more than this for a batch, in 1e9 multiply-accumulates."""
+    torch_python: Path | None = None
+    """Interpreter that has PyTorch, whose dense convolution is then timed too."""
+    json: Path | None = None
+    """File for the measured values."""
+    figure: Path | None = None
+    """SVG file for the speed-ups."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures, prints, writes."""
+    options = parse(Kernels, arguments, program="adaptive-nets bench kernels")
+    _check(options)
+    from experiments.bench import kernel_summary, kernels
+    from experiments.bench.torch_peer import TorchPeer
+    from experiments.commands.bench import table, write
+
+    settings = kernels.Settings(
+        kinds=options.kinds,
+        pattern=options.pattern,
+        batches=options.batch,
+        keeps=options.keep,
+        fractions=options.active,
+        dtype=options.dtype,
+        seconds=options.seconds,
+        most_macs=1e9 * options.most_gmacs,
+        implementation=options.implementation,
+    )
+    peer = None if options.torch_python is None else TorchPeer(options.torch_python)
+    console = Console()
+    cases: list[dict[str, Any]] = []
+    try:
+        for comparison in kernels.compare(settings, peer.convolution if peer else None):
+            case = kernel_summary.record(comparison)
+            cases.append(case)
+            console.print(line(case), highlight=False)
+    except NotImplementedError as error:
+        raise UserError(f"--implementation {options.implementation}: {error}") from error
+    finally:
+        if peer is not None:
+            peer.close()
+    rows = kernel_summary.summary(cases)
+    shown = table("what", "cases", "mean", "beside XLA", "least", "slowest, x", "aim", "")
+    for row in rows:
+        shown.add_row(
+            f"{row['name']} ({row['measure']})", str(row["cases"]), f"{row['mean']:.2f}",
+            f"{row['mean_beside_xla']:.2f}", f"{row['least']:.2f}", f"{row['slowest']:.2f}",
+            f"{row['at_least']:.2f}", "met" if row["met"] else "missed",
+        )  # fmt: skip
+    if rows:
+        console.print(shown)
+    console.print(
+        "share: of the theoretical speed-up over the better dense convolution; medians of rounds "
+        "taken in turns"
+    )
+    for layer, batch, share in kernel_summary.break_evens(cases):
+        until = "never" if share is None else f"up to {100 * share:.0f} % active"
+        console.print(f"a run-time mask pays {until}: {layer}, batch {batch}", highlight=False)
+    if options.figure is not None:
+        from experiments.bench.kernel_figure import draw
+
+        draw(cases, options.figure)
+        print(f"drawn to {options.figure}")
+    packages = {} if peer is None else {"torch": peer.version}
+    values = {"settings": dataclasses.asdict(settings), "cases": cases}
+    write(options.json, "kernels", values, **packages)
+
+
+def line(case: dict[str, Any]) -> str:
+    """One case in a line."""
+    times = "  ".join(f"{name} {1e3 * value:.2f} ms" for name, value in case["seconds"].items())
+    share = "" if case["share"] is None else f" ({case['share']:.2f} of theory)"
+    return (
+        f"{case['kind']:<9}{case['layer']:<18}batch {case['batch']:<4}"
+        f"{100 * case['fraction']:5.1f} % {case['output']:<10}{case['speedup']:6.2f} x{share}  "
+        f"{times}  {case['implementation']}"
+    )
+
+
+def _check(options: Kernels) -> None:
+    for size in options.batch:
+        require(size > 0, "batch", size, "positive numbers")
+    for keep in options.keep:
+        require(0 < keep <= 1, "keep", keep, "shares in (0, 1]")
+        if "grid" in options.kinds:
+            require(keep in (1.0, 0.5, 0.25), "keep", keep, "1, 0.5 or 0.25 for --kinds grid")
+    for fraction in options.active:
+        require(0 <= fraction <= 1, "active", fraction, "shares in [0, 1]")
+    require(options.seconds > 0, "seconds", options.seconds, "a positive number")
+    import fnmatch
+
+    from kernels._common.layer_shapes import LAYERS, UNITS
+    from kernels.perforated_conv import IMPLEMENTATIONS
+
+    labels = [item.label for item in (*LAYERS, *UNITS)]
+    if not fnmatch.filter(labels, options.pattern):
+        raise UserError(
+            f"no layer matches {options.pattern!r}; {did_you_mean(options.pattern, labels)}"
+        )
+    if options.implementation is not None and options.implementation not in IMPLEMENTATIONS:
+        raise UserError(
+            f"--implementation is {options.implementation!r}; "
+            f"{did_you_mean(options.implementation, IMPLEMENTATIONS)}"
+        )

@@ -1,0 +1,96 @@
+"""Both operations on top of `gather_conv`; the backends' modules only name the implementation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels._common.gather_conv import gather_conv
+from kernels._common.gather_conv.windows import (
+    check_rows_fit,
+    flat_weights,
+    padded_pixels,
+    tap_offsets,
+    window_rows,
+)
+from kernels._common.geometry import Geometry
+from kernels._common.tiling import TileConfig
+
+Implementation = Literal["pallas_triton", "mosaic_tpu"]
+
+
+def perforated_forward(
+    x: jax.Array,
+    w: jax.Array,
+    positions: np.ndarray,
+    geometry: Geometry,
+    *,
+    bias: jax.Array | None,
+    tile: TileConfig | None,
+    implementation: Implementation,
+    interpret,
+) -> jax.Array:
+    """Convolution at positions common to all images: float[N, P, O]."""
+    check_rows_fit(geometry)
+    positions = np.asarray(positions)
+    if positions.ndim != 1 or not np.issubdtype(positions.dtype, np.integer):
+        raise ValueError(
+            f"positions is {positions.dtype}{list(positions.shape)}; expected int32[P]"
+        )
+    if positions.size and not 0 <= positions.min() <= positions.max() < geometry.positions:
+        raise ValueError(
+            f"positions reaches from {positions.min()} to {positions.max()}; expected 0 to "
+            f"{geometry.positions - 1}"
+        )
+    first = window_rows(positions.astype(np.int64), geometry).astype(np.int32)
+    size = geometry.padded_size[0] * geometry.padded_size[1]
+    image = jnp.arange(geometry.batch, dtype=jnp.int32) * jnp.int32(size)
+    out = gather_conv(
+        padded_pixels(x, geometry),
+        flat_weights(w),
+        (image[:, None] + jnp.asarray(first)[None, :]).reshape(-1),
+        taps=tap_offsets(geometry),
+        bias=bias,
+        groups=geometry.groups,
+        tile=tile,
+        implementation=implementation,
+        op="perforated_conv",
+        interpret=interpret,
+    )
+    return out.reshape(geometry.batch, positions.size, geometry.outputs)
+
+
+def masked_forward(
+    x: jax.Array,
+    w: jax.Array,
+    rows: jax.Array,
+    count: jax.Array,
+    geometry: Geometry,
+    *,
+    bias: jax.Array | None,
+    activation: Literal["relu"] | None,
+    residual: jax.Array | None,
+    tile: TileConfig | None,
+    implementation: Implementation,
+    interpret,
+) -> jax.Array:
+    """Convolution at the first `count` of the listed positions: float[R, O]."""
+    check_rows_fit(geometry)
+    return gather_conv(
+        padded_pixels(x, geometry),
+        flat_weights(w),
+        window_rows(rows.astype(jnp.int32), geometry),
+        taps=tap_offsets(geometry),
+        count=count,
+        bias=bias,
+        groups=geometry.groups,
+        activation=activation,
+        residual=residual,
+        tile=tile,
+        implementation=implementation,
+        op="masked_conv",
+        interpret=interpret,
+    )

@@ -1,0 +1,53 @@
+"""An image convolution as pixels, rows and taps."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels._common.geometry import Geometry
+
+
+def padded_pixels(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """The padded input, flattened over images and positions: [N·Hp·Wp, C]."""
+    if geometry.padded_size != geometry.size:
+        x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
+    return x.reshape(-1, geometry.channels)
+
+
+def tap_offsets(geometry: Geometry) -> tuple[int, ...]:
+    """Offset of every pixel of a window from its first one, row by row."""
+    width = geometry.padded_size[1]
+    kh, kw = geometry.window
+    return tuple(i * width + j for i in range(kh) for j in range(kw))
+
+
+def flat_weights(w: jax.Array) -> jax.Array:
+    """[KH, KW, C / groups, O] to [T, C / groups, O]."""
+    return w.reshape(-1, *w.shape[2:])
+
+
+def window_rows(positions, geometry: Geometry):
+    """Rows of the first pixels of windows.
+
+    Args:
+        positions: int[...], n·H'·W' + y·W' + x of output positions; NumPy or JAX.
+        geometry: the convolution's.
+
+    Returns:
+        int[...] of the same kind: n·Hp·Wp + y·(vertical stride)·Wp + x·(horizontal stride).
+    """
+    height, width = geometry.padded_size
+    image, place = positions // geometry.positions, positions % geometry.positions
+    y, x = place // geometry.output_size[1], place % geometry.output_size[1]
+    return image * (height * width) + y * (geometry.strides[0] * width) + x * geometry.strides[1]
+
+
+def check_rows_fit(geometry: Geometry) -> None:
+    """Raises NotImplementedError where a row's number does not fit 32 bits."""
+    rows = geometry.batch * int(np.prod(geometry.padded_size))
+    if rows >= 2**31:
+        raise NotImplementedError(
+            f"needs less than 2^31 padded input positions; {geometry} has {rows}"
+        )

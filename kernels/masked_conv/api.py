@@ -1,0 +1,143 @@
+"""Convolution at the active positions of a run-time mask."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from kernels._common import dispatch
+from kernels._common.dispatch import Choice, Requested
+from kernels._common.geometry import Geometry, make_geometry
+from kernels._common.target import KERNEL_PLATFORMS, current_target
+from kernels.masked_conv import cost, pallas, reference, xla
+
+IMPLEMENTATIONS = ("xla", "dense", "reference", *KERNEL_PLATFORMS)
+
+_PREFERRED = {
+    "cpu": ("xla", "dense"),
+    "gpu": ("pallas_triton", "mosaic_gpu", "xla", "dense"),
+    "tpu": ("mosaic_tpu", "xla", "dense"),
+}
+
+Compute = Callable[[Array, Array, Array], Float[Array, "N H2 W2 O"]]
+
+
+def masked_conv(
+    x: Float[Array, "N H W C"],
+    w: Float[Array, "KH KW Cg O"],
+    mask: Bool[Array, "N H2 W2"],
+    *,
+    bias: Float[Array, " O"] | None = None,
+    strides: Sequence[int] = (1, 1),
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    groups: int = 1,
+    capacity: int | None = None,
+    activation: Literal["relu"] | None = None,
+    implementation: Requested = None,
+) -> Float[Array, "N H2 W2 O"]:
+    """Convolution where a run-time mask is True, zero where it is not.
+
+    ``y[n, p] = mask[n, p] · act(conv(x, w)[n, p] + bias)`` [figurnov2017]. Differentiable in x, w
+    and bias. A new mask of the same shape runs the same program.
+
+    Args:
+        x: float[N, H, W, C] in float32, bfloat16 or float16.
+        w: float[KH, KW, C / groups, O], of x's dtype. Sums are kept in float32.
+        mask: bool[N, H', W'], of each image.
+        bias: float[O], added at active positions only.
+        strides: (vertical, horizontal).
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        groups: number of channel groups.
+        capacity: largest number of active positions, of all images together, that is worth listing.
+            A mask with more is computed densely: the result never depends on it, time and (for the
+            Pallas kernels) memory do. None: no such limit.
+        activation: "relu" or None.
+        implementation: None chooses and may fall back; a name of `IMPLEMENTATIONS` means that one
+            or an error; a sequence is tried in order. "xla" computes everything where so much is
+            active that this is faster. `choose` says what None takes.
+
+    Returns:
+        float[N, H', W', O] in x's dtype.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+        NotImplementedError: a named implementation cannot run here; the message says why.
+
+    Example:
+        >>> x, w = jnp.ones((2, 4, 4, 8)), jnp.ones((3, 3, 8, 16))
+        >>> mask = jnp.zeros((2, 4, 4), bool).at[0, 1, 2].set(True)
+        >>> float(masked_conv(x, w, mask).sum())
+        1152.0
+    """
+    if activation not in (None, "relu"):
+        raise ValueError(f'activation is {activation!r}; expected None or "relu"')
+    _, compute = _resolve(x, w, mask, strides, padding, groups, capacity, implementation)
+    y = compute(x, w, mask)
+    if bias is not None:
+        if bias.shape != (w.shape[3],):
+            raise ValueError(f"bias has shape {bias.shape}; expected ({w.shape[3]},)")
+        shifted = y + bias.astype(y.dtype).reshape(1, 1, 1, -1)
+        y = jnp.where(mask[..., None], shifted, jnp.zeros((), y.dtype))
+    return jax.nn.relu(y) if activation else y
+
+
+def choose(
+    x: Float[Array, "N H W C"] | jax.ShapeDtypeStruct,
+    w: Float[Array, "KH KW Cg O"] | jax.ShapeDtypeStruct,
+    mask: Bool[Array, "N H2 W2"] | jax.ShapeDtypeStruct,
+    *,
+    strides: Sequence[int] = (1, 1),
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    groups: int = 1,
+    capacity: int | None = None,
+    implementation: Requested = None,
+) -> Choice:
+    """What `masked_conv` with these arguments runs; computes nothing. For records."""
+    return _resolve(x, w, mask, strides, padding, groups, capacity, implementation)[0]
+
+
+def _resolve(
+    x, w, mask, strides, padding, groups, capacity, implementation
+) -> tuple[Choice, Compute]:
+    geometry = make_geometry(x, w, strides=strides, padding=padding, groups=groups)
+    _check_mask(mask, geometry)
+    if capacity is not None and (int(capacity) != capacity or capacity < 0):
+        raise ValueError(f"capacity is {capacity!r}; expected None or a whole number >= 0")
+
+    def bind(function, *more):
+        return lambda: lambda x, w, mask: function(x, w, mask, geometry, *more)
+
+    choice, compute = dispatch.first_that_runs(
+        implementation,
+        {
+            "xla": bind(xla.forward, capacity),
+            "dense": bind(xla.dense),
+            "reference": bind(reference.forward),
+            **{
+                name: lambda n=name: pallas.bind(n, x, geometry, capacity)
+                for name in KERNEL_PLATFORMS
+            },
+        },
+        _PREFERRED.get(current_target().platform, _PREFERRED["cpu"]),
+    )
+    if choice.implementation == "xla":
+        positions = geometry.batch * geometry.positions
+        limit = min(cost.break_even(geometry), positions if capacity is None else capacity)
+        choice = dataclasses.replace(
+            choice, detail=f"gathered up to {limit} of {positions} positions, dense beyond"
+        )
+    return choice, compute
+
+
+def _check_mask(mask, geometry: Geometry) -> None:
+    expected = (geometry.batch, *geometry.output_size)
+    if jnp.dtype(mask.dtype) != jnp.bool_ or tuple(mask.shape) != expected:
+        raise ValueError(
+            f"mask is {mask.dtype}{list(mask.shape)}; expected bool{list(expected)}, one entry per "
+            "output position of each image"
+        )

@@ -1,0 +1,69 @@
+"""Masked convolution for Hopper GPUs, by tiles: values only, at listed positions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from kernels._common.geometry import Geometry
+from kernels._common.tile_conv import TILE, tile_conv
+
+
+def forward(
+    x: jax.Array,
+    w: jax.Array,
+    rows: jax.Array,
+    count: jax.Array,
+    geometry: Geometry,
+    *,
+    bias: jax.Array | None = None,
+    activation: Literal["relu"] | None = None,
+    residual: jax.Array | None = None,
+    tile: None = None,
+    interpret: Any = False,
+) -> jax.Array:
+    """Convolution at active positions; every tile of 64 positions with one of them is computed.
+
+    Args:
+        x: float[N, H, W, C], bfloat16 or float16, C a multiple of 64.
+        w: float[KH, KW, C, O] of the same dtype, O a multiple of 64.
+        rows: int32[R], n·H'·W' + y·W' + x of active output positions; from `count` on anything.
+        count: int32[], how many of them are computed.
+        geometry: sizes, padding; strides 1, one group.
+        bias: float[O].
+        activation: None or "relu".
+        residual: float[R, O], added before the activation.
+        tile: None; this kernel has one size of tile.
+        interpret: True to run in Pallas' interpreter.
+
+    Returns:
+        float[R, O], 0 from `count` on.
+
+    Raises:
+        ValueError: a tile or an unknown activation is given.
+        NotImplementedError: not for these inputs, or not on this machine.
+    """
+    if tile is not None:
+        raise ValueError(f"tile is {tile}; mosaic_gpu has one size of tile, expected None")
+    if activation not in (None, "relu"):
+        raise ValueError(f'activation is {activation!r}; expected None or "relu"')
+    tiles = -(-geometry.batch * geometry.positions // TILE)
+    valid = jnp.arange(rows.size, dtype=jnp.int32) < count
+    touched = jnp.where(valid, rows // TILE, tiles)
+    active = jnp.zeros(tiles, jnp.bool_).at[touched].set(True, mode="drop")
+    place = jnp.where(active, jnp.cumsum(active, dtype=jnp.int32) - 1, tiles)
+    listed = jnp.zeros(tiles, jnp.int32)
+    listed = listed.at[place].set(jnp.arange(tiles, dtype=jnp.int32), mode="drop")
+    number = jnp.sum(active, dtype=jnp.int32)
+    y = tile_conv(x, w, listed, number, geometry, interpret=interpret)
+    y = jnp.take(y, rows, axis=0, mode="clip").astype(jnp.float32)
+    if bias is not None:
+        y += bias.astype(jnp.float32)[None, :]
+    if residual is not None:
+        y += residual.astype(jnp.float32)
+    if activation == "relu":
+        y = jnp.maximum(y, 0.0)
+    # Behind the count lies what was never computed.
+    return jnp.where(valid[:, None], y, 0.0).astype(x.dtype)

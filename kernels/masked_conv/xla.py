@@ -1,0 +1,148 @@
+"""Masked convolution from XLA's own operations: everywhere, differentiable, fast on CPU.
+
+As many products of gathered rows as the mask asks for: the loops have run-time lengths, so time
+follows the number of active positions, and one program serves all masks.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from kernels._common import rows as rows_lib
+from kernels._common.convolution import direct
+from kernels._common.geometry import Geometry
+from kernels.masked_conv import cost
+from kernels.masked_conv.active import Active, list_active, over_pieces, piece_sizes, take_rows
+
+
+def dense(x: Array, w: Array, mask: Array, geometry: Geometry) -> Float[Array, "N H2 W2 O"]:
+    """Every position computed, the inactive ones set to zero."""
+    y = direct(x, w, strides=geometry.strides, padding=geometry.padding, groups=geometry.groups)
+    return jnp.where(mask[..., None], y, jnp.zeros((), y.dtype))
+
+
+def forward(
+    x: Float[Array, "N H W C"],
+    w: Float[Array, "KH KW Cg O"],
+    mask: Bool[Array, "N H2 W2"],
+    geometry: Geometry,
+    capacity: int | None,
+) -> Float[Array, "N H2 W2 O"]:
+    """Active positions only; everything where so many are active that the dense way is faster.
+
+    Args:
+        x: the input.
+        w: the weights.
+        mask: where outputs are computed.
+        geometry: of the convolution.
+        capacity: beyond so many active positions all are computed; None for no such limit.
+    """
+    sizes = geometry.batch * geometry.positions
+    if not sizes:
+        return jnp.zeros((geometry.batch, *geometry.output_size, geometry.outputs), x.dtype)
+    limit = min(cost.break_even(geometry), sizes if capacity is None else capacity)
+    if limit >= sizes:
+        return _sparse(x, w, mask, geometry)
+    return lax.cond(
+        jnp.sum(mask, dtype=jnp.int32) > limit,
+        lambda: dense(x, w, mask, geometry),
+        lambda: _sparse(x, w, mask, geometry),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _sparse(x: Array, w: Array, mask: Array, geometry: Geometry) -> Array:
+    active = list_active(mask)
+    shape = (geometry.batch, *geometry.output_size, geometry.outputs)
+    positions = math.prod(shape[:3])
+
+    def compute():
+        source = rows_lib.pad_pixels(x, geometry)
+
+        def piece(start, size, out):
+            rows, valid = take_rows(active, start, size)
+            index = window_rows(rows, geometry)
+            y = rows_lib.multiply_rows(source, index, w, groups=geometry.groups)
+            places = jnp.where(valid, rows, jnp.int32(positions))
+            return out.at[places].set(y.astype(out.dtype), mode="drop", unique_indices=True)
+
+        out = jnp.zeros((positions, geometry.outputs), x.dtype)
+        return over_pieces(active.count, _sizes(geometry, x.dtype), piece, out)
+
+    out = lax.cond(
+        active.count > 0, compute, lambda: jnp.zeros((positions, geometry.outputs), x.dtype)
+    )
+    return out.reshape(shape)
+
+
+def _sparse_forward(x, w, mask, geometry):
+    return _sparse(x, w, mask, geometry), (x, w, mask)
+
+
+def _sparse_backward(geometry, residuals, cotangents):
+    x, w, mask = residuals
+    d_x, d_w = active_gradients(x, w, list_active(mask), cotangents, geometry)
+    return d_x, d_w, None
+
+
+_sparse.defvjp(_sparse_forward, _sparse_backward)
+
+
+def active_gradients(
+    x: Float[Array, "N H W C"],
+    w: Float[Array, "KH KW Cg O"],
+    active: Active,
+    cotangents: Float[Array, "N H2 W2 O"],
+    geometry: Geometry,
+) -> tuple[Array, Array]:
+    """Gradients for x and w of the active positions, of any implementation's output."""
+    flat = cotangents.reshape(-1, geometry.outputs)
+    groups = geometry.groups
+
+    def compute():
+        source = rows_lib.pad_pixels(x, geometry)
+        weights = rows_lib.split_weights(w, groups)
+        dtype = rows_lib.accumulator(x.dtype)
+
+        def piece(start, size, sums):
+            rows, valid = take_rows(active, start, size)
+            part = flat.at[rows].get(mode="promise_in_bounds")
+            part = jnp.where(valid[:, None], part, jnp.zeros((), part.dtype))
+            index = window_rows(rows, geometry)
+            return rows_lib.add_gradients(sums, source, weights, index, part, groups=groups)
+
+        sums = jnp.zeros(source.shape, dtype), jnp.zeros(weights.shape, dtype)
+        sums = over_pieces(active.count, _sizes(geometry, x.dtype), piece, sums)
+        d_source, d_w = rows_lib.finish_gradients(sums, source, w, groups=groups)
+        return rows_lib.unpad_pixels(d_source, geometry), d_w
+
+    return lax.cond(
+        active.count > 0, compute, lambda: (jnp.zeros(x.shape, x.dtype), jnp.zeros_like(w))
+    )
+
+
+def window_rows(rows: Array, geometry: Geometry) -> Array:
+    """Pixels that the taps of output positions read: int32[B, T] into the padded pixels.
+
+    Args:
+        rows: int32[B], n·H'·W' + y·W' + x.
+        geometry: of the convolution.
+    """
+    height, width = geometry.output_size
+    image, position = jnp.divmod(rows, jnp.int32(height * width))
+    y, x = jnp.divmod(position, jnp.int32(width))
+    padded_height, padded_width = geometry.padded_size
+    first = (image * padded_height + y * geometry.strides[0]) * padded_width
+    first = first + x * geometry.strides[1]
+    return first[:, None] + jnp.asarray(rows_lib.tap_offsets(geometry))[None]
+
+
+def _sizes(geometry: Geometry, dtype) -> tuple[int, ...]:
+    depth = geometry.taps * geometry.channels // geometry.groups
+    return piece_sizes(depth, element_bytes=jnp.dtype(dtype).itemsize)

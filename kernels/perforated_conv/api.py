@@ -1,0 +1,186 @@
+"""Convolution at the kept positions of a fixed mask."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from kernels._common import dispatch
+from kernels._common.dispatch import Choice, Requested
+from kernels._common.geometry import Geometry, make_geometry
+from kernels._common.target import KERNEL_PLATFORMS, current_target
+from kernels.perforated_conv import cost, pallas, reference, xla
+from kernels.perforated_conv.compact import CompactTensor, Fill, fill_positions
+from kernels.perforated_conv.plan import Plan, make_plan
+
+IMPLEMENTATIONS = ("xla", "dense", "reference", *KERNEL_PLATFORMS)
+
+_PREFERRED = {
+    "gpu": ("pallas_triton", "mosaic_gpu", "xla", "dense"),
+    "tpu": ("mosaic_tpu", "xla", "dense"),
+}
+_FILLS = ("nearest", "zeros", "compact")
+
+Compute = Callable[[Array, Array], Float[Array, "N P O"]]
+
+
+def perforated_conv(
+    x: Float[Array, "N H W C"] | CompactTensor,
+    w: Float[Array, "KH KW Cg O"],
+    mask: np.ndarray,
+    *,
+    bias: Float[Array, " O"] | None = None,
+    strides: Sequence[int] = (1, 1),
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    groups: int = 1,
+    fill: Fill = "nearest",
+    nearest: np.ndarray | None = None,
+    activation: Literal["relu"] | None = None,
+    implementation: Requested = None,
+) -> Array:
+    """Convolution computed exactly at kept positions; the others copy the nearest one.
+
+    ``y[n, p] = act(conv(x, w)[n, l(p)] + bias)`` with l(p) the kept position nearest to p
+    [figurnov2016, eq. 2]. Differentiable in x, w and bias; a copied position passes its cotangent
+    to the one it copies.
+
+    Args:
+        x: float[N, H, W, C] in float32, bfloat16 or float16, or a `CompactTensor` that is read
+            through its map.
+        w: float[KH, KW, C / groups, O], of x's dtype. Sums are kept in float32.
+        mask: bool[H', W'], concrete and the same for all images; True where the output is computed.
+        bias: float[O].
+        strides: (vertical, horizontal).
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        groups: number of channel groups.
+        fill: what stands at the other positions: "nearest" copies, "zeros", or nothing: "compact".
+        nearest: int[H', W'], flat index of the kept position that each position copies; made with
+            ties broken by a fixed seed where not given.
+        activation: "relu" or None, applied to computed positions only.
+        implementation: None chooses the fastest known and may fall back, to the dense convolution
+            too; a name of `IMPLEMENTATIONS` means that one or an error; a sequence is tried in
+            order. `choose` says what None takes.
+
+    Returns:
+        float[N, H', W', O] in x's dtype; float[N, P, O] with fill="compact", kept positions in
+        row-major order.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+        NotImplementedError: a named implementation cannot run here; the message says why.
+
+    Example:
+        >>> mask = np.zeros((4, 4), bool)
+        >>> mask[::2, ::2] = True
+        >>> x, w = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 16))
+        >>> perforated_conv(x, w, mask).shape
+        (1, 4, 4, 16)
+        >>> perforated_conv(x, w, mask, fill="compact").shape
+        (1, 4, 16)
+    """
+    if fill not in _FILLS:
+        raise ValueError(f"fill is {fill!r}; expected one of {', '.join(_FILLS)}")
+    if activation not in (None, "relu"):
+        raise ValueError(f'activation is {activation!r}; expected None or "relu"')
+    values = x.values if isinstance(x, CompactTensor) else x
+    _, plan, compute = _resolve(x, w, mask, strides, padding, groups, fill, nearest, implementation)
+    y = compute(values, w)
+    if bias is not None:
+        if bias.shape != (w.shape[3],):
+            raise ValueError(f"bias has shape {bias.shape}; expected ({w.shape[3]},)")
+        y = y + bias.astype(y.dtype).reshape(1, 1, -1)
+    if activation:
+        y = jax.nn.relu(y)
+    return fill_positions(y, plan, fill)
+
+
+def choose(
+    x: Float[Array, "N H W C"] | jax.ShapeDtypeStruct | CompactTensor,
+    w: Float[Array, "KH KW Cg O"] | jax.ShapeDtypeStruct,
+    mask: np.ndarray,
+    *,
+    strides: Sequence[int] = (1, 1),
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    groups: int = 1,
+    fill: Fill = "nearest",
+    implementation: Requested = None,
+) -> Choice:
+    """What `perforated_conv` with these arguments runs; computes nothing. For records."""
+    return _resolve(x, w, mask, strides, padding, groups, fill, None, implementation)[0]
+
+
+def _resolve(
+    x, w, mask, strides, padding, groups, fill, nearest, implementation
+) -> tuple[Choice, Plan, Compute]:
+    if isinstance(x, CompactTensor):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        geometry = make_geometry(shape, w, strides=strides, padding=padding, groups=groups)
+        plan = make_plan(mask, nearest, geometry.output_size)
+        return _resolve_compact(x, geometry, plan, implementation)
+    geometry = make_geometry(x, w, strides=strides, padding=padding, groups=groups)
+    plan = make_plan(mask, nearest, geometry.output_size)
+    platform = current_target().platform
+    way = xla.best_way(geometry, plan)
+    preferred = _PREFERRED.get(platform) or _cpu_order(geometry, plan, fill)
+    if plan.kept == geometry.positions:
+        preferred = ("dense",)
+
+    def bind(function, *more):
+        return lambda: lambda x, w: function(x, w, geometry, plan, *more)
+
+    choice, compute = dispatch.first_that_runs(
+        implementation,
+        {
+            "xla": bind(xla.compact, way),
+            "dense": bind(xla.compact, "dense"),
+            "reference": bind(reference.forward),
+            **{name: lambda n=name: pallas.bind(n, x, geometry, plan) for name in KERNEL_PLATFORMS},
+        },
+        preferred,
+    )
+    if choice.implementation == "xla":
+        choice = dataclasses.replace(choice, detail=way)
+    return choice, plan, compute
+
+
+def _cpu_order(geometry: Geometry, plan: Plan, fill: Fill) -> tuple[str, ...]:
+    ways = [cost.gathered(geometry, plan), cost.strided(geometry, plan)]
+    cheapest = min(way for way in ways if way is not None)
+    if fill != "compact":
+        cheapest += cost.fill(geometry)
+    return ("xla", "dense") if cheapest < cost.dense(geometry) else ("dense", "xla")
+
+
+def _resolve_compact(
+    x: CompactTensor, geometry: Geometry, plan: Plan, implementation: Requested
+) -> tuple[Choice, Plan, Compute]:
+    source = x.plan
+
+    def read_through():
+        return lambda values, w: xla.compact_to_compact(values, w, geometry, source, plan)
+
+    def after_filling(function):
+        def compute(values, w):
+            return function(fill_positions(values, source, "nearest"), w, geometry, plan)
+
+        return lambda: compute
+
+    def refuse():
+        raise NotImplementedError("does not read compact tensors; pass x.filled()")
+
+    choice, compute = dispatch.first_that_runs(
+        implementation,
+        {
+            "xla": read_through,
+            "dense": after_filling(xla.dense_compact),
+            "reference": after_filling(reference.forward),
+            **dict.fromkeys(KERNEL_PLATFORMS, refuse),
+        },
+        ("xla",),
+    )
+    return choice, plan, compute

@@ -1,0 +1,183 @@
+"""Maps of which only the kept positions exist, and how others read them.
+
+A perforated convolution need not write the copies: whoever comes next can read every position
+through the map of the nearest kept one [figurnov2016, implicit interpolation]. What acts on each
+position alone (bias, ReLU, 1x1 convolution, normalisation) works on the values directly.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from kernels._common.geometry import explicit_padding
+from kernels.perforated_conv.plan import Plan, make_plan
+
+Fill = Literal["nearest", "zeros", "compact"]
+
+
+@jax.tree_util.register_pytree_node_class
+class CompactTensor:
+    """A map float[N, H, W, C] of which only the kept positions are stored.
+
+    Attributes:
+        values: float[N, P, C], the kept positions in row-major order.
+        plan: which ones they are, and which of them stands at each position.
+    """
+
+    def __init__(self, values: Float[Array, "N P C"], plan: Plan) -> None:
+        self.values = values
+        self.plan = plan
+
+    def tree_flatten(self):
+        """Values are data, the plan is static."""
+        return (self.values,), self.plan
+
+    @classmethod
+    def tree_unflatten(cls, plan, children):
+        """The inverse of `tree_flatten`."""
+        return cls(children[0], plan)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the map that is meant: (N, H, W, C)."""
+        return (self.values.shape[0], *self.plan.size, self.values.shape[2])
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the values."""
+        return self.values.dtype
+
+    def replace(self, values: Float[Array, "N P D"]) -> CompactTensor:
+        """Other values at the same positions, after a ReLU for instance."""
+        return CompactTensor(values, self.plan)
+
+    def filled(self) -> Float[Array, "N H W C"]:
+        """The map itself, every position written."""
+        return fill_positions(self.values, self.plan, "nearest")
+
+
+def compact_tensor(
+    values: Float[Array, "N P C"], mask: np.ndarray, nearest: np.ndarray | None = None
+) -> CompactTensor:
+    """What ``perforated_conv(..., fill="compact")`` has returned, as something others can read.
+
+    Args:
+        values: float[N, P, C].
+        mask: bool[H, W] with P kept positions, the one that was convolved with.
+        nearest: int[H, W], the frozen map; made as `perforated_conv` makes it where not given.
+
+    Raises:
+        ValueError: values and mask do not fit.
+    """
+    plan = make_plan(mask, nearest)
+    if values.ndim != 3 or values.shape[1] != plan.kept:
+        raise ValueError(
+            f"values has shape {values.shape}; expected [N, {plan.kept}, C], one row per kept "
+            "position of the mask"
+        )
+    return CompactTensor(values, plan)
+
+
+def fill_positions(y: Float[Array, "N P O"], plan: Plan, fill: Fill) -> Array:
+    """Writes kept positions out: their nearest copies elsewhere, zeros elsewhere, or not at all."""
+    if fill == "compact":
+        return y
+    n, _, outputs = y.shape
+    height, width = plan.size
+    if plan.kept < height * width:
+        y = y.at[:, plan.source].get(mode="promise_in_bounds")
+        if fill == "zeros":
+            y = jnp.where(plan.mask.reshape(1, -1, 1), y, jnp.zeros((), y.dtype))
+    return y.reshape(n, height, width, outputs)
+
+
+def max_pool(
+    x: CompactTensor,
+    window: tuple[int, int],
+    strides: tuple[int, int] | None = None,
+    padding="VALID",
+) -> Float[Array, "N H2 W2 C"]:
+    """Maximum over windows of the map that is meant, which is never written.
+
+    Args:
+        x: the map.
+        window: (height, width).
+        strides: (vertical, horizontal); the window where not given.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)); padding never is the maximum.
+
+    Returns:
+        float[N, H', W', C].
+    """
+    return _pool(x, window, strides, padding, jnp.maximum, -jnp.inf)
+
+
+def avg_pool(
+    x: CompactTensor,
+    window: tuple[int, int],
+    strides: tuple[int, int] | None = None,
+    padding="VALID",
+) -> Float[Array, "N H2 W2 C"]:
+    """Mean over windows of the map that is meant; padding counts as zeros. As `max_pool`."""
+    total = _pool(x, window, strides, padding, jnp.add, 0.0)
+    return total / (window[0] * window[1])
+
+
+def global_avg_pool(x: CompactTensor) -> Float[Array, "N C"]:
+    """Mean over all positions of the map that is meant: kept values weighted by their copies."""
+    copies = np.bincount(x.plan.source, minlength=x.plan.kept) / len(x.plan.source)
+    return jnp.einsum("npc,p->nc", x.values, jnp.asarray(copies, x.dtype))
+
+
+def _pool(x: CompactTensor, window, strides, padding, combine, neutral) -> Array:
+    strides = strides or window
+    padding = explicit_padding(padding, x.plan.size, window, strides)
+    table, size = window_table(x.plan, window, strides, padding)
+    values = x.values
+    if (table == x.plan.kept).any():
+        border = jnp.full((values.shape[0], 1, values.shape[2]), neutral, values.dtype)
+        values = jnp.concatenate([values, border], axis=1)
+    # A kept position that stands at several places of a window is read once for all of them, unless
+    # places are summed; one tap after the other, so that no array of all windows is made.
+    columns = [values.at[:, tap].get(mode="promise_in_bounds") for tap in table.T]
+    pooled = functools.reduce(combine, columns)
+    return pooled.reshape(values.shape[0], *size, values.shape[2])
+
+
+@functools.lru_cache(maxsize=512)
+def window_table(
+    plan: Plan,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Which kept position each place of each window reads.
+
+    Args:
+        plan: of the map that is read.
+        window: (height, width).
+        strides: (vertical, horizontal).
+        padding: ((top, bottom), (left, right)).
+
+    Returns:
+        int32[H'·W', T] with indices below P, P itself for padding; and (H', W').
+    """
+    numbers = np.pad(plan.source.reshape(plan.size), padding, constant_values=plan.kept)
+    sizes = [(n - k) // s + 1 for n, k, s in zip(numbers.shape, window, strides, strict=True)]
+    size = (max(sizes[0], 0), max(sizes[1], 0))
+    y, x = np.indices(size).reshape(2, -1, 1)
+    dy, dx = np.indices(window).reshape(2, 1, -1)
+    return numbers[y * strides[0] + dy, x * strides[1] + dx].astype(np.int32), size
+
+
+def dense_positions(y: Float[Array, "N H W O"], plan: Plan) -> Float[Array, "N P O"]:
+    """The kept positions of a map of which all exist."""
+    flat = y.reshape(y.shape[0], plan.size[0] * plan.size[1], y.shape[3])
+    if plan.kept == flat.shape[1]:
+        return flat
+    return flat.at[:, plan.positions].get(mode="promise_in_bounds")

@@ -1,0 +1,43 @@
+"""The Pallas kernels behind one differentiable call: values by the kernel, gradients by XLA."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+import jax
+from jaxtyping import Array
+
+from kernels._common.geometry import Geometry
+from kernels._common.target import require_kernel
+from kernels.perforated_conv.plan import Plan
+from kernels.perforated_conv.xla import compact_gradients
+
+
+def bind(name: str, x, geometry: Geometry, plan: Plan):
+    """A function (x, w) -> compact output that runs the kernel `name`.
+
+    Raises:
+        NotImplementedError: not for these inputs, or not on this machine.
+    """
+    require_kernel(name, x, geometry)
+    return lambda x, w: _compact(x, w, name, geometry, plan)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _compact(x: Array, w: Array, name: str, geometry: Geometry, plan: Plan) -> Array:
+    module = importlib.import_module(f"kernels.perforated_conv.{name}")
+    return module.forward(x, w, plan.positions, geometry)
+
+
+def _forward(x, w, name, geometry, plan):
+    return _compact(x, w, name, geometry, plan), (x, w)
+
+
+def _backward(name, geometry, plan, residuals, cotangents):
+    del name
+    x, w = residuals
+    return compact_gradients(x, w, cotangents, geometry, plan.positions)
+
+
+_compact.defvjp(_forward, _backward)

@@ -1,0 +1,88 @@
+"""A residual unit at active positions against the same unit written densely in NumPy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import convolution
+from scipy.ndimage import binary_dilation
+from tolerances import close
+
+from kernels.masked_conv.unit import dilate, masked_unit
+
+pytestmark = pytest.mark.core
+UNITS = {
+    "bottleneck": ((1, 1), (3, 3), (1, 1)),
+    "basic": ((3, 3), (3, 3)),
+    "uneven": ((5, 3), (1, 1), (1, 3)),
+    "single": ((3, 3),),
+}
+
+
+def dense(x, mask, kernels, biases, scale, shift):
+    y = np.asarray(x, np.float64)
+    if scale is not None:
+        y = np.maximum(y * np.asarray(scale) + np.asarray(shift), 0)
+    for i, (w, bias) in enumerate(zip(kernels, biases, strict=True)):
+        y = convolution(y, w, strides=(1, 1), padding="SAME", groups=1) + np.asarray(bias)
+        if i < len(kernels) - 1:
+            y = np.maximum(y, 0)
+    return np.asarray(x, np.float64) + y * mask[..., None]
+
+
+@pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
+@pytest.mark.parametrize("normalised", [False, True])
+def test_it_is_the_dense_unit_at_active_positions(windows, normalised, rng):
+    x = jnp.asarray(rng.standard_normal((2, 7, 6, 4)), jnp.float32)
+    widths = [4, *[5, 6][: len(windows) - 1], 4]
+    kernels = [
+        jnp.asarray(rng.standard_normal((*window, i, o)) / 3, jnp.float32)
+        for window, i, o in zip(windows, widths, widths[1:], strict=False)
+    ]
+    biases = [jnp.asarray(rng.standard_normal(w.shape[3]), jnp.float32) for w in kernels]
+    # A shift that ReLU lets through: padding must be zero all the same.
+    scale, shift = (jnp.full(4, 0.5), jnp.arange(1.0, 5.0)) if normalised else (None, None)
+    run = {
+        way: jax.jit(
+            lambda mask, way=way: masked_unit(
+                x, mask, kernels, biases, scale=scale, shift=shift, way=way
+            )
+        )
+        for way in ("sparse", "dense", None)
+    }
+    random = rng.random((2, 7, 6)) < 0.3
+    for mask in (random, np.zeros_like(random), np.ones_like(random)):
+        expected = dense(x, mask, kernels, biases, scale, shift)
+        for way in run.values():
+            y = np.asarray(way(jnp.asarray(mask)))
+            close(y, expected, terms=500)
+            assert np.array_equal(y[~mask], np.asarray(x)[~mask])
+
+
+@pytest.mark.parametrize("window", [(1, 1), (3, 3), (5, 1), (3, 7)])
+def test_dilation(window, rng):
+    mask = rng.random((2, 9, 8)) < 0.1
+    expected = np.stack([binary_dilation(m, np.ones(window)) for m in mask])
+    assert np.array_equal(dilate(jnp.asarray(mask), window), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask": jnp.ones((1, 4, 3), bool)}, r"expected bool\[1, 4, 4\]"),
+        ({"kernels": [jnp.ones((2, 3, 4, 4))]}, r"kernels\[0\] has shape"),
+        ({"kernels": [jnp.ones((3, 3, 4, 5))]}, "the last kernel has 5 outputs"),
+        ({"biases": []}, "0 biases for 1 kernels"),
+    ],
+)
+def test_a_mistake_is_named(change, message):
+    arguments = {
+        "x": jnp.ones((1, 4, 4, 4)),
+        "mask": jnp.ones((1, 4, 4), bool),
+        "kernels": [jnp.ones((3, 3, 4, 4))],
+        **change,
+    }
+    with pytest.raises(ValueError, match=message):
+        masked_unit(**arguments)
