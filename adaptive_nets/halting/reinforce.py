@@ -1,0 +1,151 @@
+"""Unbiased gradients through sampled halting: the score-function estimator [figurnov2018]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.halting.stopping import log_stick_breaking
+
+
+def log_prob_of_units(
+    logits: Float[Array, "N ... L"], num_units: Int[Array, "N ..."]
+) -> Float[Array, "N"]:
+    """Log q(z) of sampled stopping units, summed over all latent variables of an example.
+
+    Args:
+        logits: float[N, ..., L], heads' outputs; the last unit's is not read.
+        num_units: int[N, ...], z from 1 to L.
+
+    Returns:
+        float[N], nats.
+
+    Raises:
+        UserError: shapes do not fit.
+    """
+    if num_units.shape != logits.shape[:-1]:
+        raise UserError(
+            f"num_units has shape {num_units.shape}; expected {logits.shape[:-1]}, that of logits "
+            "without units"
+        )
+    log_q = log_stick_breaking(logits)
+    chosen = jnp.take_along_axis(log_q, num_units[..., None] - 1, axis=-1)[..., 0]
+    return jnp.sum(chosen, axis=tuple(range(1, chosen.ndim)))
+
+
+def rewards_to_go(
+    log_likelihood: Float[Array, "N"], penalties: Sequence[Float[Array, "N"]]
+) -> Float[Array, "N K"]:
+    """Reward of each block's choice: A_k = log p(y|x, z) − Σ_{j>k} penalty_j.
+
+    A block's choice moves the likelihood and the later penalties; its own is analytic.
+
+    Args:
+        log_likelihood: float[N], nats.
+        penalties: K arrays float[N], τ_k·E[z_k | z_{<k}], as `computation_penalty` of one block.
+
+    Returns:
+        float[N, K].
+    """
+    rewards = [log_likelihood]
+    for penalty in reversed(penalties[1:]):
+        rewards.append(rewards[-1] - penalty)
+    return jnp.stack(rewards[::-1], axis=-1)
+
+
+def reinforce_loss(
+    log_likelihood: Float[Array, "N"],
+    log_probs: Sequence[Float[Array, "N"]],
+    penalties: Sequence[Float[Array, "N"]],
+    *,
+    baseline: float | Float[Array, "*K"] = 0.0,
+) -> Float[Array, "N"]:
+    """Loss whose gradient is the REINFORCE estimate of the gradient of its expectation.
+
+    Its value is −log p(y|x, z) + Σ_k penalty_k at the sampled z; its gradient adds
+    −Σ_k (A_k − b)·∇log q(z_k | z_{<k}, x). One sample per example; the variance grows with the
+    number of latent variables, which is what the paper shows.
+
+    Args:
+        log_likelihood: float[N], nats.
+        log_probs: K arrays float[N], from `log_prob_of_units`.
+        penalties: K arrays float[N], one per block.
+        baseline: b, one number or float[K]; any that does not depend on the sample is unbiased.
+
+    Returns:
+        float[N].
+
+    Raises:
+        UserError: there are no blocks, or not as many penalties as blocks.
+    """
+    if not log_probs or len(log_probs) != len(penalties):
+        raise UserError(
+            f"log_probs has {len(log_probs)} blocks and penalties {len(penalties)}; expected the "
+            "same number, at least one"
+        )
+    rewards = rewards_to_go(log_likelihood, penalties)
+    baseline = jnp.asarray(baseline, rewards.dtype)
+    if baseline.ndim > 1 or (baseline.ndim == 1 and baseline.shape != rewards.shape[1:]):
+        raise UserError(
+            f"baseline has shape {baseline.shape}; expected one number or {rewards.shape[1:]}"
+        )
+    advantages = lax.stop_gradient(rewards - jnp.broadcast_to(baseline, rewards.shape))
+    scores = jnp.stack(list(log_probs), axis=-1)
+    # Zero in value, ∇log q in gradient.
+    scores = scores - lax.stop_gradient(scores)
+    loss = -log_likelihood - jnp.sum(advantages * scores, axis=-1)
+    for penalty in penalties:
+        loss = loss + penalty
+    return loss
+
+
+class Baseline(NamedTuple):
+    """Exponential moving average of rewards, without the bias of its start.
+
+    Attributes:
+        total: float[K], decayed sum of mean rewards.
+        weight: float[], decayed number of them.
+    """
+
+    total: Float[Array, "K"]
+    weight: Float[Array, ""]
+
+    @property
+    def value(self) -> Float[Array, "K"]:
+        """The average; zero before the first update."""
+        return self.total / jnp.maximum(self.weight, jnp.finfo(self.weight.dtype).tiny)
+
+
+def start_baseline(blocks: int) -> Baseline:
+    """A baseline for K blocks that has seen nothing."""
+    return Baseline(jnp.zeros((blocks,)), jnp.zeros(()))
+
+
+def update_baseline(
+    baseline: Baseline, rewards: Float[Array, "N K"], *, decay: float = 0.99
+) -> Baseline:
+    """Takes the mean rewards of a batch into the average; use it from the next batch on.
+
+    Args:
+        baseline: so far.
+        rewards: float[N, K], from `rewards_to_go`.
+        decay: in [0, 1).
+
+    Returns:
+        The new average.
+
+    Raises:
+        UserError: `decay` is outside [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise UserError(f"decay is {decay!r}; expected a number in [0, 1)")
+    mean = lax.stop_gradient(jnp.mean(rewards, axis=0)).astype(baseline.total.dtype)
+    return Baseline(
+        total=decay * baseline.total + (1 - decay) * mean,
+        weight=decay * baseline.weight + (1 - decay),
+    )

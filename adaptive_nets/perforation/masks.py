@@ -1,0 +1,166 @@
+"""Perforation masks: which output positions of a convolution are computed [figurnov2016].
+
+A mask is a NumPy array made when a network is built, one per layer, shared by all channels and
+images, in training and in evaluation. `keep` is the fraction of positions that are kept, one minus
+the paper's perforation rate; all masks but the grid keep exactly floor(keep·H'·W') of them.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.perforation.arguments import check_keep, check_pair
+from adaptive_nets.perforation.pooling_counts import Padding, pooling_counts
+from adaptive_nets.perforation.randomness import host_generator
+
+
+def uniform_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.ndarray, "H W"]:
+    """Positions drawn uniformly without replacement.
+
+    Args:
+        key: a PRNG key.
+        shape: (H', W') of the layer's output.
+        keep: fraction of positions kept, in (0, 1].
+
+    Returns:
+        bool[H', W'] with floor(keep·H'·W') positions kept.
+
+    Raises:
+        UserError: an argument does not fit, or nothing would be kept.
+    """
+    shape = check_pair("shape", shape)
+    _, kept = check_keep(keep, shape)
+    return _keep_first(host_generator(key, "mask").permutation(math.prod(shape)), kept, shape)
+
+
+def grid_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.ndarray, "H W"]:
+    """Some rows times some columns, each from Graham's pseudorandom sequence, one draw per axis.
+
+    The paper has square maps, of which floor(√(keep·H'·W')) rows and columns are kept. Here each
+    axis keeps the same fraction, floor(√keep·size) of it, which is that rule for square maps. An
+    axis too short for that keeps one, and the other floor(keep·H'·W'). Never more than keep·H'·W'
+    positions are kept, often fewer: the fraction kept is the mask's mean.
+
+    Args:
+        key: a PRNG key.
+        shape: (H', W') of the layer's output.
+        keep: fraction of positions kept, in (0, 1].
+
+    Returns:
+        bool[H', W'], the outer product of rows and columns kept.
+
+    Raises:
+        UserError: an argument does not fit, or nothing would be kept.
+    """
+    shape = check_pair("shape", shape)
+    fraction, kept = check_keep(keep, shape)
+    # The root of an integer is exact where √keep·size is not: floor(√y) = isqrt(floor(y)).
+    rows, columns = (math.isqrt(math.floor(fraction * (size * size))) for size in shape)
+    if not rows:
+        rows, columns = 1, kept
+    elif not columns:
+        rows, columns = kept, 1
+    mask = np.zeros(shape, np.bool_)
+    vertical, horizontal = host_generator(key, "mask").random(2)
+    mask[
+        np.ix_(
+            graham_sequence(shape[0], rows, vertical),
+            graham_sequence(shape[1], columns, horizontal),
+        )
+    ] = True
+    return mask
+
+
+def graham_sequence(size: int, count: int, offset: float) -> Int[np.ndarray, "K"]:
+    """Positions ceil(α·(i − 1 + u)) − 1 with α = size / count, for i = 1 … count.
+
+    The pseudorandom sequence of fractional max-pooling (Graham, arXiv:1412.6071), from zero. Gaps
+    are floor(α) or ceil(α), all the same where α is an integer. Computed in exact fractions: in
+    floating point a draw next to 0 or 1 can repeat a position.
+
+    Args:
+        size: number of positions of the axis.
+        count: how many to take, at most `size`.
+        offset: the draw u in [0, 1); zero counts as the smallest number above it.
+
+    Returns:
+        int64[count], increasing, in [0, size).
+    """
+    alpha = Fraction(size, count)
+    start = Fraction(max(float(offset), float(np.finfo(np.float64).tiny)))
+    return np.array([math.ceil(alpha * (i + start)) - 1 for i in range(count)], np.int64)
+
+
+def pooling_structure_mask(
+    key: jax.Array,
+    shape: tuple[int, int],
+    keep: float,
+    *,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+) -> Bool[np.ndarray, "H W"]:
+    """The positions that most windows of the next layer, a pooling layer, read; ties at random.
+
+    Args:
+        key: a PRNG key.
+        shape: (H', W') of the layer's output.
+        keep: fraction of positions kept, in (0, 1].
+        window: (height, width) of the pooling layer.
+        strides: (vertical, horizontal) of the pooling layer.
+        padding: of the pooling layer: "SAME", "VALID" or ((top, bottom), (left, right)).
+
+    Returns:
+        bool[H', W'] with floor(keep·H'·W') positions kept.
+
+    Raises:
+        UserError: an argument does not fit, or nothing would be kept.
+    """
+    shape = check_pair("shape", shape)
+    _, kept = check_keep(keep, shape)
+    counts = pooling_counts(shape, window, strides, padding)
+    noise = host_generator(key, "mask").permutation(counts.size)
+    return _keep_first(np.lexsort((noise, -counts.ravel())), kept, shape)
+
+
+def impact_mask(impact: Float[np.ndarray, "H W"], keep: float) -> Bool[np.ndarray, "H W"]:
+    """The positions of largest impact B(x, y), the mean over images of Σ_t |∂L/∂V · V|.
+
+    Args:
+        impact: float[H', W'], finite.
+        keep: fraction of positions kept, in (0, 1].
+
+    Returns:
+        bool[H', W'] with floor(keep·H'·W') positions kept. Of equal impacts the first in
+        column-major order stay, as in the authors' code.
+
+    Raises:
+        UserError: an argument does not fit, or nothing would be kept.
+    """
+    impact = np.asarray(impact)
+    numeric = impact.dtype.kind in "iuf" or impact.dtype.name == "bfloat16"
+    if impact.ndim != 2 or not impact.size or not numeric:
+        raise UserError(
+            f"impact has shape {impact.shape} and dtype {impact.dtype}; expected float[H', W']"
+        )
+    impact = impact.astype(np.float64)
+    if not np.isfinite(impact).all():
+        raise UserError(
+            f"impact has {np.count_nonzero(~np.isfinite(impact))} values that are not finite; "
+            "expected finite ones"
+        )
+    _, kept = check_keep(keep, impact.shape)
+    order = np.argsort(-impact.T.ravel(), kind="stable")
+    return np.ascontiguousarray(_keep_first(order, kept, impact.T.shape).T)
+
+
+def _keep_first(order: np.ndarray, kept: int, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(math.prod(shape), np.bool_)
+    mask[order[:kept]] = True
+    return mask.reshape(shape)
