@@ -58,4 +58,10 @@ def _panel(panel, cases: Sequence[Case]) -> None:
     panel.plot(shares, 1 / shares, "--", color="#c0392b", linewidth=1, label="1 / share computed")
     panel.axhline(1, color="#999999", linewidth=0.8)
     panel.set(xscale="log", yscale="log", xlabel="share of positions computed")
+    panel.minorticks_off()
+    panel.set_xticks([1 / 8, 1 / 4, 1 / 2, 1], ["1/8", "1/4", "1/2", "1"])
+    panel.set_xlim(shares[0] / 1.1, 1.1)
+    top = panel.get_ylim()[1]
+    speeds = [speed for speed in (0.5, 1, 2, 4, 8, 16, 32) if speed <= top]
+    panel.set_yticks(speeds, [f"{speed:g} x" for speed in speeds])
     panel.legend(fontsize=7, frameon=False)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels._common.layer_shapes import LAYERS
+
 # Cases are compared as the JSON record has them, so that a table can be made from a record alone.
 Case = dict[str, Any]
 
@@ -137,6 +139,24 @@ def summary(cases: Sequence[Case]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def gigaflops(cases: Sequence[Case], *, channels: int = 64) -> dict[str, float]:
+    """Median speed of each contender, in 1e9 floating-point operations that were needed a second.
+
+    Args:
+        cases: with fixed masks.
+        channels: layers with fewer are left out.
+    """
+    macs = {layer.label: layer.macs for layer in LAYERS}
+    speeds: dict[str, list[float]] = {}
+    for case in cases:
+        if case["channels"] >= channels:
+            dense = 2e-9 * macs[case["layer"]] * case["batch"]
+            for name, seconds in case["seconds"].items():
+                share = case["fraction"] if name == "ours" else 1.0
+                speeds.setdefault(name, []).append(share * dense / seconds)
+    return {name: statistics.median(values) for name, values in speeds.items()}
 
 
 def break_evens(cases: Sequence[Case]) -> list[tuple[str, int, float | None]]:

@@ -80,6 +80,8 @@ def main(arguments: Sequence[str]) -> None:
             console.print(line(case), highlight=False)
     except NotImplementedError as error:
         raise UserError(f"--implementation {options.implementation}: {error}") from error
+    except KeyboardInterrupt:
+        console.print(f"stopped after {len(cases)} cases; what follows is of those")
     finally:
         if peer is not None:
             peer.close()

@@ -13,11 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
-
-from kernels._common.geometry import Geometry
 
 # Bytes of gathered rows per piece, and the fewest and most positions. Measured on two cores with
 # 0.5 MB of second-level cache each: the product wants some hundred rows, more of them when they are
@@ -55,39 +52,6 @@ def pieces(positions: int, depth: int, *, element_bytes: int = 4) -> Pieces:
 def accumulator(dtype) -> jnp.dtype:
     """In what sums of products are kept: float32, float64 for float64."""
     return jnp.promote_types(dtype, jnp.float32)
-
-
-def pad_pixels(x: Float[Array, "N H W C"], geometry: Geometry) -> Float[Array, "M C"]:
-    """The padded input as a list of pixels, M = N·H_padded·W_padded."""
-    pairs = ((0, 0), *geometry.padding, (0, 0))
-    padded = jnp.pad(x, pairs) if any(sum(pair) for pair in pairs) else x
-    return padded.reshape(-1, geometry.channels)
-
-
-def unpad_pixels(pixels: Float[Array, "M C"], geometry: Geometry) -> Float[Array, "N H W C"]:
-    """The inverse of `pad_pixels`."""
-    (top, _), (left, _) = geometry.padding
-    x = pixels.reshape(geometry.batch, *geometry.padded_size, geometry.channels)
-    return x[:, top : top + geometry.height, left : left + geometry.width]
-
-
-def tap_offsets(geometry: Geometry) -> np.ndarray:
-    """Where the taps lie after a window's first pixel: int32[T] in the flattened padded image."""
-    width = geometry.padded_size[1]
-    rows, columns = np.indices(geometry.window)
-    return (rows * width + columns).ravel().astype(np.int32)
-
-
-def first_pixels(positions: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """First pixel of the window of each output position: int32, in one flattened padded image.
-
-    Args:
-        positions: flat indices into H'·W'.
-        geometry: of the convolution.
-    """
-    y, x = np.divmod(positions, max(geometry.output_size[1], 1))
-    stride_y, stride_x = geometry.strides
-    return (y * stride_y * geometry.padded_size[1] + x * stride_x).astype(np.int32)
 
 
 def split_weights(w: Float[Array, "KH KW Cg O"], groups: int) -> Float[Array, "G TCg Og"]:

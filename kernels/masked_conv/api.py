@@ -119,7 +119,7 @@ def _resolve(
             "dense": bind(xla.dense),
             "reference": bind(reference.forward),
             **{
-                name: lambda n=name: pallas.bind(n, x, geometry, capacity)
+                name: lambda n=name: pallas.bind(n, x, w, mask, geometry, capacity)
                 for name in KERNEL_PLATFORMS
             },
         },

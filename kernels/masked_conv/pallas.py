@@ -16,7 +16,7 @@ from kernels.masked_conv.active import list_active
 from kernels.masked_conv.xla import active_gradients, dense
 
 
-def bind(name: str, x, geometry: Geometry, capacity: int | None):
+def bind(name: str, x, w, mask, geometry: Geometry, capacity: int | None):
     """A function (x, w, mask) -> output that runs the kernel `name`.
 
     Raises:
@@ -35,6 +35,8 @@ def bind(name: str, x, geometry: Geometry, capacity: int | None):
             lambda: _sparse(x, w, mask, name, geometry, room),
         )
 
+    # Limits of a kernel's own show when it is traced, while another can still be chosen.
+    jax.eval_shape(compute, x, w, mask)
     return compute
 
 

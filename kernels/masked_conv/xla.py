@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 from kernels._common import rows as rows_lib
 from kernels._common.convolution import direct
 from kernels._common.geometry import Geometry
+from kernels._common.windows import padded_pixels, tap_offsets, unpadded_image, window_rows
 from kernels.masked_conv import cost
 from kernels.masked_conv.active import Active, list_active, over_pieces, piece_sizes, take_rows
 
@@ -63,11 +64,11 @@ def _sparse(x: Array, w: Array, mask: Array, geometry: Geometry) -> Array:
     positions = math.prod(shape[:3])
 
     def compute():
-        source = rows_lib.pad_pixels(x, geometry)
+        source = padded_pixels(x, geometry)
 
         def piece(start, size, out):
             rows, valid = take_rows(active, start, size)
-            index = window_rows(rows, geometry)
+            index = _window_index(rows, geometry)
             y = rows_lib.multiply_rows(source, index, w, groups=geometry.groups)
             places = jnp.where(valid, rows, jnp.int32(positions))
             return out.at[places].set(y.astype(out.dtype), mode="drop", unique_indices=True)
@@ -106,7 +107,7 @@ def active_gradients(
     groups = geometry.groups
 
     def compute():
-        source = rows_lib.pad_pixels(x, geometry)
+        source = padded_pixels(x, geometry)
         weights = rows_lib.split_weights(w, groups)
         dtype = rows_lib.accumulator(x.dtype)
 
@@ -114,33 +115,23 @@ def active_gradients(
             rows, valid = take_rows(active, start, size)
             part = flat.at[rows].get(mode="promise_in_bounds")
             part = jnp.where(valid[:, None], part, jnp.zeros((), part.dtype))
-            index = window_rows(rows, geometry)
+            index = _window_index(rows, geometry)
             return rows_lib.add_gradients(sums, source, weights, index, part, groups=groups)
 
         sums = jnp.zeros(source.shape, dtype), jnp.zeros(weights.shape, dtype)
         sums = over_pieces(active.count, _sizes(geometry, x.dtype), piece, sums)
         d_source, d_w = rows_lib.finish_gradients(sums, source, w, groups=groups)
-        return rows_lib.unpad_pixels(d_source, geometry), d_w
+        return unpadded_image(d_source, geometry), d_w
 
     return lax.cond(
         active.count > 0, compute, lambda: (jnp.zeros(x.shape, x.dtype), jnp.zeros_like(w))
     )
 
 
-def window_rows(rows: Array, geometry: Geometry) -> Array:
-    """Pixels that the taps of output positions read: int32[B, T] into the padded pixels.
-
-    Args:
-        rows: int32[B], n·H'·W' + y·W' + x.
-        geometry: of the convolution.
-    """
-    height, width = geometry.output_size
-    image, position = jnp.divmod(rows, jnp.int32(height * width))
-    y, x = jnp.divmod(position, jnp.int32(width))
-    padded_height, padded_width = geometry.padded_size
-    first = (image * padded_height + y * geometry.strides[0]) * padded_width
-    first = first + x * geometry.strides[1]
-    return first[:, None] + jnp.asarray(rows_lib.tap_offsets(geometry))[None]
+def _window_index(rows: Array, geometry: Geometry) -> Array:
+    """Pixels that the taps of output positions read: int32[B, T]."""
+    offsets = jnp.asarray(tap_offsets(geometry), jnp.int32)
+    return window_rows(rows, geometry)[:, None] + offsets[None]
 
 
 def _sizes(geometry: Geometry, dtype) -> tuple[int, ...]:

@@ -139,7 +139,10 @@ def _resolve(
             "xla": bind(xla.compact, way),
             "dense": bind(xla.compact, "dense"),
             "reference": bind(reference.forward),
-            **{name: lambda n=name: pallas.bind(n, x, geometry, plan) for name in KERNEL_PLATFORMS},
+            **{
+                name: lambda n=name: pallas.bind(n, x, w, geometry, plan)
+                for name in KERNEL_PLATFORMS
+            },
         },
         preferred,
     )

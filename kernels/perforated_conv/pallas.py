@@ -14,14 +14,20 @@ from kernels.perforated_conv.plan import Plan
 from kernels.perforated_conv.xla import compact_gradients
 
 
-def bind(name: str, x, geometry: Geometry, plan: Plan):
+def bind(name: str, x, w, geometry: Geometry, plan: Plan):
     """A function (x, w) -> compact output that runs the kernel `name`.
 
     Raises:
         NotImplementedError: not for these inputs, or not on this machine.
     """
     require_kernel(name, x, geometry)
-    return lambda x, w: _compact(x, w, name, geometry, plan)
+
+    def compute(x, w):
+        return _compact(x, w, name, geometry, plan)
+
+    # Limits of a kernel's own show when it is traced, while another can still be chosen.
+    jax.eval_shape(compute, x, w)
+    return compute
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from kernels._common import rows as rows_lib
 from kernels._common.convolution import direct, direct_by_group
 from kernels._common.geometry import Geometry
+from kernels._common.windows import padded_pixels, tap_offsets, unpadded_image, window_rows
 from kernels.perforated_conv import cost
 from kernels.perforated_conv.compact import dense_positions, window_table
 from kernels.perforated_conv.plan import Plan
@@ -56,7 +57,7 @@ def strided_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float
 
 def gathered_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float[Array, "N P O"]:
     """Products of gathered rows, piece by piece; any mask."""
-    source = rows_lib.pad_pixels(x, geometry)
+    source = padded_pixels(x, geometry)
     expand = _image_rows(geometry, plan.positions)
     y = rows_lib.convolve_rows(
         source, w, geometry.batch * plan.kept, expand, groups=geometry.groups
@@ -119,7 +120,7 @@ def compact_gradients(
         geometry: of the convolution.
         positions: int32[P], the kept positions.
     """
-    source = rows_lib.pad_pixels(x, geometry)
+    source = padded_pixels(x, geometry)
     d_source, d_w = rows_lib.differentiate_rows(
         source,
         w,
@@ -127,12 +128,12 @@ def compact_gradients(
         _image_rows(geometry, positions),
         groups=geometry.groups,
     )
-    return rows_lib.unpad_pixels(d_source, geometry), d_w
+    return unpadded_image(d_source, geometry), d_w
 
 
 def _image_rows(geometry: Geometry, positions: np.ndarray) -> rows_lib.Expand:
-    first = rows_lib.first_pixels(positions, geometry)
-    offsets = rows_lib.tap_offsets(geometry)
+    first = window_rows(positions.astype(np.int64), geometry).astype(np.int32)
+    offsets = np.asarray(tap_offsets(geometry), np.int32)
     pixels = geometry.padded_size[0] * geometry.padded_size[1]
     kept = len(positions)
 

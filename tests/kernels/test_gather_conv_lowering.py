@@ -12,8 +12,8 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh
 from tolerances import close
 
-from kernels._common.gather_conv.windows import tap_offsets, window_rows
 from kernels._common.geometry import make_geometry
+from kernels._common.windows import tap_offsets, window_rows
 
 pytestmark = pytest.mark.core
 

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels._common.gather_conv import gather_conv
-from kernels._common.gather_conv.windows import (
+from kernels._common.geometry import Geometry
+from kernels._common.tiling import TileConfig
+from kernels._common.windows import (
     check_rows_fit,
     flat_weights,
     padded_pixels,
     tap_offsets,
     window_rows,
 )
-from kernels._common.geometry import Geometry
-from kernels._common.tiling import TileConfig
 
 Implementation = Literal["pallas_triton", "mosaic_tpu"]
 

@@ -16,6 +16,13 @@ def padded_pixels(x: jax.Array, geometry: Geometry) -> jax.Array:
     return x.reshape(-1, geometry.channels)
 
 
+def unpadded_image(pixels: jax.Array, geometry: Geometry) -> jax.Array:
+    """The inverse of `padded_pixels`: [N, H, W, C]."""
+    (top, _), (left, _) = geometry.padding
+    x = pixels.reshape(geometry.batch, *geometry.padded_size, geometry.channels)
+    return x[:, top : top + geometry.height, left : left + geometry.width]
+
+
 def tap_offsets(geometry: Geometry) -> tuple[int, ...]:
     """Offset of every pixel of a window from its first one, row by row."""
     width = geometry.padded_size[1]
