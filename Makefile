@@ -10,6 +10,7 @@ FLOOR_JAX := 0.11.2
 AOT := .venv-aot
 AOT_RECORD := experiments/results/bench/compile-kernels.json
 ROW := sparse_vd.table1.lenet-300-100
+TEST := -m pytest -q -n auto --dist loadfile
 PIP := -m pip install -qq --disable-pip-version-check
 
 .PHONY: help setup reproduce test test-floor compile-kernels lint format docs lock clean
@@ -50,7 +51,7 @@ reproduce: setup
 	@$(BIN)/adaptive-nets report --results runs --out report.html
 
 test: setup
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python $(TEST)
 
 # The package with the oldest JAX it promises to work with; everything else as locked.
 $(FLOOR)/.ready: $(VENV)/.ready
@@ -63,7 +64,7 @@ $(FLOOR)/.ready: $(VENV)/.ready
 
 test-floor: $(FLOOR)/.ready
 	@$(FLOOR)/bin/python -c 'import jax; assert jax.__version__ == "$(FLOOR_JAX)", jax.__version__'
-	@$(FLOOR)/bin/python -m pytest -q -m core
+	@$(FLOOR)/bin/python $(TEST) -m core
 
 # JAX as locked with the compilers of the accelerators: 140 MB each to download, 1.6 GB on disk.
 $(AOT)/.ready: $(VENV)/.ready
