@@ -1,4 +1,4 @@
-"""LeNet-300-100 and LeNet-5 in Caffe's form, plain and with sparse variational dropout."""
+"""LeNet-5 of 1998 and its plainer forms; LeNet-300-100 and LeNet-5-Caffe, also variational."""
 
 from __future__ import annotations
 
@@ -6,14 +6,153 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
+from flax.linen import initializers
 from jaxtyping import Array, Float
 
-from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers, max_pool
+from adaptive_nets.errors import UserError
+from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers, avg_pool, max_pool
 from adaptive_nets.models.mlp import MultilayerPerceptron
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.variational.sparsity import THRESHOLD
 
 _DIGITS = {"input_shape": (28, 28, 1), "num_classes": 10}
+_PADDED_DIGITS = {"input_shape": (32, 32, 1), "num_classes": 10}
+
+# The maps of S2 that each of the sixteen maps of C3 reads [lecun1998, table I].
+C3_WIRING = (
+    *(tuple(sorted((i + j) % 6 for j in range(3))) for i in range(6)),
+    *(tuple(sorted((i + j) % 6 for j in range(4))) for i in range(6)),
+    (0, 1, 3, 4),
+    (1, 2, 4, 5),
+    (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)
+# Units of F6 and bits of a class's code: a picture of 7x12 in [lecun1998].
+CODE_LENGTH = 84
+_PRIME = 2**31 - 1
+
+
+def squash(x: Array) -> Array:
+    """The network of 1998's activation, 1.7159 tanh(2x / 3): close to 1 at 1, -1 at -1."""
+    return 1.7159 * jnp.tanh(2.0 / 3.0 * x)
+
+
+def class_codes(num_classes: int) -> np.ndarray:
+    """Fixed targets of +1 and -1 for the outputs of LeNet-5.
+
+    The pictures of characters that [lecun1998] drew by hand are not reproduced; it names codes
+    drawn at random as the alternative. Bit j of class k is here the quadratic character of the
+    number 84 k + j + 1 modulo the prime 2**31 - 1 (+1 where it is a square): as good as random, and
+    the same everywhere and for any number of classes.
+
+    Returns:
+        float32[num_classes, 84].
+    """
+    numbers = range(1, num_classes * CODE_LENGTH + 1)
+    squares = [pow(n, (_PRIME - 1) // 2, _PRIME) == 1 for n in numbers]
+    return np.where(squares, 1, -1).astype(np.float32).reshape(num_classes, CODE_LENGTH)
+
+
+class Subsampling(nn.Module):
+    """Sums over 2x2 squares, times a trainable gain, plus a trainable bias, one each per map."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
+        """Maps of half the size, before the activation; at the start they are averages."""
+        shape = (x.shape[-1],)
+        gain = self.param("gain", initializers.constant(0.25), shape, jnp.float32)
+        bias = self.param("bias", initializers.zeros, shape, jnp.float32)
+        gain, bias = (p.astype(self.dtype)[None, None, None] for p in (gain, bias))
+        return gain * (4 * avg_pool(x, (2, 2))) + bias
+
+
+class PartialC3(nn.Module):
+    """C3 of 1998: sixteen 5x5 convolutions, each of which reads the maps of `C3_WIRING`.
+
+    Those that read equally many maps are one grouped convolution: ``three``, ``four``, ``six``.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W 6"]) -> Float[Array, "N H2 W2 16"]:
+        """The sixteen maps, in the order of the wiring."""
+        maps = []
+        for name, reads in (("three", 3), ("four", 4), ("six", 6)):
+            wired = [inputs for inputs in C3_WIRING if len(inputs) == reads]
+            layer = nn.Conv(
+                len(wired),
+                (5, 5),
+                padding="VALID",
+                feature_group_count=len(wired),
+                dtype=self.dtype,
+                name=name,
+            )
+            maps.append(layer(x[..., np.concatenate(wired)]))
+        return jnp.concatenate(maps, axis=-1)
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 [lecun1998] for 32x32 images: C1, S2, C3, S4, C5, F6 and ten outputs.
+
+    As published it has 60,000 trainable parameters: partial C3, trainable subsampling, and outputs
+    that are squared distances from F6 to fixed codes, whose negatives are the logits. Without
+    the third (``fixed_codes=False``) the outputs are a trained dense layer. Kernels start
+    N(0, 1 / fan-in).
+
+    Attributes:
+        num_classes: number of logits.
+        partial_c3: whether C3 is wired as in the paper, or reads all maps.
+        trainable_subsampling: whether S2 and S4 have a gain and a bias per map, followed by the
+            activation, or are plain averages.
+        fixed_codes: whether outputs are distances to `class_codes`, or a dense layer.
+        dtype: dtype of the computation.
+    """
+
+    num_classes: int = 10
+    partial_c3: bool = False
+    trainable_subsampling: bool = False
+    fixed_codes: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N 32 32 C"], train: bool = False) -> Float[Array, "N K"]:
+        """Logits of a batch of images.
+
+        Raises:
+            UserError: images of another size than 32x32.
+        """
+        del train
+        if x.shape[1:3] != (32, 32):
+            raise UserError(
+                f"images are {x.shape[1]}x{x.shape[2]}; LeNet-5 takes 32x32, pad smaller ones"
+            )
+        activation = squash if self.trainable_subsampling else nn.tanh
+
+        def convolve(x, name, features):
+            layer = nn.Conv(features, (5, 5), padding="VALID", dtype=self.dtype, name=name)
+            return activation(layer(x))
+
+        def subsample(x, name):
+            if self.trainable_subsampling:
+                return activation(Subsampling(self.dtype, name=name)(x))
+            return avg_pool(x, (2, 2))
+
+        x = subsample(convolve(x, "c1", 6), "s2")
+        if self.partial_c3:
+            x = activation(PartialC3(self.dtype, name="c3")(x))
+        else:
+            x = convolve(x, "c3", 16)
+        x = convolve(subsample(x, "s4"), "c5", 120)
+        x = x.reshape(x.shape[0], -1)
+        x = activation(nn.Dense(CODE_LENGTH, dtype=self.dtype, name="f6")(x))
+        if not self.fixed_codes:
+            return nn.Dense(self.num_classes, dtype=self.dtype, name="output")(x)
+        codes = jnp.asarray(class_codes(self.num_classes), self.dtype)
+        return -jnp.sum(jnp.square(x[:, None, :] - codes[None]), axis=-1)
 
 
 class LeNet5Caffe(nn.Module):
@@ -38,6 +177,30 @@ class LeNet5Caffe(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(self.layers.dense(500, name="fc1", **options)(x))
         return self.layers.dense(self.num_classes, name="fc2", **options)(x)
+
+
+@register_model("lenet5", **_PADDED_DIGITS, source="lecun1998", aliases=("lenet_5", "lenet-5"))
+def lenet5(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """LeNet-5 in its plain form: full C3, average pooling, tanh, softmax outputs."""
+    return LeNet5(num_classes=num_classes, dtype=dtype)
+
+
+@register_model("lenet5_partial", **_PADDED_DIGITS, source="lecun1998")
+def lenet5_partial(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """LeNet-5 with the wiring of 1998 in C3, average pooling, tanh, softmax outputs."""
+    return LeNet5(num_classes=num_classes, partial_c3=True, dtype=dtype)
+
+
+@register_model("lenet5_1998", **_PADDED_DIGITS, source="lecun1998", aliases=("lenet5_original",))
+def lenet5_1998(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """LeNet-5 of 1998: partial C3, trainable subsampling, distances to fixed codes."""
+    return LeNet5(
+        num_classes=num_classes,
+        partial_c3=True,
+        trainable_subsampling=True,
+        fixed_codes=True,
+        dtype=dtype,
+    )
 
 
 @register_model(

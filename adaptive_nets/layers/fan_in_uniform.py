@@ -1,0 +1,28 @@
+"""PyTorch's default initialisation: kernels and biases uniform within ±1/√fan_in."""
+
+from __future__ import annotations
+
+from flax.linen import initializers
+from flax.typing import Initializer
+
+
+def kernel_init(*, batch_axis: tuple[int, ...] = ()) -> Initializer:
+    """Initialises float[..., I, O], uniform within ±1/√fan_in.
+
+    fan_in is I times the kernel's volume; I is the number of inputs of one group where there are
+    groups.
+
+    Args:
+        batch_axis: axes that number independent kernels.
+    """
+    return initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=batch_axis)
+
+
+def bias_init(fan_in: int) -> Initializer:
+    """Initialises the bias of a layer of this fan_in, uniform within ±1/√fan_in."""
+    uniform = initializers.uniform(2 * fan_in**-0.5)
+
+    def init(key, shape, dtype=None, **options):
+        return uniform(key, shape, dtype, **options) - fan_in**-0.5
+
+    return init

@@ -1,0 +1,54 @@
+"""Local response normalisation across neighbouring channels [krizhevsky2012]."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from adaptive_nets.errors import UserError
+
+
+def local_response_norm(
+    x: Float[Array, "... C"],
+    *,
+    size: int = 5,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    divide_by_size: bool = True,
+) -> Float[Array, "... C"]:
+    """Divides every value by a power of the energy of the channels around it.
+
+    ``x / (k + a * sum of x**2 over the window)**beta``; the window is ``size`` channels, centred,
+    cut off at the first and the last channel (an even size reaches one further down than up).
+
+    Args:
+        x: float[..., C].
+        size: channels in a window.
+        alpha: weight of the energy.
+        beta: exponent.
+        k: what is added to the energy: 2 in [krizhevsky2012], 1 in Caffe's networks.
+        divide_by_size: ``a`` is ``alpha / size``, the mean of a full window, as in Caffe and
+            PyTorch; else ``alpha``, as the paper prints it.
+
+    Returns:
+        float[..., C] in the dtype of ``x``; computed in float32 at least.
+
+    Raises:
+        UserError: a window of less than one channel.
+    """
+    if size < 1:
+        raise UserError(f"size of a normalisation window is {size}; expected at least 1 channel")
+    values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    before = size // 2
+    energy = jax.lax.reduce_window(
+        jnp.square(values),
+        0.0,
+        jax.lax.add,
+        (1,) * (x.ndim - 1) + (size,),
+        (1,) * x.ndim,
+        ((0, 0),) * (x.ndim - 1) + ((before, size - 1 - before),),
+    )
+    scale = alpha / size if divide_by_size else alpha
+    return (values / jnp.power(k + scale * energy, beta)).astype(x.dtype)

@@ -1,0 +1,46 @@
+"""PReLU with one learnt slope for all channels, or one for each group of channels."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen import initializers
+from jaxtyping import Array, Float
+
+
+def prelu(x: Float[Array, "... C"], slopes: Float[Array, " G"]) -> Float[Array, "... C"]:
+    """Keeps x where it is at least 0 and multiplies it by a slope elsewhere [he2015a].
+
+    Args:
+        x: float[..., C].
+        slopes: float[G], one for each of the G contiguous ranges of C/G channels.
+
+    Returns:
+        float[..., C], of the dtype of `x`.
+
+    Raises:
+        ValueError: the channels do not divide into the groups.
+    """
+    channels, groups = x.shape[-1], slopes.shape[0]
+    if channels % groups:
+        raise ValueError(f"x has {channels} channels; expected a multiple of {groups} slopes")
+    slopes = jnp.repeat(slopes.astype(x.dtype), channels // groups)
+    return jnp.where(x >= 0, x, x * slopes.reshape((1,) * (x.ndim - 1) + (channels,)))
+
+
+class PReLU(nn.Module):
+    """Owns the slopes of `prelu`, float[groups], which start at 0.25.
+
+    Attributes:
+        groups: number of slopes.
+    """
+
+    groups: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... C"]:
+        """Applies `prelu`."""
+        slopes = self.param(
+            "negative_slope", initializers.constant(0.25), (self.groups,), jnp.float32
+        )
+        return prelu(x, slopes)

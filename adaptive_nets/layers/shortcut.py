@@ -1,0 +1,49 @@
+"""Shortcuts of residual units that have no weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.layers.pooling import avg_pool
+
+ZeroChannels = Literal["both", "after"]
+
+
+def pad_channels(
+    x: Float[Array, "N H W C"], channels: int, *, zeros: ZeroChannels = "both"
+) -> Float[Array, "N H W O"]:
+    """Adds channels of zeros.
+
+    Args:
+        x: float[N, H, W, C].
+        channels: O, at least C.
+        zeros: "both" puts half of them before the channels and half after (the odd one after);
+            "after" puts all of them after.
+
+    Returns:
+        float[N, H, W, O].
+
+    Raises:
+        UserError: fewer channels are wanted than there are, or another place for the zeros.
+    """
+    missing = channels - x.shape[-1]
+    if missing < 0:
+        raise UserError(f"channels is {channels}; expected at least the input's {x.shape[-1]}")
+    if zeros not in ("both", "after"):
+        raise UserError(f"zeros is {zeros!r}; expected 'both' or 'after'")
+    before = missing // 2 if zeros == "both" else 0
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, missing - before)))
+
+
+def subsample(x: Float[Array, "N H W C"], strides: tuple[int, int]) -> Float[Array, "N H2 W2 C"]:
+    """The first of every ``strides`` positions, as many as a strided 3x3 convolution has."""
+    return x[:, :: strides[0], :: strides[1]]
+
+
+def average(x: Float[Array, "N H W C"], strides: tuple[int, int]) -> Float[Array, "N H2 W2 C"]:
+    """Means over windows of ``strides``; the last ones are smaller where they do not fit."""
+    return x if strides == (1, 1) else avg_pool(x, strides, ceil_mode=True)

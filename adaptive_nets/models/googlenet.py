@@ -1,0 +1,240 @@
+"""GoogLeNet, the Inception network of 2014 [szegedy2014]: Caffe's form and torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen import initializers
+from jaxtyping import Array, Float
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.layers import (
+    adaptive_avg_pool,
+    avg_pool,
+    global_avg_pool,
+    local_response_norm,
+    max_pool,
+)
+from adaptive_nets.layers.conv_norm import ConvNorm, same_padding
+from adaptive_nets.models.output import ModelOutput
+from adaptive_nets.models.registry import register_model
+
+Form = Literal["caffe", "torchvision"]
+
+# Widths of a block: 1x1; 1x1 -> 3x3; 1x1 -> 5x5; what the pooled maps are projected to.
+Widths = tuple[int, tuple[int, int], tuple[int, int], int]
+BLOCKS: dict[str, Widths] = {
+    "3a": (64, (96, 128), (16, 32), 32),
+    "3b": (128, (128, 192), (32, 96), 64),
+    "4a": (192, (96, 208), (16, 48), 64),
+    "4b": (160, (112, 224), (24, 64), 64),
+    "4c": (128, (128, 256), (24, 64), 64),
+    "4d": (112, (144, 288), (32, 64), 64),
+    "4e": (256, (160, 320), (32, 128), 128),
+    "5a": (256, (160, 320), (32, 128), 128),
+    "5b": (384, (192, 384), (48, 128), 128),
+}
+# The classifiers on the way, and the blocks that they read.
+AUXILIARY = {"4a": "aux1", "4d": "aux2"}
+
+
+class ConvUnit(nn.Module):
+    """Convolution with bias, then ReLU; its counterpart with normalisation is `ConvNorm`.
+
+    He-normal over the fan-in: over the fan-out, every narrowing 1x1 convolution would enlarge the
+    maps, and nothing here makes them small again.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N H W C"], train: bool = False
+    ) -> Float[Array, "N H2 W2 O"]:
+        """The unit's output, the same in training and at test."""
+        del train
+        layer = nn.Conv(
+            self.features,
+            self.kernel_size,
+            strides=self.strides,
+            padding=same_padding(self.kernel_size),
+            dtype=self.dtype,
+            kernel_init=initializers.he_normal(),
+            name="conv",
+        )
+        return nn.relu(layer(x))
+
+
+def _unit(
+    form: Form, features: int, size: int, *, name: str, dtype: Any, stride: int = 1
+) -> Callable[[Array, bool], Array]:
+    kernel_size, strides = (size, size), (stride, stride)
+    if form == "caffe":
+        return ConvUnit(features, kernel_size, strides, dtype, name=name)
+    return ConvNorm(features, kernel_size, strides, epsilon=1e-3, dtype=dtype, name=name)
+
+
+class InceptionBlock(nn.Module):
+    """Four branches side by side, joined channel after channel."""
+
+    widths: Widths
+    form: Form
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N H W O"]:
+        """The joined branches."""
+
+        def unit(x, name, features, size):
+            return _unit(self.form, features, size, name=name, dtype=self.dtype)(x, train)
+
+        single, middle, large, projection = self.widths
+        large_size = 5 if self.form == "caffe" else 3
+        pooled = max_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+        branches = (
+            unit(x, "branch1", single, 1),
+            unit(unit(x, "branch2_0", middle[0], 1), "branch2_1", middle[1], 3),
+            unit(unit(x, "branch3_0", large[0], 1), "branch3_1", large[1], large_size),
+            unit(pooled, "branch4_1", projection, 1),
+        )
+        return jnp.concatenate(branches, axis=-1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier on maps halfway: pooled to 4x4, a 1x1 convolution, two dense layers."""
+
+    num_classes: int
+    form: Form
+    dropout_rate: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Logits."""
+        x = avg_pool(x, (5, 5), (3, 3)) if self.form == "caffe" else adaptive_avg_pool(x, (4, 4))
+        x = _unit(self.form, 128, 1, name="conv", dtype=self.dtype)(x, train)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(1024, dtype=self.dtype, name="fc1")(x))
+        x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc2")(x)
+
+
+class GoogLeNet(nn.Module):
+    """Nine Inception blocks and, in training, two classifiers on the way.
+
+    Their losses count 0.3 each in [szegedy2014]. Convolutions start He-normal (over the fan-out
+    with normalisation, the fan-in without), dense layers N(0, 1 / fan-in). Sub-modules are named as
+    in torchvision in both forms; torchvision's ``fc1`` of the classifiers on the way reads channels
+    before positions, ours positions first, and its published weights expect images scaled to
+    [-1, 1].
+
+    Attributes:
+        num_classes: number of logits.
+        form: "caffe": the network of the paper, with biases, local response normalisation and 5x5
+            convolutions; "torchvision": batch normalisation instead, 3x3 in place of 5x5, the
+            fourth max pooling over 2x2 and adaptive pooling in the classifiers on the way.
+        auxiliary_heads: whether those exist.
+        dropout_rate: before the last dense layer in training (stream ``dropout``).
+        auxiliary_dropout_rate: between the dense layers of the classifiers on the way.
+        dtype: dtype of the computation.
+    """
+
+    num_classes: int = 1000
+    form: Form = "torchvision"
+    auxiliary_heads: bool = True
+    dropout_rate: float = 0.2
+    auxiliary_dropout_rate: float = 0.7
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if self.form not in get_args(Form):
+            raise UserError(f"form is {self.form!r}; expected 'caffe' or 'torchvision'")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N H W C"], train: bool = False
+    ) -> Float[Array, "N K"] | ModelOutput:
+        """Logits of a batch of images; in training with those of the auxiliary heads."""
+        caffe = self.form == "caffe"
+
+        def unit(x, name, features, size, stride=1):
+            layer = _unit(self.form, features, size, name=name, dtype=self.dtype, stride=stride)
+            return layer(x, train)
+
+        def halve(x, window=3):
+            return max_pool(x, (window, window), (2, 2), ceil_mode=True)
+
+        x = halve(unit(x, "conv1", 64, 7, stride=2))
+        x = local_response_norm(x) if caffe else x
+        x = unit(unit(x, "conv2", 64, 1), "conv3", 192, 3)
+        x = halve(local_response_norm(x) if caffe else x)
+        auxiliary = []
+        for name, widths in BLOCKS.items():
+            block = InceptionBlock(widths, self.form, self.dtype, name=f"inception{name}")
+            x = block(x, train)
+            if name in AUXILIARY and self.auxiliary_heads and (train or self.is_initializing()):
+                head = AuxiliaryHead(
+                    self.num_classes,
+                    self.form,
+                    self.auxiliary_dropout_rate,
+                    self.dtype,
+                    name=AUXILIARY[name],
+                )
+                auxiliary.append(head(x, train))
+            if name == "3b":
+                x = halve(x)
+            elif name == "4e":
+                x = halve(x, 3 if caffe else 2)
+        x = nn.Dropout(self.dropout_rate)(global_avg_pool(x), deterministic=not train)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
+        return ModelOutput(logits, tuple(auxiliary)) if train and self.auxiliary_heads else logits
+
+
+_AT_224 = {"input_shape": (224, 224, 3), "num_classes": 1000}
+
+
+@register_model(
+    "googlenet",
+    **_AT_224,
+    source="szegedy2014, ioffe2015",
+    aliases=("googlenet_torchvision", "googlenet_bn"),
+)
+def googlenet(
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    auxiliary_heads: bool = True,
+    dropout_rate: float = 0.2,
+    auxiliary_dropout_rate: float = 0.7,
+) -> nn.Module:
+    """GoogLeNet in torchvision's form: batch normalisation, 3x3 in place of 5x5."""
+    return GoogLeNet(
+        num_classes, "torchvision", auxiliary_heads, dropout_rate, auxiliary_dropout_rate, dtype
+    )
+
+
+@register_model(
+    "googlenet_caffe",
+    **_AT_224,
+    source="szegedy2014, jia2014",
+    aliases=("inception_v1", "bvlc_googlenet"),
+)
+def googlenet_caffe(
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    auxiliary_heads: bool = True,
+    dropout_rate: float = 0.4,
+    auxiliary_dropout_rate: float = 0.7,
+) -> nn.Module:
+    """GoogLeNet of 2014 in Caffe's form: biases, local response normalisation."""
+    return GoogLeNet(
+        num_classes, "caffe", auxiliary_heads, dropout_rate, auxiliary_dropout_rate, dtype
+    )

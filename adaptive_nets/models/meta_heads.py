@@ -1,0 +1,91 @@
+"""Heads of the Meta study: from maps to logits."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.layers import fan_in_uniform, global_avg_pool
+from adaptive_nets.layers.conv3d import Form
+from adaptive_nets.layers.meta import GroupedDense, Meta, MetaInit
+from adaptive_nets.layers.prelu import PReLU
+
+HeadKind = Literal["fc", "meta", "gap", "grouped"]
+
+
+class StudyHead(nn.Module):
+    """One of the study's heads, float[N, H, W, C] -> float[N, num_classes] [kondaurova].
+
+    Features are taken channel by channel, so that a group of them is a range of channels.
+
+    Attributes:
+        kind: "fc", two dense layers. "meta", a small dense layer for each group of features, the
+            outputs mixed by a Meta layer, a dense layer. "grouped", the same without Meta. "gap",
+            the mean over positions and one dense layer.
+        hidden: H, features of the last dense layer of "fc" and of the text form.
+        published: (groups G, outputs L of each, output groups M) of the code form.
+        groups: G; as published where not given.
+        form: of "meta" and "grouped": "code" with the published L and M, "text" with L = H/G, M = G
+            (the same in test 1).
+        meta_init: of the Meta layer.
+        num_classes: number of logits.
+        dtype: dtype of the computation.
+    """
+
+    kind: HeadKind
+    hidden: int
+    published: tuple[int, int, int]
+    groups: int | None = None
+    form: Form = "code"
+    meta_init: MetaInit = "normal"
+    num_classes: int = 10
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Logits of a batch of maps."""
+        if self.kind not in get_args(HeadKind):
+            raise UserError(
+                f"head {self.kind!r} is unknown; expected one of {', '.join(get_args(HeadKind))}"
+            )
+        if self.kind == "gap":
+            return self._dense(global_avg_pool(x), self.num_classes, "fc")
+        x = jnp.transpose(x, (0, 3, 1, 2)).reshape(x.shape[0], -1)
+        if self.kind == "fc":
+            x = PReLU(name="prelu")(self._dense(x, self.hidden, "fc1"))
+            x = nn.Dropout(0.2)(x, deterministic=not train)
+            return self._dense(x, self.num_classes, "fc2")
+        groups, features, outputs = self._sizes()
+        x = GroupedDense(groups, features, dtype=self.dtype, name="groups")(x)
+        x = nn.Dropout(0.1)(PReLU(groups, name="groups_prelu")(x), deterministic=not train)
+        if self.kind == "meta":
+            x = Meta(groups, outputs, self.meta_init, dtype=self.dtype, name="meta")(x)
+            x = PReLU(name="prelu")(x)
+        # Feature major, group minor, as the authors flatten it.
+        x = jnp.swapaxes(x.reshape(x.shape[0], -1, features), 1, 2).reshape(x.shape[0], -1)
+        return self._dense(x, self.num_classes, "fc")
+
+    def _dense(self, x: Float[Array, "N I"], features: int, name: str) -> Float[Array, "N O"]:
+        return nn.Dense(
+            features,
+            dtype=self.dtype,
+            kernel_init=fan_in_uniform.kernel_init(),
+            bias_init=fan_in_uniform.bias_init(x.shape[-1]),
+            name=name,
+        )(x)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """G, L and M."""
+        groups, features, outputs = self.published
+        groups = self.groups or groups
+        if self.form == "code":
+            return groups, features, outputs
+        if self.form != "text":
+            raise UserError(f"form {self.form!r} is unknown; expected 'code' or 'text'")
+        if self.hidden % groups:
+            raise UserError(f"groups {groups} must divide the head's {self.hidden} features")
+        return groups, self.hidden // groups, groups

@@ -1,0 +1,132 @@
+"""Network in network [lin2013]: convolutions followed by 1x1 convolutions, no dense layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen import initializers
+from jaxtyping import Array, Float
+
+from adaptive_nets.layers import global_avg_pool, max_pool
+from adaptive_nets.layers.conv_norm import HE_FAN_OUT, same_padding
+from adaptive_nets.models.registry import register_model
+
+Initialiser = Any
+
+# One unit: side of the kernel, widths of its convolution and of the two 1x1 convolutions after it.
+# The last width of the last unit is the number of classes.
+Unit = tuple[int, tuple[int, ...]]
+_CIFAR: tuple[Unit, ...] = ((5, (192, 160, 96)), (5, (192, 192, 192)), (3, (192, 192)))
+_SVHN: tuple[Unit, ...] = ((5, (128, 96, 64)), (5, (320, 256, 128)), (5, (384, 256)))
+_IMAGENET: tuple[Unit, ...] = (
+    (11, (96, 96, 96)),
+    (5, (256, 256, 256)),
+    (3, (384, 384, 384)),
+    (3, (1024, 1024)),
+)
+
+
+class NetworkInNetwork(nn.Module):
+    """Units of a convolution and two 1x1 convolutions, ReLU after each of them.
+
+    The last 1x1 convolution has one map per class; ReLU follows it too, so logits, the maps' means,
+    are never negative. Between units: max pooling 3x3 at stride 2, whose last window may be partly
+    filled, and dropout. Sub-modules are named as in the authors' files: conv1, cccp1, cccp2,
+    conv2 ...
+
+    Attributes:
+        units: the side of the kernel and the widths of every unit, without the number of classes.
+        num_classes: number of logits.
+        dropout_after: numbers of the units, from 1, after whose pooling dropout follows.
+        first_stride: stride of the first convolution; above 1 it is not padded.
+        dropout_rate: in training (stream ``dropout``).
+        kernel_init: initialiser of all kernels.
+        dtype: dtype of the computation.
+    """
+
+    units: tuple[Unit, ...]
+    num_classes: int = 10
+    dropout_after: tuple[int, ...] = (1, 2)
+    first_stride: int = 1
+    dropout_rate: float = 0.5
+    kernel_init: Initialiser = initializers.normal(0.05)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Logits of a batch of images."""
+
+        def convolve(x, name, features, size, stride=1):
+            layer = nn.Conv(
+                features,
+                (size, size),
+                strides=(stride, stride),
+                padding="VALID" if stride > 1 else same_padding((size, size)),
+                dtype=self.dtype,
+                kernel_init=self.kernel_init,
+                name=name,
+            )
+            return nn.relu(layer(x))
+
+        mixers = 0
+        for unit, (size, widths) in enumerate(self.units, start=1):
+            last = unit == len(self.units)
+            first_width, *others = (*widths, self.num_classes) if last else widths
+            stride = self.first_stride if unit == 1 else 1
+            x = convolve(x, f"conv{unit}", first_width, size, stride)
+            for width in others:
+                mixers += 1
+                x = convolve(x, f"cccp{mixers}", width, 1)
+            if not last:
+                x = max_pool(x, (3, 3), (2, 2), ceil_mode=True)
+            if unit in self.dropout_after:
+                x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        return global_avg_pool(x)
+
+
+def _cifar(num_classes: int, dtype: Any, dropout_rate: float) -> nn.Module:
+    return NetworkInNetwork(_CIFAR, num_classes, dropout_rate=dropout_rate, dtype=dtype)
+
+
+@register_model(
+    "nin_cifar10", input_shape=(32, 32, 3), num_classes=10, source="lin2013", aliases=("nin_cifar",)
+)
+def nin_cifar10(
+    *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
+) -> nn.Module:
+    """Network in network for CIFAR-10, max pooling twice as in the authors' file."""
+    return _cifar(num_classes, dtype, dropout_rate)
+
+
+@register_model("nin_cifar100", input_shape=(32, 32, 3), num_classes=100, source="lin2013")
+def nin_cifar100(
+    *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
+) -> nn.Module:
+    """Network in network for CIFAR-100."""
+    return _cifar(num_classes, dtype, dropout_rate)
+
+
+@register_model("nin_svhn", input_shape=(32, 32, 3), num_classes=10, source="lin2013")
+def nin_svhn(*, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5) -> nn.Module:
+    """Network in network for SVHN: other widths, a 5x5 convolution in the last unit too."""
+    return NetworkInNetwork(_SVHN, num_classes, dropout_rate=dropout_rate, dtype=dtype)
+
+
+@register_model(
+    "nin_imagenet", input_shape=(224, 224, 3), num_classes=1000, source="lin2013", aliases=("nin",)
+)
+def nin_imagenet(
+    *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
+) -> nn.Module:
+    """Network in network for ImageNet, as in the authors' Caffe file; He-normal weights."""
+    return NetworkInNetwork(
+        _IMAGENET,
+        num_classes,
+        dropout_after=(3,),
+        first_stride=4,
+        dropout_rate=dropout_rate,
+        kernel_init=HE_FAN_OUT,
+        dtype=dtype,
+    )

@@ -1,0 +1,231 @@
+"""Residual networks for 32x32 images: 20 to 1202 layers (he2015, section 4.2)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.layers.conv_norm import batch_norm, conv
+from adaptive_nets.layers.drop_path import linear_survival, residual_or_nothing
+from adaptive_nets.layers.pooling import global_avg_pool
+from adaptive_nets.layers.shortcut import ZeroChannels, average, pad_channels, subsample
+from adaptive_nets.layers.squeeze_excitation import SqueezeExcitation
+from adaptive_nets.models.registry import register_model
+
+Shortcut = Literal["A", "B", "average"]
+
+# Identical units of a stage from which on they are compiled once and run in a loop.
+SCAN_FROM = 50
+DEPTHS = (20, 32, 44, 56, 110, 1202)
+
+
+class CifarUnit(nn.Module):
+    """conv3x3 - BN - ReLU - conv3x3 - BN, added to the shortcut, ReLU.
+
+    Attributes:
+        features: number of channels.
+        strides: of the first convolution.
+        shortcut: where the shape changes: "A" takes every second pixel and pads the channels with
+            zeros, "B" is a 1x1 convolution and BN, "average" pools and pads.
+        zeros: where the zero channels go, see `pad_channels`.
+        use_bias: whether the convolutions have biases.
+        reduction: of squeeze-and-excitation on the residual branch; none at 0.
+        se_bias: whether its dense layers have biases.
+        stochastic: whether the branch may be skipped in training, with the survival that is given.
+        dtype: dtype of the computation.
+    """
+
+    features: int
+    strides: tuple[int, int] = (1, 1)
+    shortcut: Shortcut = "A"
+    zeros: ZeroChannels = "both"
+    use_bias: bool = False
+    reduction: int = 0
+    se_bias: bool = True
+    stochastic: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "N H W C"],
+        train: bool = False,
+        survival: float | Float[Array, ""] = 1.0,
+    ) -> Float[Array, "N H2 W2 O"]:
+        """The unit's output; ``survival`` matters only where the unit is stochastic."""
+        shortcut = self._shortcut(x, train)
+        if self.stochastic:
+            residual = residual_or_nothing(
+                self,
+                lambda unit, x: unit._residual(x, train),
+                x,
+                shortcut,
+                survival=survival,
+                train=train,
+            )
+        else:
+            residual = self._residual(x, train)
+        return nn.relu(shortcut + residual)
+
+    def _residual(self, x: Array, train: bool) -> Array:
+        options = {"use_bias": self.use_bias, "dtype": self.dtype}
+        x = conv(self.features, (3, 3), strides=self.strides, name="conv1", **options)(x)
+        x = nn.relu(batch_norm(train, name="bn1", dtype=self.dtype)(x))
+        x = conv(self.features, (3, 3), name="conv2", **options)(x)
+        x = batch_norm(train, name="bn2", dtype=self.dtype)(x)
+        if self.reduction:
+            x = SqueezeExcitation(
+                reduction=self.reduction, use_bias=self.se_bias, dtype=self.dtype, name="se"
+            )(x)
+        return x
+
+    def _shortcut(self, x: Array, train: bool) -> Array:
+        if self.strides == (1, 1) and x.shape[-1] == self.features:
+            return x
+        match self.shortcut:
+            case "A":
+                return pad_channels(subsample(x, self.strides), self.features, zeros=self.zeros)
+            case "average":
+                return pad_channels(average(x, self.strides), self.features, zeros=self.zeros)
+            case "B":
+                options = {"use_bias": self.use_bias, "dtype": self.dtype}
+                x = conv(self.features, (1, 1), strides=self.strides, name="shortcut_0", **options)(
+                    x
+                )
+                return batch_norm(train, name="shortcut_1", dtype=self.dtype)(x)
+        raise UserError(f"shortcut is {self.shortcut!r}; expected 'A', 'B' or 'average'")
+
+
+class CifarResNet(nn.Module):
+    """conv3x3, three stages of n units with 16, 32, 64 channels, mean over the map, linear.
+
+    Units are ``layer1_0``, ``layer1_1`` ...; where a stage is run in a loop all of its units but
+    the first share the name ``layer1_rest`` and their variables have a leading axis.
+
+    Attributes:
+        stage_sizes: number of units of each stage.
+        num_classes: number of logits.
+        widths: channels of each stage; the stem has the first.
+        shortcut: see `CifarUnit`, also for the five that follow.
+        zeros: where zero channels go.
+        use_bias: whether convolutions have biases.
+        reduction: of squeeze-and-excitation; none at 0.
+        se_bias: whether its dense layers have biases.
+        last_survival: survival probability of the last unit under stochastic depth, falling
+            linearly from 1 at the input; None for none.
+        scan_units: whether identical units are compiled once and run in a loop; where None, in
+            stages with at least `SCAN_FROM` of them.
+        dtype: dtype of the computation.
+    """
+
+    stage_sizes: tuple[int, ...]
+    num_classes: int = 10
+    widths: tuple[int, ...] = (16, 32, 64)
+    shortcut: Shortcut = "A"
+    zeros: ZeroChannels = "both"
+    use_bias: bool = False
+    reduction: int = 0
+    se_bias: bool = True
+    last_survival: float | None = None
+    scan_units: bool | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Logits of a batch of images."""
+        dtype = self.dtype
+        unit = functools.partial(
+            CifarUnit,
+            shortcut=self.shortcut,
+            zeros=self.zeros,
+            use_bias=self.use_bias,
+            reduction=self.reduction,
+            se_bias=self.se_bias,
+            stochastic=self.last_survival is not None,
+            dtype=dtype,
+        )
+        last = 1.0 if self.last_survival is None else self.last_survival
+        survival = linear_survival(sum(self.stage_sizes), last)
+        x = conv(self.widths[0], (3, 3), name="conv1", use_bias=self.use_bias, dtype=dtype)(x)
+        x = nn.relu(batch_norm(train, name="bn1", dtype=dtype)(x))
+        done = 0
+        for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
+            name = f"layer{stage + 1}"
+            probs, done = survival[done : done + size], done + size
+            strides = (1, 1) if stage == 0 else (2, 2)
+            x = unit(width, strides, name=f"{name}_0")(x, train, probs[0])
+            scan = self.scan_units if self.scan_units is not None else size >= SCAN_FROM
+            if scan and size > 1:
+                rest = unit(width, name=f"{name}_rest")
+                x = _repeat(rest, x, train, probs[1:])
+                continue
+            for i, prob in enumerate(probs[1:], start=1):
+                x = unit(width, name=f"{name}_{i}")(x, train, prob)
+        return nn.Dense(self.num_classes, dtype=dtype, name="linear")(global_avg_pool(x))
+
+
+def _repeat(unit: nn.Module, x: Array, train: bool, survival: tuple[float, ...]) -> Array:
+    """Applies as many copies of a unit, each with its own variables, in a loop."""
+
+    def body(unit, x, prob):
+        return unit(x, train, prob), None
+
+    loop = nn.scan(
+        body,
+        variable_axes={"params": 0, "batch_stats": 0},
+        split_rngs={"params": True, "drop_path": True},
+        # No variable is shared by the units, so there is nothing to check by tracing twice.
+        check_constancy_invariants=False,
+    )
+    return loop(unit, x, jnp.asarray(survival, jnp.float32))[0]
+
+
+def units_per_stage(depth: int) -> int:
+    """N of a network of 6 n + 2 layers.
+
+    Raises:
+        UserError: no such network has this depth.
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise UserError(f"depth is {depth}; expected 6 n + 2, for instance 20 or 110")
+    return (depth - 2) // 6
+
+
+def _builder(depth: int) -> Callable[..., nn.Module]:
+    def build(
+        *,
+        num_classes: int,
+        dtype: Any = jnp.float32,
+        depth: int = depth,
+        shortcut: Shortcut = "A",
+        zeros: ZeroChannels = "both",
+        scan_units: bool | None = None,
+    ) -> nn.Module:
+        return CifarResNet(
+            (units_per_stage(depth),) * 3,
+            num_classes=num_classes,
+            shortcut=shortcut,
+            zeros=zeros,
+            scan_units=scan_units,
+            dtype=dtype,
+        )
+
+    build.__doc__ = f"ResNet-{depth} for 32x32 images, shortcuts without weights (option A)."
+    return build
+
+
+for _depth in DEPTHS:
+    for _classes in (10, 100):
+        register_model(
+            f"resnet{_depth}_cifar{_classes}",
+            input_shape=(32, 32, 3),
+            num_classes=_classes,
+            source="he2015",
+            aliases=(f"resnet{_depth}", f"resnet{_depth}_cifar") if _classes == 10 else (),
+        )(_builder(_depth))

@@ -1,0 +1,111 @@
+"""Pre-activation residual networks for ImageNet, as spatially adaptive computation time uses them.
+
+BN and ReLU come before each convolution, so the sum of a unit is left as it is (he2016). The form
+is that of figurnov2017: the first unit of a stage strides, in its 3x3 convolution, a projection
+sees the pre-activation, the stem has neither BN nor ReLU, and there is a class for the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from adaptive_nets.layers.conv_norm import batch_norm, conv
+from adaptive_nets.layers.pooling import global_avg_pool, max_pool
+from adaptive_nets.models.registry import register_model
+from adaptive_nets.models.resnet import STAGES
+
+DEPTHS = (50, 101, 152)
+
+
+class PreActivationBottleneck(nn.Module):
+    """BN - ReLU - conv1x1 - BN - ReLU - conv3x3 - BN - ReLU - conv1x1, added to the shortcut.
+
+    Attributes:
+        width: of the first two convolutions; the unit has four times as many output channels.
+        strides: of the 3x3 convolution.
+        momentum: of the running statistics.
+        dtype: dtype of the computation.
+    """
+
+    width: int
+    strides: tuple[int, int] = (1, 1)
+    momentum: float = 0.997
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N H W C"], train: bool = False
+    ) -> Float[Array, "N H2 W2 O"]:
+        """The unit's output."""
+
+        def activate(x, name):
+            norm = batch_norm(train, name=name, momentum=self.momentum, dtype=self.dtype)
+            return nn.relu(norm(x))
+
+        features = 4 * self.width
+        activated = activate(x, "norm1")
+        if self.strides != (1, 1) or x.shape[-1] != features:
+            x = conv(
+                features, (1, 1), strides=self.strides, dtype=self.dtype, name="downsample_conv"
+            )(activated)
+        y = conv(self.width, (1, 1), dtype=self.dtype, name="conv1")(activated)
+        y = activate(y, "norm2")
+        y = conv(self.width, (3, 3), strides=self.strides, dtype=self.dtype, name="conv2")(y)
+        y = activate(y, "norm3")
+        return x + conv(features, (1, 1), dtype=self.dtype, name="conv3")(y)
+
+
+class ResNetV2(nn.Module):
+    """conv7x7/2, max pool 3/2, four stages of units, BN - ReLU, mean over the map, linear.
+
+    Attributes:
+        stage_sizes: number of units of each stage.
+        num_classes: number of logits.
+        widths: of the stages.
+        momentum: of the running statistics.
+        dtype: dtype of the computation.
+    """
+
+    stage_sizes: tuple[int, ...]
+    num_classes: int = 1001
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    momentum: float = 0.997
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Logits of a batch of images."""
+        options: dict[str, Any] = {"momentum": self.momentum, "dtype": self.dtype}
+        x = conv(self.widths[0], (7, 7), strides=(2, 2), dtype=self.dtype, name="stem_conv")(x)
+        # TensorFlow's "SAME": the odd row and column of padding are at the bottom and the right.
+        x = max_pool(x, (3, 3), (2, 2), "SAME")
+        for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
+            for i in range(size):
+                strides = (2, 2) if i == 0 and stage > 0 else (1, 1)
+                name = f"stages_{stage}_blocks_{i}"
+                x = PreActivationBottleneck(width, strides, name=name, **options)(x, train)
+        x = nn.relu(batch_norm(train, name="norm", **options)(x))
+        return nn.Dense(self.num_classes, dtype=self.dtype, name="head_fc")(global_avg_pool(x))
+
+
+def _builder(depth: int) -> Callable[..., nn.Module]:
+    def build(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+        return ResNetV2(STAGES[depth], num_classes=num_classes, dtype=dtype)
+
+    build.__doc__ = f"Pre-activation ResNet-{depth}; class 0 of 1001 is the background."
+    return build
+
+
+for _depth in DEPTHS:
+    register_model(
+        f"resnetv2_{_depth}",
+        input_shape=(224, 224, 3),
+        num_classes=1001,
+        source="he2016, figurnov2017",
+        aliases=(f"resnet_v2_{_depth}", f"resnet{_depth}_v2", f"resnet{_depth}v2"),
+    )(_builder(_depth))

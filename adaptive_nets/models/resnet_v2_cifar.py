@@ -1,0 +1,110 @@
+"""Pre-activation residual networks for 32x32 images in the form of figurnov2017."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from adaptive_nets.layers.conv_norm import batch_norm, conv
+from adaptive_nets.layers.pooling import global_avg_pool
+from adaptive_nets.layers.shortcut import average, pad_channels
+from adaptive_nets.models.registry import register_model
+from adaptive_nets.models.resnet_cifar import units_per_stage
+
+DEPTHS = (32, 110)
+_SLOPE = 0.1
+_EPSILON = 1e-3
+
+
+def _activate(x: Array, train: bool, *, name: str, dtype: Any) -> Array:
+    x = batch_norm(train, name=name, epsilon=_EPSILON, dtype=dtype)(x)
+    return nn.leaky_relu(x, _SLOPE)
+
+
+class PreActivationUnit(nn.Module):
+    """BN - leaky ReLU - conv3x3 - BN - leaky ReLU - conv3x3, added to the shortcut.
+
+    Where the shape changes the shortcut is average pooling and zero channels on both sides.
+
+    Attributes:
+        features: number of output channels.
+        strides: of the first convolution.
+        activate_shortcut: whether the shortcut too sees the activated input; so it is in the
+            network's first unit, whose input is a bare convolution.
+        dtype: dtype of the computation.
+    """
+
+    features: int
+    strides: tuple[int, int] = (1, 1)
+    activate_shortcut: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N H W C"], train: bool = False
+    ) -> Float[Array, "N H2 W2 O"]:
+        """The unit's output."""
+        dtype = self.dtype
+        y = _activate(x, train, name="bn1", dtype=dtype)
+        shortcut = pad_channels(
+            average(y if self.activate_shortcut else x, self.strides), self.features
+        )
+        y = conv(self.features, (3, 3), strides=self.strides, dtype=dtype, name="conv1")(y)
+        y = _activate(y, train, name="bn2", dtype=dtype)
+        return shortcut + conv(self.features, (3, 3), dtype=dtype, name="conv2")(y)
+
+
+class CifarResNetV2(nn.Module):
+    """conv3x3, three stages of units, mean over the map, BN - leaky ReLU, linear.
+
+    Attributes:
+        stage_sizes: number of units of each stage.
+        num_classes: number of logits.
+        widths: of the stages.
+        dtype: dtype of the computation.
+    """
+
+    stage_sizes: tuple[int, ...]
+    num_classes: int = 10
+    widths: tuple[int, ...] = (16, 32, 64)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Logits of a batch of images."""
+        x = conv(self.widths[0], (3, 3), dtype=self.dtype, name="conv1")(x)
+        for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
+            for i in range(size):
+                x = PreActivationUnit(
+                    width,
+                    strides=(2, 2) if i == 0 and stage > 0 else (1, 1),
+                    activate_shortcut=i == 0 and stage == 0,
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}_{i}",
+                )(x, train)
+        # The mean is taken before the normalisation here, which so sees the batch alone.
+        x = _activate(global_avg_pool(x), train, name="bn", dtype=self.dtype)
+        return nn.Dense(self.num_classes, dtype=self.dtype, name="linear")(x)
+
+
+def _builder(depth: int) -> Callable[..., nn.Module]:
+    def build(*, num_classes: int, dtype: Any = jnp.float32, depth: int = depth) -> nn.Module:
+        return CifarResNetV2((units_per_stage(depth),) * 3, num_classes=num_classes, dtype=dtype)
+
+    build.__doc__ = f"Pre-activation ResNet-{depth} for 32x32 images, leaky ReLU."
+    return build
+
+
+for _depth in DEPTHS:
+    for _classes in (10, 100):
+        register_model(
+            f"resnetv2_{_depth}_cifar{_classes}",
+            input_shape=(32, 32, 3),
+            num_classes=_classes,
+            source="figurnov2017, he2016",
+            aliases=(f"resnet{_depth}v2_cifar{_classes}", f"preresnet{_depth}_cifar{_classes}"),
+        )(_builder(_depth))
