@@ -19,6 +19,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests compile much and compute little: without most optimisations they take half the time.
+jax.config.update("jax_disable_most_optimizations", True)
 # Many tests compile the same programs; within one session each is compiled once.
 _COMPILED = tempfile.TemporaryDirectory(prefix="adaptive-nets-tests-")
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)

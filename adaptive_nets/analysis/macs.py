@@ -1,14 +1,19 @@
-"""Multiply-accumulates of a network, counted from shapes.
+"""Multiply-accumulates of a network, counted from what it traces to.
 
 The convention of the papers' code: every kernel tap of every computed position counts, taps that
 fall on padding included; biases, normalisation, activations and pooling do not. FLOPs are twice the
 MACs.
+
+Counted are the convolutions and matrix products of what depends on the input with parameters or
+with itself. Kernels that a hypernetwork generates from parameters alone are generated once, not for
+each image, and a product with a constant is a pooling or a resizing. Bodies of loops count as often
+as they run.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,54 +21,205 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_nets.analysis.parameters import resolve_model
-from adaptive_nets.layers import SparseConv, SparseDense
+from adaptive_nets.models import logits_of
+from adaptive_nets.models.shapes import abstract_variables
 
 
-def _dense(layer: Any, x: Any, y: Any) -> int:
-    return y.size * x.shape[-1]
+def _conv(equation: Any) -> int:
+    """Taps of a kernel times computed positions, from the shapes of kernel and output."""
+    (output,) = equation.outvars
+    kernel = equation.invars[1].aval.shape
+    features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return math.prod(output.aval.shape) * math.prod(kernel) // features
 
 
-def _conv(layer: Any, x: Any, y: Any) -> int:
-    groups = getattr(layer, "feature_group_count", 1)
-    return y.size * math.prod(layer.kernel_size) * x.shape[-1] // groups
+def _dot(equation: Any) -> int:
+    (output,) = equation.outvars
+    ((contracted, _), _) = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return math.prod(output.aval.shape) * math.prod(shape[axis] for axis in contracted)
 
 
-# A kind of layer -> its MACs for one batch, from its input and output.
-_RULES: dict[type, Callable[[Any, Any, Any], int]] = {
-    nn.Dense: _dense,
-    nn.Conv: _conv,
-    SparseDense: _dense,
-    SparseConv: _conv,
-}
+_RULES = {"conv_general_dilated": _conv, "dot_general": _dot}
+
+
+# Place in the network -> MACs.
+_Ledger = dict[str, int]
+
+
+@dataclasses.dataclass
+class _Origins:
+    """Which values depend on the input of the network, and which on that or on parameters."""
+
+    on_input: set[Any] = dataclasses.field(default_factory=set)
+    on_either: set[Any] = dataclasses.field(default_factory=set)
+
+    def add(self, value: Any, other: _Origins, source: Any) -> None:
+        """A value depends on what its source depends on."""
+        if _is_var(source) and source in other.on_input:
+            self.on_input.add(value)
+        if _is_var(source) and source in other.on_either:
+            self.on_either.add(value)
+
+    def size(self) -> int:
+        """Grows whenever something is added."""
+        return len(self.on_input) + len(self.on_either)
+
+
+def _is_var(atom: Any) -> bool:
+    return not hasattr(atom, "val")  # a literal has one
+
+
+def _programs(equation: Any) -> list[tuple[Any, list[Any]]]:
+    """What an equation runs inside, each with the operands of its inputs."""
+    operands, params = list(equation.invars), equation.params
+    if equation.primitive.name == "cond":
+        return [(branch.jaxpr, operands[1:]) for branch in params["branches"]]
+    if equation.primitive.name == "while":
+        body = params["body_jaxpr"].jaxpr
+        return [(body, operands[params["cond_nconsts"] :])]
+    for value in params.values():
+        program = getattr(value, "jaxpr", value)
+        # What combines two numbers in a reduction is a program too, but not one of the operands.
+        if hasattr(program, "eqns") and len(program.invars) == len(operands):
+            return [(program, operands)]
+    return []
+
+
+def _walk(jaxpr: Any, origins: _Origins, place: str = "") -> _Ledger:
+    """MACs of a program; adds to `origins` every value in it."""
+    ledger: _Ledger = {}
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        where = f"{place}/{equation.source_info.name_stack}".strip("/")
+        operands = [atom for atom in equation.invars if _is_var(atom)]
+        on_input = any(atom in origins.on_input for atom in operands)
+        rule = _RULES.get(name)
+        if rule is not None and on_input and all(a in origins.on_either for a in operands):
+            ledger[where] = ledger.get(where, 0) + rule(equation)
+        programs = [] if rule is not None else _programs(equation)
+        if not programs:
+            for output in equation.outvars:
+                for atom in operands:
+                    origins.add(output, origins, atom)
+            continue
+        branches = [_walk_inside(equation, *program, origins, where) for program in programs]
+        # Of the branches of a conditional, the dearest.
+        dearest = max(branches, key=lambda branch: sum(branch.values()))
+        if (name == "pallas_call" and on_input) or (name == "while" and dearest):
+            raise NotImplementedError(f"a {name} at {where or 'the top'} has no fixed MACs")
+        times = equation.params["length"] if name == "scan" else 1
+        for inside, macs in dearest.items():
+            ledger[inside] = ledger.get(inside, 0) + times * macs
+    return ledger
+
+
+def _same_rank(outside: list[Any], inside: list[Any]) -> int:
+    pairs = zip(outside, inside, strict=True)
+    return sum(len(outer.aval.shape) == len(inner.aval.shape) for outer, inner in pairs)
+
+
+def _walk_inside(
+    equation: Any, program: Any, operands: list[Any], origins: _Origins, place: str
+) -> _Ledger:
+    """MACs of one run of an inner program; carries origins through it, and round its loop."""
+    reached = _Origins()
+    for inner, outer in zip(program.invars, operands, strict=True):
+        reached.add(inner, origins, outer)
+    carried: list[tuple[Any, Any]] = []
+    if equation.primitive.name == "scan":
+        # What is looped over and what is collected has an axis more outside than inside.
+        count = _same_rank(equation.outvars, program.outvars)
+        first = _same_rank(operands, program.invars) - count
+        carried = list(zip(program.outvars[:count], program.invars[first:][:count], strict=True))
+    elif equation.primitive.name == "while":
+        first = equation.params["body_nconsts"]
+        carried = list(zip(program.outvars, program.invars[first:], strict=True))
+    while True:
+        inside = _Origins(set(reached.on_input), set(reached.on_either))
+        ledger = _walk(program, inside, place)
+        before = reached.size()
+        for out, into in carried:
+            reached.add(into, inside, out)
+        if reached.size() == before:
+            break
+    for outer, inner in zip(equation.outvars, program.outvars, strict=True):
+        origins.add(outer, inside, inner)
+    return ledger
+
+
+def _trace(
+    model: nn.Module, input_shape: tuple[int, ...], dtype: Any
+) -> tuple[dict[str, Any], _Ledger]:
+    """Shapes of the variables, and MACs by layer."""
+    variables = abstract_variables(model, input_shape, dtype=dtype)
+    example = jax.ShapeDtypeStruct((1, *input_shape), dtype)
+
+    def forward(x, variables):
+        return logits_of(model.apply(variables, x, train=False))
+
+    jaxpr: Any = jax.make_jaxpr(forward)(example, variables).jaxpr
+    origins = _Origins({jaxpr.invars[0]}, set(jaxpr.invars))
+    return variables, _walk(jaxpr, origins)
+
+
+def layer_macs(
+    name_or_model: str | nn.Module,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    input_dtype: Any = jnp.float32,
+    **overrides: Any,
+) -> dict[str, int]:
+    """Multiply-accumulates of one input's forward pass by layer, in the order of computation.
+
+    Args:
+        name_or_model: a registered name, or a linen module.
+        input_shape: (H, W, C); the model's canonical one where a name is given. A model of text
+            takes (T,), its length, and is counted for a whole text.
+        input_dtype: of the input; whole numbers for models of text.
+        **overrides: passed to `create_model` with a name.
+
+    Returns:
+        Scope in which the layer computes, such as ``"LeNet5Caffe/conv1"`` -> MACs.
+
+    Raises:
+        NotImplementedError: there is a loop whose length is only known when it runs.
+    """
+    model, shape = resolve_model(name_or_model, input_shape, **overrides)
+    return _trace(model, shape, input_dtype)[1]
 
 
 def count_macs(
     name_or_model: str | nn.Module,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    input_dtype: Any = jnp.float32,
     **overrides: Any,
 ) -> int:
-    """Multiply-accumulates of one image's forward pass, every weight counted as present.
+    """Multiply-accumulates of one input's forward pass, every weight counted as present.
 
-    Args:
-        name_or_model: a registered name, or a linen module.
-        input_shape: (H, W, C); the model's canonical one where a name is given.
-        **overrides: passed to `create_model` with a name.
+    Arguments and errors as of `layer_macs`.
     """
-    model, shape = resolve_model(name_or_model, input_shape, **overrides)
-    total = 0
+    options = {"input_shape": input_shape, "input_dtype": input_dtype}
+    return sum(layer_macs(name_or_model, **options, **overrides).values())
 
-    def count(call, args, kwargs, context):
-        nonlocal total
-        output = call(*args, **kwargs)
-        rule = _RULES.get(type(context.module))
-        if rule is not None and context.method_name == "__call__":
-            total += rule(context.module, args[0], output)
-        return output
 
-    def forward(x):
-        with nn.intercept_methods(count):
-            return model.init(jax.random.key(0), x, train=False)
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a network takes.
 
-    jax.eval_shape(forward, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-    return total
+    Attributes:
+        parameters: trainable ones.
+        macs: multiply-accumulates of one image's forward pass.
+    """
+
+    parameters: int
+    macs: int
+
+
+def count_cost(name: str, **overrides: Any) -> Cost:
+    """Parameters and multiply-accumulates of a registered network, traced once for both."""
+    model, shape = resolve_model(name, None, **overrides)
+    variables, ledger = _trace(model, shape, jnp.float32)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+    return Cost(parameters, sum(ledger.values()))

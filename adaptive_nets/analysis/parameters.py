@@ -7,22 +7,16 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from rich.table import Table
 
 from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.models.shapes import abstract_variables
 from adaptive_nets.training.mesh import path_name
 
 
-def abstract_variables(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Shapes and dtypes of a model's variables for images of (H, W, C); computes nothing."""
-    image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-
-
 def resolve_model(
-    name_or_model: str | nn.Module, input_shape: tuple[int, int, int] | None, **overrides: Any
-) -> tuple[nn.Module, tuple[int, int, int]]:
+    name_or_model: str | nn.Module, input_shape: tuple[int, ...] | None, **overrides: Any
+) -> tuple[nn.Module, tuple[int, ...]]:
     """The module and the input size meant by a name, or by a module and its input size."""
     if isinstance(name_or_model, str):
         entry = model_entry(name_or_model)
@@ -35,7 +29,7 @@ def resolve_model(
 def count_params(
     name_or_model: str | nn.Module,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     **overrides: Any,
 ) -> int:
     """Number of trainable parameters.

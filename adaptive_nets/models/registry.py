@@ -57,7 +57,9 @@ def register_model(
         for taken in (name, *aliases):
             if taken in _MODELS or taken in _ALIASES:
                 raise ValueError(f"a model named {taken!r} is registered already")
-        description = (build.__doc__ or "").strip().splitlines()[0]
+        if not build.__doc__:
+            raise ValueError(f"the builder of {name!r} has no docstring to describe it")
+        description = build.__doc__.strip().splitlines()[0]
         _MODELS[name] = ModelEntry(name, build, input_shape, num_classes, source, description)
         _ALIASES.update(dict.fromkeys(aliases, name))
         return build
@@ -95,13 +97,17 @@ def create_model(name: str, *, num_classes: int | None = None, **overrides: Any)
         float[N, num_classes].
 
     Raises:
-        UserError: unknown name or override.
+        UserError: unknown name or override, or a number of classes that is not positive.
     """
     entry = model_entry(name)
+    if num_classes is None:
+        num_classes = entry.num_classes
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise UserError(f"num_classes is {num_classes!r}; expected a positive whole number")
     for override in overrides:
         if override not in entry.overrides:
             raise UserError(
                 f"model {entry.name!r} takes no {override!r}; "
                 f"{did_you_mean(override, entry.overrides)}"
             )
-    return entry.build(num_classes=num_classes or entry.num_classes, **overrides)
+    return entry.build(num_classes=num_classes, **overrides)

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from adaptive_nets.data.device import Augmentation, DeviceSplit, take_training_batch
-from adaptive_nets.models import logits_of
+from adaptive_nets.models import auxiliary_logits_of, logits_of
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
@@ -33,12 +33,19 @@ Objective = Callable[[Any, Batch, Any, Int[Array, ""]], tuple[Float[Array, ""], 
 
 
 def classification(
-    *, label_smoothing: float = 0.0, penalty: Callable[[Any, Array], dict[str, Array]] | None = None
+    *,
+    label_smoothing: float = 0.0,
+    auxiliary_weight: float = 0.3,
+    penalty: Callable[[Any, Array], dict[str, Array]] | None = None,
 ) -> Objective:
     """Mean cross-entropy, plus the values of `penalty(params, step)`, each reported by name.
 
+    The cross-entropy of every auxiliary classifier that the network has is added with a weight, and
+    reported as ``auxiliary_nll_1`` and so on, from the input onwards.
+
     Args:
-        label_smoothing: share of the target spread over all classes.
+        label_smoothing: share of the target spread over all classes, of auxiliary targets too.
+        auxiliary_weight: of auxiliary classifiers; 0.3 in szegedy2014, 0.4 in common recipes of v3.
         penalty: named scalars to add to the loss, or None.
     """
 
@@ -47,6 +54,10 @@ def classification(
         losses = cross_entropy(logits, labels, label_smoothing=label_smoothing)
         loss = jnp.mean(losses)
         metrics = {"nll": Mean.of(losses), "error": Mean.of(is_error(logits, labels))}
+        for i, auxiliary in enumerate(auxiliary_logits_of(output), start=1):
+            losses = cross_entropy(auxiliary, labels, label_smoothing=label_smoothing)
+            loss += auxiliary_weight * jnp.mean(losses)
+            metrics[f"auxiliary_nll_{i}"] = Mean.of(losses)
         for name, value in (penalty(params, step) if penalty else {}).items():
             loss += value
             metrics[name] = Mean.of(value)
@@ -102,7 +113,14 @@ def init_state(
 
     def one_batch():
         batch = {"image": image, "label": jnp.zeros((1,), jnp.int32)}
-        output = model.apply({"params": params, **variables}, image, train=False)
+        # As in training, where there may be more to report, auxiliary classifiers for instance.
+        output, _ = model.apply(
+            {"params": params, **variables},
+            image,
+            train=True,
+            rngs=keys,
+            mutable=list(variables),
+        )
         return objective(output, batch, params, jnp.int32(0))[1]
 
     metrics = jax.tree.map(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+import torch_files
 from records_for_tests import SPARSE, made_up, write
 
+from adaptive_nets.models import create_model
+from adaptive_nets.models.shapes import abstract_variables
+from adaptive_nets.models.weights import InputNormalisation, save_network
 from experiments.__main__ import COMMANDS, main, usage
 from experiments.commands.parsing import parse
 from experiments.registry import EXPERIMENTS
@@ -87,6 +95,131 @@ def test_models_as_json(call):
     assert rows["lenet5_caffe"]["parameters"] == 431_080
     assert rows["lenet5_caffe"]["macs"] == 2_293_000
     assert rows["lenet5_caffe"]["input_shape"] == [28, 28, 1]
+
+
+def test_models_are_counted_once_for_each_version(call, tmp_path, monkeypatch):
+    from adaptive_nets.analysis import macs
+
+    assert call("models", "lenet5_caffe")[0] == 0
+    (kept,) = (tmp_path / ".cache" / "adaptive_nets").iterdir()
+    assert json.loads(kept.read_text()) == {
+        "lenet5_caffe": {"parameters": 431_080, "macs": 2_293_000}
+    }
+    monkeypatch.setattr(macs, "count_cost", lambda name: pytest.fail("counted again"))
+    code, out, _ = call("models", "lenet5_caffe", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["macs"] == 2_293_000
+    kept.write_text("damaged")
+    monkeypatch.setattr(macs, "count_cost", lambda name: macs.Cost(1, 2))
+    assert json.loads(call("models", "lenet5_caffe", "--json")[1])[0]["parameters"] == 1
+
+
+def test_models_beside_stated_counts(call):
+    code, out, _ = call("models", "lenet5_*", "--reference")
+    assert code == 0
+    assert re.search(r"lenet5_full_c3_softmax\s+lenet5\s+61,706\s+61,706\s+yes", out)
+    assert "3 of 3 counts are equal" in out
+    code, out, _ = call("models", "*aux_head*4a", "--reference", "--json")
+    (row,) = json.loads(out)
+    assert row["model"] == "googlenet_caffe"
+    assert row["counted"] == ["params/aux1/*"]
+    assert (row["ours"], row["stated"], row["equal"]) == (3_188_840, 3_188_840, True)
+
+
+def lenet_state_dict(path, *, classes=10):
+    rng = np.random.default_rng(3)
+    sizes = {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "fc1": (500, 800)}
+    tensors = {}
+    for name, size in (sizes | {"fc2": (classes, 500)}).items():
+        tensors[f"{name}.weight"] = (rng.normal(size=size) * 0.05).astype(np.float32)
+        tensors[f"{name}.bias"] = np.zeros(size[0], np.float32)
+    path.write_bytes(torch_files.archive(torch_files.state_dict(tensors)))
+
+
+def test_evaluate_takes_state_dicts(call, tmp_path):
+    lenet_state_dict(tmp_path / "lenet.pth")
+    command = ("evaluate", "lenet5_caffe", "--weights", "lenet.pth", "--data", "mnist", "--json")
+    code, out, _ = call(*command)
+    assert code == 0
+    report = json.loads(out)
+    assert (report["parameters"], report["macs"], report["images"]) == (431_080, 2_293_000, 1000)
+    assert report["normalisation"]["origin"] == "none: pixels from 0 to 1"
+    code, out, _ = call(*command, "--mean", "0.1307", "--std", "0.3081")
+    assert code == 0
+    changed = json.loads(out)
+    assert changed["normalisation"]["mean"] == [0.1307]
+    assert changed["normalisation"]["std"] == [0.3081]
+    assert changed["loss_nats"] != report["loss_nats"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet20_cifar10"], "does not fit the network: conv1.weight is float32 (20, 1, 5, 5)"),
+        (["lenet5_caffe", "--mean", "0.5"], "--mean and --std belong together"),
+        (["lenet5_caffe", "--mean", "1", "2", "3", "--std", "1", "1", "1"], "--mean has 3 values"),
+        (["lenet5_caffe", "--weights", "seven.pth"], "mnist has 10 classes; seven.pth has 7"),
+        (["lenet5_caffe", "--weights", "text.pth"], "text.pth cannot be read as safetensors"),
+        (["lenet5_caffe", "--weights", "evil.pth"], "evil.pth is refused: it asks for"),
+        (["lenet5_caffe", "--weights", "cut.pth"], "cut.pth is damaged"),
+    ],
+)
+def test_state_dicts_that_do_not_fit_are_one_line(call, tmp_path, arguments, message):
+    lenet_state_dict(tmp_path / "lenet.pth")
+    lenet_state_dict(tmp_path / "seven.pth", classes=7)
+    (tmp_path / "text.pth").write_text("weights")
+    content = torch_files.archive({"a": torch_files.evil("os", "system", "touch touched")})
+    (tmp_path / "evil.pth").write_bytes(content)
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "lenet.pth").read_bytes()[:-500])
+    name, *rest = arguments
+    if "--weights" not in rest:
+        rest += ["--weights", "lenet.pth"]
+    code, _, err = call("evaluate", name, "--data", "mnist", *rest)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "touched").exists()
+
+
+def test_images_that_do_not_suit_the_network_are_named(call, tmp_path):
+    """A network for 32x32 pixels with weights of its own, asked about digits of 28x28."""
+    rng = np.random.default_rng(0)
+    shapes = abstract_variables(create_model("lenet5"), (32, 32, 1))
+    variables = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
+    normalisation = InputNormalisation(
+        255.0, np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+    )
+    save_network(
+        tmp_path / "n.safetensors",
+        model="lenet5",
+        num_classes=10,
+        variables=variables,
+        normalisation=normalisation,
+    )
+    code, _, err = call("evaluate", "lenet5", "--weights", "n.safetensors", "--data", "mnist")
+    assert code == 2
+    assert "--data mnist has images of 28x28x1; lenet5 expects 32x32x1" in err
+
+
+TRAINED = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not TRAINED.is_dir(), reason="needs resnet_cifar10 in $ADAPTIVE_NETS_DATA")
+@pytest.mark.parametrize(
+    ("name", "file", "error"),
+    [
+        ("resnet20_cifar10", "resnet20-12fca82f.th", 8.27),
+        pytest.param("resnet32_cifar10", "resnet32-d509ac18.th", 7.37, marks=pytest.mark.slow),
+    ],
+)
+def test_published_weights_have_their_published_error(call, name, file, error):
+    options = ("--weights", str(TRAINED / file), "--data-dir", str(TRAINED.parent))
+    code, out, _ = call("evaluate", name, *options, "--data", "cifar10", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["images"] == 10_000
+    assert round(report["error_percent"], 4) == error
 
 
 def test_data_list_and_check_of_the_embedded_digits(call):

@@ -1,6 +1,16 @@
-"""What every registered model must do."""
+"""What every registered model must do.
+
+Every model is traced at its canonical size, which computes nothing. Values are computed for those
+that are cheap, and, among the slow tests, for the others. What is cheap is decided by the cost that
+is counted, and within a family (what is left of the name without its numbers) the smallest stands
+for all: the others are the same code with other widths and depths.
+"""
 
 from __future__ import annotations
+
+import functools
+import re
+from collections import defaultdict
 
 import jax
 import jax.numpy as jnp
@@ -9,84 +19,180 @@ import pytest
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.models import logits_of, model_entry
+from adaptive_nets.analysis.macs import Cost, count_cost
+from adaptive_nets.models import auxiliary_logits_of, logits_of, model_entry
 from adaptive_nets.training.step import STREAMS
 
 pytestmark = pytest.mark.core
 NAMES = an.list_models()
+# Multiply-accumulates and parameters up to which a forward and backward pass takes seconds.
+CHEAP = Cost(parameters=3_000_000, macs=80_000_000)
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def made(request):
-    """Name, module, variables and a batch of five."""
-    entry = model_entry(request.param)
-    model = an.create_model(request.param)
-    images = jax.random.normal(jax.random.key(1), (5, *entry.input_shape))
-    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
-    return request.param, model, variables, images
+def family(name: str) -> str:
+    """What a model has in common with its relatives."""
+    return re.sub(r"\d.*?(?=_sparse|$)", "", name) + ("_small" if "cifar" in name else "")
 
 
-def test_logits_have_the_right_shape(made):
-    name, model, variables, images = made
-    logits = logits_of(model.apply(variables, images, train=False))
-    assert logits.shape == (5, model_entry(name).num_classes)
-    assert logits.dtype == jnp.float32
-    assert np.all(np.isfinite(logits))
+@functools.cache
+def cost(name: str) -> Cost:
+    return count_cost(name)
 
 
-def test_jit_equals_eager(made):
-    _, model, variables, images = made
-    eager = model.apply(variables, images, train=False)
-    close(
-        jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images), eager, terms=1000
+def rough_size(name: str) -> tuple[int, ...]:
+    """Orders relatives without tracing them: image size, then the numbers in the name."""
+    height, width, _ = model_entry(name).input_shape
+    return (height * width, *(int(number) for number in re.findall(r"\d+", name)), len(name))
+
+
+def representatives() -> list[str]:
+    """The smallest of every family."""
+    families = defaultdict(list)
+    for name in NAMES:
+        families[family(name)].append(name)
+    return sorted(min(members, key=rough_size) for members in families.values())
+
+
+CHOSEN = representatives()
+TRACED = [pytest.param(n, marks=() if n in CHOSEN else pytest.mark.slow) for n in NAMES]
+
+
+def values(name: str, *, batch: int):
+    """Module, variables and a batch."""
+    entry = model_entry(name)
+    model = an.create_model(name)
+    images = np.random.default_rng(1).normal(size=(batch, *entry.input_shape)).astype(np.float32)
+    variables = jax.jit(lambda key, x: model.init(key, x, train=False))(
+        jax.random.key(0), images[:1]
     )
+    return model, variables, jnp.asarray(images)
+
+
+def shapes_in(mode: str, name: str, **options):
+    """Shapes of output and changed collections at canonical size; computes nothing."""
+    entry = model_entry(name)
+    model = an.create_model(name, **options)
+    image = jax.ShapeDtypeStruct((2, *entry.input_shape), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    if mode == "test":
+        apply = lambda v, x: (model.apply(v, x, train=False), {})  # noqa: E731
+    else:
+        rngs = dict(zip(STREAMS, jax.random.split(jax.random.key(2), len(STREAMS)), strict=True))
+        changing = [kind for kind in variables if kind != "params"]
+        apply = lambda v, x: model.apply(v, x, train=True, rngs=rngs, mutable=changing)  # noqa: E731
+    return variables, jax.eval_shape(apply, variables, image)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_shapes_and_dtypes_at_test(name):
+    """Low precision, another number of classes: everything but that is as it is by default."""
+    variables, (output, _) = shapes_in("test", name, dtype=jnp.bfloat16, num_classes=7)
+    assert logits_of(output).shape == (2, 7)
+    assert logits_of(output).dtype == jnp.bfloat16
+    assert not auxiliary_logits_of(output)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_shapes_and_dtypes_in_training(name):
+    variables, (output, changed) = shapes_in("training", name)
+    expected = (2, model_entry(name).num_classes)
+    for logits in (logits_of(output), *auxiliary_logits_of(output)):
+        assert (logits.shape, logits.dtype) == (expected, jnp.float32)
+    before = {kind: variables[kind] for kind in variables if kind != "params"}
+    assert jax.tree.structure(dict(changed)) == jax.tree.structure(before)
+    same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, changed, before)
+    assert all(jax.tree.leaves(same))
+
+
+def _is_cheap(name: str) -> bool:
+    height, width, _ = model_entry(name).input_shape
+    if height * width > 32 * 32:
+        return False
+    found = cost(name)
+    return found.parameters <= CHEAP.parameters and found.macs <= CHEAP.macs
+
+
+# Each is tried in both sets of tests and computed in one of them; asking for its cost here would
+# trace it whenever tests are collected.
+COMPUTED = [(name, "cheap") for name in CHOSEN if rough_size(name)[0] <= 32 * 32] + [
+    pytest.param((name, "dear"), marks=pytest.mark.slow) for name in CHOSEN
+]
+
+
+@pytest.fixture(scope="module", params=COMPUTED, ids=lambda p: "-".join(p))
+def made(request):
+    """Name, module, variables, batch, and its compiled forward pass."""
+    name, tier = request.param
+    if _is_cheap(name) != (tier == "cheap"):
+        pytest.skip(f"its cost belongs to the {'slow' if tier == 'cheap' else 'quick'} tests")
+    model, variables, images = values(name, batch=4)
+    traces = []
+
+    def apply(variables, x):
+        traces.append(x.shape)
+        return model.apply(variables, x, train=False)
+
+    return name, model, variables, images, jax.jit(apply), traces
 
 
 def test_an_example_does_not_depend_on_its_neighbours(made):
-    _, model, variables, images = made
-    apply = jax.jit(lambda v, x: model.apply(v, x, train=False))
+    """Nor on its place, nor on what the batch is filled up with; and there is one trace for all."""
+    name, _, variables, images, apply, traces = made
     whole = np.asarray(apply(variables, images))
-    order = np.array([3, 1, 4, 0, 2])
+    assert whole.shape == (4, model_entry(name).num_classes)
+    assert np.all(np.isfinite(whole))
+    order = np.array([3, 1, 0, 2])
     close(apply(variables, images[order]), whole[order], terms=1000)
     padded = jnp.concatenate([images[:2], jnp.full_like(images[2:], 1e3)])
     close(np.asarray(apply(variables, padded))[:2], whole[:2], terms=1000)
+    assert len(traces) == 1
+
+
+def test_jit_equals_eager(made):
+    _, model, variables, images, apply, _ = made
+    eager = model.apply(variables, images[:2], train=False)
+    close(np.asarray(apply(variables, images))[:2], eager, terms=1000)
 
 
 def test_gradients_are_finite_and_reach_every_parameter(made):
-    _, model, variables, images = made
-    rngs = dict(zip(STREAMS, jax.random.split(jax.random.key(2), len(STREAMS)), strict=True))
+    name, model, variables, images, _, _ = made
+    streams = zip(STREAMS, jax.random.split(jax.random.key(2), len(STREAMS)), strict=True)
+    rngs = dict(streams)
+    state = {kind: tree for kind, tree in variables.items() if kind != "params"}
 
     @jax.jit
-    def gradient(params):
+    def gradient(params, rngs):
         def loss(params):
-            logits = logits_of(model.apply({"params": params}, images, train=True, rngs=rngs))
+            output, _ = model.apply(
+                {"params": params, **state}, images, train=True, rngs=rngs, mutable=list(state)
+            )
+            logits = sum((logits_of(output), *auxiliary_logits_of(output)))
             return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, 0])
 
         return jax.grad(loss)(params)
 
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(variables["params"])):
-        assert np.all(np.isfinite(leaf)), path
-        assert np.any(np.asarray(leaf) != 0), path
+    # Units may be skipped at random, paths dropped: over a few draws all of them take part.
+    reached = None
+    for draw in range(1 if not _is_random(name) else 8):
+        keys = {name: jax.random.fold_in(key, draw) for name, key in rngs.items()}
+        found = jax.device_get(gradient(variables["params"], keys))
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+        now = jax.tree.map(lambda leaf: bool(np.any(leaf != 0)), found)
+        reached = now if reached is None else jax.tree.map(lambda a, b: a or b, reached, now)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(reached):
+        assert leaf, jax.tree_util.keystr(path)
 
 
-def test_low_precision_keeps_float32_parameters(made):
-    name, _, variables, images = made
-    low = an.create_model(name, dtype=jnp.bfloat16)
-    logits = low.apply(variables, images, train=False)
-    assert logits.dtype == jnp.bfloat16
-    shapes = jax.eval_shape(lambda x: low.init(jax.random.key(0), x, train=False), images)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
+def _is_random(name: str) -> bool:
+    return "stochastic" in name or "fractal" in name
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_another_number_of_classes(name):
-    model = an.create_model(name, num_classes=3)
-    shape = (2, *model_entry(name).input_shape)
-    logits = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0],
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-    )
-    assert logits.shape == (2, 3)
+@pytest.mark.parametrize("name", CHOSEN)
+def test_counts_agree(name):
+    """The two ways to count are one, and every multiply-accumulate has a layer."""
+    assert cost(name).parameters == an.count_params(name)
+    assert cost(name).macs > 0
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_sparse_vd")])

@@ -47,6 +47,31 @@ def test_overrides_reach_the_module():
     assert (model.hidden, model.num_classes, model.dtype) == ((3,), 7, jnp.bfloat16)
 
 
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "10"])
+def test_a_number_of_classes_that_is_none_is_named(count):
+    with pytest.raises(UserError, match=rf"num_classes is {count!r}; expected a positive whole"):
+        an.create_model("lenet5_caffe", num_classes=count)
+
+
+@pytest.mark.parametrize("name", an.list_models())
+def test_every_entry_is_complete(name):
+    entry = model_entry(name)
+    assert name == name.lower()
+    assert " " not in name
+    assert {"num_classes", "dtype"} <= set(entry.overrides)
+    assert entry.num_classes > 0
+    assert len(entry.input_shape) == 3
+    assert entry.source
+    assert entry.description.endswith(".")
+
+
+def test_a_builder_describes_itself():
+    register = register_model("undescribed", input_shape=(1, 1, 1), num_classes=1, source="")
+    with pytest.raises(ValueError, match="'undescribed' has no docstring"):
+        register(lambda: None)
+    assert "undescribed" not in an.list_models()
+
+
 def test_a_name_cannot_be_registered_twice():
     register = register_model("lenet300", input_shape=(1, 1, 1), num_classes=1, source="")
     with pytest.raises(ValueError, match="'lenet300' is registered already"):

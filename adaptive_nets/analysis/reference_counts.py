@@ -1,0 +1,81 @@
+"""Our parameter counts beside those that others state for the same networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+import importlib.resources
+import math
+import tomllib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.models.char_lm import CHAR_MODELS, create_char_model
+from adaptive_nets.models.shapes import abstract_variables, flatten_paths
+
+FILE = "reference_counts.toml"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceCount:
+    """A count to compare with.
+
+    Attributes:
+        name: key in the file.
+        model: network of the zoo, or character model.
+        parameters: the count.
+        source: where it is from.
+        overrides: of the network.
+        counted: shell patterns of the variables' paths that count.
+        without: patterns of those that do not.
+    """
+
+    name: str
+    model: str
+    parameters: int
+    source: str
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    counted: tuple[str, ...] = ("params/*",)
+    without: tuple[str, ...] = ()
+
+
+@functools.cache
+def reference_counts() -> dict[str, ReferenceCount]:
+    """Every count of the file, by its key."""
+    text = (importlib.resources.files("adaptive_nets.models") / FILE).read_text(encoding="utf-8")
+    counts = {}
+    for name, values in tomllib.loads(text).items():
+        tuples = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
+        counts[name] = ReferenceCount(name, **(values | tuples))
+    return counts
+
+
+def _variables(reference: ReferenceCount) -> Any:
+    overrides: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in reference.overrides.items()
+    }
+    if reference.model in CHAR_MODELS:
+        model: nn.Module = create_char_model(reference.model, **overrides)
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        return jax.eval_shape(lambda: model.init(jax.random.key(0), tokens))
+    model = create_model(reference.model, **overrides)
+    return abstract_variables(model, model_entry(reference.model).input_shape)
+
+
+def our_count(reference: ReferenceCount) -> int:
+    """What our network, or the named part of it, counts; computes nothing."""
+
+    def matches(path: str, patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+    return sum(
+        math.prod(leaf.shape)
+        for path, leaf in flatten_paths(_variables(reference)).items()
+        if matches(path, reference.counted) and not matches(path, reference.without)
+    )
