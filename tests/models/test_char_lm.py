@@ -116,6 +116,7 @@ def test_training_draws_dropout_and_evaluation_does_not(small):
     )
 
 
+@pytest.mark.slow
 def test_a_text_that_repeats_is_learnt(small):
     model, variables, tokens = small
 

@@ -17,6 +17,7 @@ from adaptive_nets.models.densenet import DenseNet, Transition
 pytestmark = pytest.mark.core
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "params", "giga_macs"),
     [
@@ -45,6 +46,7 @@ def test_parameters_of_densenet121_by_part():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "ten", "hundred", "macs"),
     [

@@ -180,6 +180,7 @@ def meta_body():
     return jax.jit(model.init)(jax.random.key(0), images), images
 
 
+@pytest.mark.slow
 def test_the_corrected_network_keeps_positions(meta_body):
     """A change in one corner of the image stays near it; in the published network it does not."""
     variables, images = meta_body

@@ -23,6 +23,7 @@ GIGA_MACS = {18: (1.814,), 34: (3.664,), 50: (4.089, 3.858), 101: (7.801, 7.570)
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", PARAMS)
 def test_published_sizes(depth):
     assert an.count_params(f"resnet{depth}") == PARAMS[depth]
@@ -44,6 +45,7 @@ def test_parameters_of_resnet50_by_part():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 # FLOPs, two per multiply-add, of the vanilla networks that adaptive computation starts from.
 @pytest.mark.parametrize(
     ("name", "side", "flops", "digits"),

@@ -29,6 +29,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", SIZES)
 def test_published_sizes(depth):
     a, b, hundred, macs = SIZES[depth]

@@ -17,6 +17,7 @@ from adaptive_nets.models.resnet_cifar import CifarUnit
 pytestmark = pytest.mark.core
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "params", "giga_macs"),
     [
@@ -38,6 +39,7 @@ def test_published_sizes(name, params, giga_macs):
         assert round(an.count_macs(name) / 1e9, 3) == giga_macs
 
 
+@pytest.mark.slow
 def test_senet154():
     assert an.count_params("senet154") == 115_088_984
     assert an.count_macs("legacy_senet154") == 20_688_363_520
