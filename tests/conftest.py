@@ -19,8 +19,6 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests compile much and compute little: without most optimisations they take half the time.
-jax.config.update("jax_disable_most_optimizations", True)
 # Many tests compile the same programs; within one session each is compiled once.
 _COMPILED = tempfile.TemporaryDirectory(prefix="adaptive-nets-tests-")
 jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
@@ -38,6 +36,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for accelerator in ("gpu", "tpu"):
             if accelerator in item.keywords and platform != accelerator:
                 item.add_marker(pytest.mark.skip(reason=f"needs a {accelerator.upper()}"))
+
+
+# Rooms whose tests compile much and compute little, and so are quicker without optimisations.
+_COMPILING = {"halting", "kernels", "layers", "models", "perforation"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compiles without most optimisations where that is the larger part of the time."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in _COMPILING)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
