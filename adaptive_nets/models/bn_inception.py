@@ -158,9 +158,9 @@ class BNInception(nn.Module):
         use_conv_bias: whether convolutions have biases before their normalisation.
         epsilon: of the normalisations. Weights that come from Caffe were trained with 1e-5.
         gated: whether every module's output passes a squeeze-and-excitation gate (hu2018).
-        gate_scale: whether a trainable factor per channel follows every gate, as the reference count
-            of 11,938,246 parameters has it. Without it there are 11,931,622: in the published file
-            the two-input Scale layers behind the gates only multiply, so its weights need False.
+        gate_scale: whether a trainable factor per channel follows every gate, as the reference
+            count of 11,938,246 parameters has it. Without it there are 11,931,622: in the published
+            file the two-input Scale layers behind the gates only multiply; its weights need False.
         dropout_rate: before the classifier (stream ``dropout``); the paper has none.
         dtype: dtype of the computation.
     """
