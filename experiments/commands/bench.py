@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,14 @@ def bench_networks(arguments: Sequence[str]) -> None:
         peer = None
         if options.torch_python is not None or importlib.util.find_spec("torch") is not None:
             peer = stack.enter_context(TorchPeer(options.torch_python))
-        values = [
-            dataclasses.asdict(timed)
-            for name in names
-            for size in options.batch
-            for timed in networks.time_forward(name, batch=size, rounds=options.rounds, peer=peer)
-        ]
+        values = []
+        try:
+            for name, size in itertools.product(names, options.batch):
+                found = networks.time_forward(name, batch=size, rounds=options.rounds, peer=peer)
+                values += [dataclasses.asdict(timed) for timed in found]
+                print(f"{name}, batch {size}: {1e3 * found[0].seconds:.1f} ms", flush=True)
+        except KeyboardInterrupt:
+            print("stopped; what follows is of the networks above")
     shown = table(
         "network", "batch", "contender", "first output, s", "forward, ms", "images/s", "GMAC/s",
         "ours / this",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +28,30 @@ def perforated_forward(
     positions: np.ndarray,
     geometry: Geometry,
     *,
-    bias: jax.Array | None,
-    tile: TileConfig | None,
     implementation: Implementation,
-    interpret,
+    bias: jax.Array | None = None,
+    tile: TileConfig | None = None,
+    interpret: Any = False,
 ) -> jax.Array:
-    """Convolution at positions common to all images: float[N, P, O]."""
+    """Convolution at kept positions, common to all images.
+
+    Args:
+        x: float[N, H, W, C], float32, bfloat16 or float16.
+        w: float[KH, KW, C / groups, O] of the same dtype.
+        positions: int32[P], NumPy, y·W' + x of the kept output positions.
+        geometry: sizes, strides, padding, groups.
+        implementation: which kernel.
+        bias: float[O].
+        tile: tile sizes; None: tuned, else heuristic.
+        interpret: True, or Pallas' interpreter parameters, to run without the device.
+
+    Returns:
+        float[N, P, O].
+
+    Raises:
+        ValueError: the arguments do not fit together.
+        NotImplementedError: not for these inputs, or not on this machine.
+    """
     check_rows_fit(geometry)
     positions = np.asarray(positions)
     if positions.ndim != 1 or not np.issubdtype(positions.dtype, np.integer):
@@ -70,14 +88,35 @@ def masked_forward(
     count: jax.Array,
     geometry: Geometry,
     *,
-    bias: jax.Array | None,
-    activation: Literal["relu"] | None,
-    residual: jax.Array | None,
-    tile: TileConfig | None,
     implementation: Implementation,
-    interpret,
+    bias: jax.Array | None = None,
+    activation: Literal["relu"] | None = None,
+    residual: jax.Array | None = None,
+    tile: TileConfig | None = None,
+    interpret: Any = False,
 ) -> jax.Array:
-    """Convolution at the first `count` of the listed positions: float[R, O]."""
+    """Convolution at the first `count` of the listed positions.
+
+    Args:
+        x: float[N, H, W, C], float32, bfloat16 or float16.
+        w: float[KH, KW, C / groups, O] of the same dtype.
+        rows: int32[R], n·H'·W' + y·W' + x of active output positions; from `count` on anything.
+        count: int32[], how many of them are computed.
+        geometry: sizes, strides, padding, groups.
+        implementation: which kernel.
+        bias: float[O].
+        activation: None or "relu".
+        residual: float[R, O], added before the activation.
+        tile: tile sizes; None: tuned, else heuristic.
+        interpret: True, or Pallas' interpreter parameters, to run without the device.
+
+    Returns:
+        float[R, O], 0 from `count` on.
+
+    Raises:
+        ValueError: the arguments do not fit together.
+        NotImplementedError: not for these inputs, or not on this machine.
+    """
     check_rows_fit(geometry)
     return gather_conv(
         padded_pixels(x, geometry),
