@@ -295,7 +295,10 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
         (["evaluate", "lenet_300_100", "--data", "mnist"], "--weights"),
         (["bench", "training", "--rounds", "none"], "--rounds: invalid literal for int()"),
         (["bench", "training", "--rounds", "0"], "--rounds is 0; expected a positive number"),
-        (["bench", "kernels", "--kinds", "nothing"], "invalid choice 'nothing' for argument '--kinds"),
+        (
+            ["bench", "kernels", "--kinds", "nothing"],
+            "invalid choice 'nothing' for argument '--kinds",
+        ),
         (["bench", "kernels", "--batch", "0"], "--batch is 0; expected positive numbers"),
         (["bench", "kernels", "--seconds", "-1"], "--seconds is -1.0; expected a positive number"),
         (["bench", "kernels", "LeNet*"], "no layer matches 'LeNet*'"),
