@@ -13,6 +13,10 @@ from adaptive_nets.training.config import TrainConfig
 # from is told by their fingerprint.
 INCIDENTAL = ("mesh", "run", "data.source", "data.eval_batch_size")
 
+# Values that came after the first records. At these they change nothing, and are left out of a
+# run's identity, so that it is still that of the records from before.
+ADDED = {"data.per_image": False, "data.train_limit": 0, "data.test_limit": 0}
+
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """All values, nested by group, as JSON holds them."""
@@ -24,7 +28,9 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat(to_dict(config)).items()
-        if name not in INCIDENTAL and name.split(".")[0] not in INCIDENTAL
+        if name not in INCIDENTAL
+        and name.split(".")[0] not in INCIDENTAL
+        and not (name in ADDED and value == ADDED[name])
     }
 
 

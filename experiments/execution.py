@@ -47,6 +47,7 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
             f"training images in {dataset.location}; put the official files into a folder and "
             "name it with --data-dir (adaptive-nets data list says which), or run --preset quick"
         )
+    dataset = limited(dataset, train=config.data.train_limit, test=config.data.test_limit)
     if config.data.labels == "random" and dataset.train is not None:
         labels = random_labels(
             dataset.train.labels,
@@ -57,6 +58,20 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
             dataset, train=dataclasses.replace(dataset.train, labels=labels)
         )
     return dataset
+
+
+def limited(dataset: Dataset, *, train: int, test: int) -> Dataset:
+    """The first so many images of each split; 0 leaves it whole."""
+
+    def first(split: Split | None, limit: int) -> Split | None:
+        if split is None or not 0 < limit < len(split):
+            return split
+        return Split(split.images[:limit], split.labels[:limit])
+
+    parts = first(dataset.train, train), first(dataset.test, test)
+    if parts[0] is dataset.train and parts[1] is dataset.test:
+        return dataset
+    return dataclasses.replace(dataset, train=parts[0], test=parts[1], complete=False)
 
 
 def claim(directory: Path, experiment: Experiment, config: TrainConfig, *, preset: str) -> None:

@@ -6,10 +6,11 @@ import fnmatch
 
 from adaptive_nets.errors import UserError, did_you_mean
 from experiments.experiment import Experiment, Preset
+from experiments.sact import configs as sact
 from experiments.sparse_vd import configs as sparse_vd
 
 # Papers in the order in which they are shown.
-PAPERS = {"sparse_vd": sparse_vd}
+PAPERS = {"sparse_vd": sparse_vd, "sact": sact}
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.id: experiment for paper in PAPERS.values() for experiment in paper.EXPERIMENTS

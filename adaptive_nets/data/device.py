@@ -27,6 +27,7 @@ class DeviceSplit:
         offset: subtracted from the scaled pixels, float32[H, W, C] or float32[1, 1, C].
         scale: the difference is multiplied by this, float32[1, 1, C].
         pixel_scale: pixels are divided by this first, float32[].
+        per_image: whether each image is standardised by itself in the end.
     """
 
     images: UInt8[Array, "M H W C"]
@@ -34,6 +35,7 @@ class DeviceSplit:
     offset: Float[Array, "H1 W1 C"]
     scale: Float[Array, "1 1 C"]
     pixel_scale: Float[Array, ""]
+    per_image: bool = flax.struct.field(pytree_node=False, default=False)
 
     @property
     def size(self) -> int:
@@ -97,6 +99,18 @@ def normalise(data: DeviceSplit, images: UInt8[Array, "N H W C"]) -> Float[Array
     return (scaled - data.offset[None]) * data.scale[None]
 
 
+def standardise_each(images: Float[Array, "N H W C"]) -> Float[Array, "N H W C"]:
+    """Gives every image mean 0 and standard deviation 1 over all its values.
+
+    As TensorFlow's `per_image_standardization`: the deviation counts as 1/√(H·W·C) where it is
+    less, so that an even image becomes zero.
+    """
+    axes = (1, 2, 3)
+    mean = jnp.mean(images, axis=axes, keepdims=True)
+    deviation = jnp.std(images, axis=axes, keepdims=True)
+    return (images - mean) / jnp.maximum(deviation, images[0].size ** -0.5)
+
+
 def augment(
     key: PRNGKeyArray, images: Float[Array, "N H W C"], augmentation: Augmentation
 ) -> Float[Array, "N H W C"]:
@@ -157,7 +171,8 @@ def take_training_batch(
     position = step % (order.shape[0] // batch_size)
     indices = lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
     batch = _gather(data, indices, sharding)
-    return {**batch, "image": augment(key, batch["image"], augmentation)}
+    images = augment(key, batch["image"], augmentation)
+    return {**batch, "image": standardise_each(images) if data.per_image else images}
 
 
 def take_eval_batch(
@@ -176,4 +191,6 @@ def take_eval_batch(
     indices = start + jnp.arange(batch_size)
     weight = (indices < data.size).astype(jnp.float32)
     batch = _gather(data, jnp.minimum(indices, data.size - 1), sharding)
+    if data.per_image:
+        batch["image"] = standardise_each(batch["image"])
     return {**batch, "weight": weight}

@@ -37,11 +37,13 @@ class InputNormalisation:
         pixel_scale: pixels are divided by this.
         offset: float32, broadcastable to [H, W, C].
         scale: float32, broadcastable to [H, W, C].
+        per_image: whether each image is standardised by itself after that.
     """
 
     pixel_scale: float
     offset: np.ndarray
     scale: np.ndarray
+    per_image: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,7 @@ def save_network(
         "model": model,
         "num_classes": num_classes,
         "pixel_scale": normalisation.pixel_scale,
+        "per_image": normalisation.per_image,
         "sparse_shapes": shapes,
         "note": dict(note or {}),
         "digest": _digest(tensors),
@@ -201,7 +204,9 @@ def load_network(path: Path) -> StoredNetwork:
         model=header["model"],
         num_classes=header["num_classes"],
         variables=unflatten(tensors),
-        normalisation=InputNormalisation(header["pixel_scale"], offset, scale),
+        normalisation=InputNormalisation(
+            header["pixel_scale"], offset, scale, header.get("per_image", False)
+        ),
         stored_weights=int(stored),
         note=header["note"],
     )

@@ -45,6 +45,8 @@ class DataConfig:
     """Mean of the training set that is subtracted: none, one per channel, or one per pixel."""
     standardise: bool = False
     """Divide by the training set's standard deviation per channel too."""
+    per_image: bool = False
+    """Give every image mean 0 and deviation 1 of its own, after cropping and flipping."""
     crop_padding: int = 0
     """Zero pixels added on each side before a random crop in training."""
     flip: bool = False
@@ -53,6 +55,10 @@ class DataConfig:
     """Training labels: the true ones, or drawn uniformly once; test labels stay true."""
     random_label_seed: int = 74632
     """Seed of the random labels."""
+    train_limit: int = 0
+    """Take the first so many training images only; 0 for all."""
+    test_limit: int = 0
+    """Take the first so many test images only; 0 for all."""
 
     def __post_init__(self):
         require(self.batch_size > 0, "data.batch-size", self.batch_size, "a positive number")
@@ -64,6 +70,8 @@ class DataConfig:
         )
         require(self.pixel_scale > 0, "data.pixel-scale", self.pixel_scale, "a positive number")
         require(self.crop_padding >= 0, "data.crop-padding", self.crop_padding, "0 or more pixels")
+        require(self.train_limit >= 0, "data.train-limit", self.train_limit, "0 or more images")
+        require(self.test_limit >= 0, "data.test-limit", self.test_limit, "0 or more images")
         require(
             self.accumulation > 0 and self.batch_size % self.accumulation == 0,
             "data.accumulation",

@@ -153,6 +153,7 @@ def put_on_devices(
     def put(split: Split) -> DeviceSplit:
         arrays: tuple[Any, ...] = (split.images, split.labels, offset, scale)
         host = DeviceSplit(*arrays, np.float32(config.pixel_scale))  # pyright: ignore
+        host = dataclasses.replace(host, per_image=config.per_image)
         return jax.device_put(host, replicated(mesh))
 
     return put(dataset.train), put(dataset.test)

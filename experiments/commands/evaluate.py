@@ -125,6 +125,7 @@ def main(arguments: Sequence[str]) -> None:
         offset=jnp.asarray(stored.normalisation.offset),
         scale=jnp.asarray(stored.normalisation.scale),
         pixel_scale=jnp.float32(stored.normalisation.pixel_scale),
+        per_image=stored.normalisation.per_image,
     )
     result = make_evaluate(model, batch_size=options.batch_size)(stored.variables, split)
     report = {
@@ -141,6 +142,7 @@ def main(arguments: Sequence[str]) -> None:
         "normalisation": {
             "origin": origin,
             "pixel_scale": stored.normalisation.pixel_scale,
+            "per_image": stored.normalisation.per_image,
             **_described(stored.normalisation),
         },
     }

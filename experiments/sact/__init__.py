@@ -1,0 +1,1 @@
+"""Spatially Adaptive Computation Time for Residual Networks (figurnov2017)."""
