@@ -26,6 +26,7 @@ from adaptive_nets.halting.positions import (
     dilate,
     group_average,
     group_sizes,
+    mask_residual,
     spread_groups,
 )
 from adaptive_nets.halting.prior import (
@@ -76,6 +77,7 @@ __all__ = [
     "kl_from_prior",
     "log_prob_of_units",
     "log_stick_breaking",
+    "mask_residual",
     "reinforce_loss",
     "relaxed_bernoulli",
     "relaxed_bernoulli_logits",

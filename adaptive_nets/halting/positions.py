@@ -35,6 +35,33 @@ def dilate(mask: Bool[Array, "... H W"]) -> Bool[Array, "... H W"]:
     return lax.reduce_window(mask, False, lax.bitwise_or, window, (1,) * mask.ndim, "SAME")
 
 
+def mask_residual(residual: Float[Array, "N H W C"], mask: Array | None) -> Float[Array, "N H W C"]:
+    """Leaves of a unit's residual what its mask lets through: x^l = x^{l−1} + a^l ⊙ f^l(x^{l−1}).
+
+    Args:
+        residual: float[N, H, W, C], f^l.
+        mask: a^l, [N] per image or [N, H, W] per position, bool or in [0, 1]; None lets all
+            through.
+
+    Returns:
+        float[N, H, W, C], of the residual's dtype.
+
+    Raises:
+        UserError: the mask is of another batch or resolution.
+    """
+    if mask is None:
+        return residual
+    if mask.shape not in (residual.shape[:1], residual.shape[:3]):
+        raise UserError(
+            f"halting mask has shape {mask.shape}; expected {residual.shape[:3]}, one for each "
+            f"position, or {residual.shape[:1]}, one for each image"
+        )
+    mask = jnp.expand_dims(mask, tuple(range(mask.ndim, 4)))
+    if mask.dtype == jnp.bool_:
+        return jnp.where(mask, residual, jnp.zeros((), residual.dtype))
+    return residual * mask.astype(residual.dtype)
+
+
 def group_sizes(shape: tuple[int, int], groups: int) -> tuple[int, int]:
     """Rows and columns of latent variables on a map: min(g, H) and min(g, W).
 

@@ -2,6 +2,7 @@
 
 from adaptive_nets.layers.conv3d import Conv3d, channels_to_depth, depth_to_channels
 from adaptive_nets.layers.conv_norm import ConvNorm, batch_norm, conv
+from adaptive_nets.layers.halting_head import HaltingHead
 from adaptive_nets.layers.hyper_kernel import GeneratedConv, HyperKernels, generate_kernels
 from adaptive_nets.layers.kinds import PLAIN, LayerKind, PlainLayers, SparseVDLayers
 from adaptive_nets.layers.local_response_norm import local_response_norm
@@ -19,6 +20,7 @@ __all__ = [
     "ConvNorm",
     "GeneratedConv",
     "GroupedDense",
+    "HaltingHead",
     "HyperKernels",
     "HyperLSTM",
     "HyperRNN",

@@ -17,6 +17,7 @@ from adaptive_nets.models import (  # noqa: F401
     mlp,
     nin,
     resnet,
+    resnet_act,
     resnet_cifar,
     resnet_v2,
     resnet_v2_cifar,
@@ -26,15 +27,25 @@ from adaptive_nets.models import (  # noqa: F401
     vgg_cifar,
     wide_resnet,
 )
-from adaptive_nets.models.output import ModelOutput, auxiliary_logits_of, logits_of
+from adaptive_nets.models.output import (
+    BlockTrace,
+    ModelOutput,
+    auxiliary_logits_of,
+    blocks_of,
+    logits_of,
+    ponder_map,
+)
 from adaptive_nets.models.registry import ModelEntry, create_model, list_models, model_entry
 
 __all__ = [
+    "BlockTrace",
     "ModelEntry",
     "ModelOutput",
     "auxiliary_logits_of",
+    "blocks_of",
     "create_model",
     "list_models",
     "logits_of",
     "model_entry",
+    "ponder_map",
 ]

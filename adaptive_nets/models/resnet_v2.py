@@ -14,10 +14,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adaptive_nets.halting import mask_residual
 from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet import STAGES
+from adaptive_nets.models.stages import RunStage, one_after_the_other
 
 DEPTHS = (50, 101, 152)
 
@@ -39,9 +41,9 @@ class PreActivationBottleneck(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "N H W C"], train: bool = False
+        self, x: Float[Array, "N H W C"], train: bool = False, mask: Array | None = None
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output."""
+        """The unit's output; the residual is added where `mask`, see `mask_residual`, lets it."""
 
         def activate(x, name):
             norm = batch_norm(train, name=name, momentum=self.momentum, dtype=self.dtype)
@@ -57,7 +59,8 @@ class PreActivationBottleneck(nn.Module):
         y = activate(y, "norm2")
         y = conv(self.width, (3, 3), strides=self.strides, dtype=self.dtype, name="conv2")(y)
         y = activate(y, "norm3")
-        return x + conv(features, (1, 1), dtype=self.dtype, name="conv3")(y)
+        y = conv(features, (1, 1), dtype=self.dtype, name="conv3")(y)
+        return x + mask_residual(y, mask)
 
 
 class ResNetV2(nn.Module):
@@ -80,15 +83,25 @@ class ResNetV2(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
+        return self.logits(x, train, one_after_the_other)
+
+    def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
+        """The network with `run_stage` to run the units of a stage."""
         options: dict[str, Any] = {"momentum": self.momentum, "dtype": self.dtype}
         x = conv(self.widths[0], (7, 7), strides=(2, 2), dtype=self.dtype, name="stem_conv")(x)
         # TensorFlow's "SAME": the odd row and column of padding are at the bottom and the right.
         x = max_pool(x, (3, 3), (2, 2), "SAME")
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            for i in range(size):
-                strides = (2, 2) if i == 0 and stage > 0 else (1, 1)
-                name = f"stages_{stage}_blocks_{i}"
-                x = PreActivationBottleneck(width, strides, name=name, **options)(x, train)
+            units = [
+                PreActivationBottleneck(
+                    width,
+                    (2, 2) if i == 0 and stage > 0 else (1, 1),
+                    name=f"stages_{stage}_blocks_{i}",
+                    **options,
+                )
+                for i in range(size)
+            ]
+            x = run_stage(units, x, train)
         x = nn.relu(batch_norm(train, name="norm", **options)(x))
         return nn.Dense(self.num_classes, dtype=self.dtype, name="head_fc")(global_avg_pool(x))
 

@@ -9,20 +9,23 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adaptive_nets.halting import mask_residual
 from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.pooling import global_avg_pool
 from adaptive_nets.layers.shortcut import average, pad_channels
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet_cifar import units_per_stage
+from adaptive_nets.models.stages import RunStage, one_after_the_other
 
 DEPTHS = (32, 110)
-_SLOPE = 0.1
-_EPSILON = 1e-3
+SLOPE = 0.1
+EPSILON = 1e-3
 
 
-def _activate(x: Array, train: bool, *, name: str, dtype: Any) -> Array:
-    x = batch_norm(train, name=name, epsilon=_EPSILON, dtype=dtype)(x)
-    return nn.leaky_relu(x, _SLOPE)
+def activate(x: Array, train: bool, *, name: str, dtype: Any) -> Array:
+    """BN - leaky ReLU."""
+    x = batch_norm(train, name=name, epsilon=EPSILON, dtype=dtype)(x)
+    return nn.leaky_relu(x, SLOPE)
 
 
 class PreActivationUnit(nn.Module):
@@ -45,17 +48,18 @@ class PreActivationUnit(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "N H W C"], train: bool = False
+        self, x: Float[Array, "N H W C"], train: bool = False, mask: Array | None = None
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output."""
+        """The unit's output; the residual is added where `mask`, see `mask_residual`, lets it."""
         dtype = self.dtype
-        y = _activate(x, train, name="bn1", dtype=dtype)
+        y = activate(x, train, name="bn1", dtype=dtype)
         shortcut = pad_channels(
             average(y if self.activate_shortcut else x, self.strides), self.features
         )
         y = conv(self.features, (3, 3), strides=self.strides, dtype=dtype, name="conv1")(y)
-        y = _activate(y, train, name="bn2", dtype=dtype)
-        return shortcut + conv(self.features, (3, 3), dtype=dtype, name="conv2")(y)
+        y = activate(y, train, name="bn2", dtype=dtype)
+        y = conv(self.features, (3, 3), dtype=dtype, name="conv2")(y)
+        return shortcut + mask_residual(y, mask)
 
 
 class CifarResNetV2(nn.Module):
@@ -76,18 +80,25 @@ class CifarResNetV2(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
+        return self.logits(x, train, one_after_the_other)
+
+    def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
+        """The network with `run_stage` to run the units of a stage."""
         x = conv(self.widths[0], (3, 3), dtype=self.dtype, name="conv1")(x)
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            for i in range(size):
-                x = PreActivationUnit(
+            units = [
+                PreActivationUnit(
                     width,
                     strides=(2, 2) if i == 0 and stage > 0 else (1, 1),
                     activate_shortcut=i == 0 and stage == 0,
                     dtype=self.dtype,
                     name=f"layer{stage + 1}_{i}",
-                )(x, train)
+                )
+                for i in range(size)
+            ]
+            x = run_stage(units, x, train)
         # The mean is taken before the normalisation here, which so sees the batch alone.
-        x = _activate(global_avg_pool(x), train, name="bn", dtype=self.dtype)
+        x = activate(global_avg_pool(x), train, name="bn", dtype=self.dtype)
         return nn.Dense(self.num_classes, dtype=self.dtype, name="linear")(x)
 
 

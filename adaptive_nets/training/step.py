@@ -25,7 +25,7 @@ from adaptive_nets.training.state import HEALTHY, TrainState
 INIT, AUGMENT, NOISE, SHUFFLE = range(4)
 
 # Random streams that a network may draw from in training.
-STREAMS = ("dropout", "noise", "gumbel", "drop_path")
+STREAMS = ("dropout", "noise", "gumbel", "drop_path", "halting")
 
 Batch = Mapping[str, Array]
 Objective = Callable[[Any, Batch, Any, Int[Array, ""]], tuple[Float[Array, ""], dict[str, Mean]]]
