@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from adaptive_nets.data.device import Augmentation, DeviceSplit, take_training_batch
 from adaptive_nets.models import auxiliary_logits_of, logits_of
 from adaptive_nets.training import metrics as metrics_lib
+from adaptive_nets.training.conv_gradient import use_quick_gradients
 from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.state import HEALTHY, TrainState
@@ -93,6 +95,7 @@ def init_state(
     *,
     rng: Array,
     image_shape: tuple[int, int, int],
+    start: Callable[[Any, Any], tuple[Any, Any]] | None = None,
 ) -> TrainState:
     """Makes the first state; call it under `jit` with output shardings.
 
@@ -103,6 +106,7 @@ def init_state(
         settings: of the step.
         rng: data of the run's base key, uint32[2].
         image_shape: (H, W, C).
+        start: see `adaptive_nets.training.setup.Task`.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(rng), INIT)
     names: tuple[str, ...] = ("params", *STREAMS)
@@ -110,6 +114,8 @@ def init_state(
     image = jnp.zeros((1, *image_shape), jnp.float32)
     variables = dict(model.init(keys, image, train=False))
     params = variables.pop("params")
+    if start is not None:
+        params, variables = start(params, variables)
 
     def one_batch():
         batch = {"image": image, "label": jnp.zeros((1,), jnp.int32)}
@@ -149,15 +155,19 @@ def make_train_step(
     The batch is gathered and augmented inside, so one dispatch does it all and nothing crosses from
     the host.
     """
+    sharding = settings.batch_sharding
+    alone = sharding is None or sharding.mesh.size == 1
+    quick = alone and jax.default_backend() == "cpu"
 
     def loss_of(params, model_state, batch, step, keys):
-        output, mutated = model.apply(
-            {"params": params, **model_state},
-            batch["image"],
-            train=True,
-            rngs=keys,
-            mutable=list(model_state),
-        )
+        with nn.intercept_methods(use_quick_gradients) if quick else contextlib.nullcontext():
+            output, mutated = model.apply(
+                {"params": params, **model_state},
+                batch["image"],
+                train=True,
+                rngs=keys,
+                mutable=list(model_state),
+            )
         loss, metrics = objective(output, batch, params, step)
         return loss, (dict(mutated), metrics)
 
