@@ -11,11 +11,12 @@ from experiments.experiment import Experiment
 from experiments.paper_values import Measure, Paper, Row, load_paper
 from experiments.results import Record, mean_and_deviation
 
-Verdict = Literal["reproduced", "differs", "reduced", "not run", "cited"]
+Verdict = Literal["reproduced", "differs", "measured", "reduced", "not run", "cited"]
 
 HOW_JUDGED = (
     "reproduced: preset paper on the complete data, and no further from the paper than the stated "
     "tolerance, or on its better side. differs: outside it, or run with changed flags. "
+    "measured: at full size, beside a number from memory, against which nothing is judged. "
     "reduced: smaller data or schedule. not run: no record. "
     "cited: the paper's own comparison, not ours to run."
 )
@@ -160,6 +161,9 @@ def compare_row(
                 continue
             mean, deviation = mean_and_deviation(values)
             verdict, reason = judge(measure, value, group, mean)
+            judged = verdict != "reduced" and not group.records[0].changed
+            if row.tag == "memory" and judged:
+                verdict, reason = "measured", ""
             if verdict == "differs" and experiment and name in experiment.explanations:
                 reason += f": {experiment.explanations[name]}"
             cells.append(Cell(row, measure, value, group, mean, deviation, verdict, reason))
@@ -203,9 +207,11 @@ def state_of(experiment: Experiment, records: Sequence[Record]) -> str:
     """One word or two for a list: the best verdict over groups, with how many numbers have it."""
     paper = load_paper(experiment.paper)
     cells = compare_row(paper, paper.rows[experiment.row], experiment, records)
-    full = [c for c in cells if c.group is not None and c.verdict in ("reproduced", "differs")]
+    full = [c for c in cells if c.verdict in ("reproduced", "differs", "measured")]
     if full:
         best = [c for c in cells if c.group is full[0].group]
+        if all(cell.verdict in ("measured", "not run") for cell in best):
+            return "measured"
         good = sum(c.verdict == "reproduced" for c in best)
         return f"reproduced {good}/{len(best)}"
     return "reduced" if any(c.verdict == "reduced" for c in cells) else "not run"

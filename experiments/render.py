@@ -12,6 +12,7 @@ from experiments.comparison import Cell
 STYLES = {
     "reproduced": "green",
     "differs": "yellow",
+    "measured": "blue",
     "reduced": "cyan",
     "not run": "dim",
     "cited": "dim",

@@ -25,7 +25,7 @@ from experiments.results import Record
 TITLE = "Adaptive networks: what was reproduced"
 _STYLE = Path(__file__).with_name("style.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_VERDICTS = ("reproduced", "differs", "reduced", "not run")
+_VERDICTS = ("reproduced", "differs", "measured", "reduced", "not run")
 
 
 def render(records: Sequence[Record], *, rendered: datetime.datetime) -> str:

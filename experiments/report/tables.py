@@ -13,7 +13,10 @@ from experiments.render import blocks, difference_text, measure_text, number, ou
 from experiments.report.markup import Markup, code, element, folded, items, join, scrolled
 
 # Words carry the meaning; signs and colours only help to find it.
-SIGNS = {"reproduced": "✓", "differs": "≠", "reduced": "◐", "not run": "○", "cited": "“"}
+SIGNS = {
+    "reproduced": "✓", "differs": "≠", "measured": "●", "reduced": "◐", "not run": "○",
+    "cited": "“",
+}  # fmt: skip
 _COLUMNS = ("measure", "paper", "ours", "difference", "status")
 
 
@@ -35,7 +38,7 @@ def counts(cells: Iterable[Cell]) -> Counter[str]:
         by_number.setdefault((cell.row.id, cell.measure.name), []).append(cell.verdict)
     best = []
     for verdicts in by_number.values():
-        full = [v for v in verdicts if v in ("reproduced", "differs")]
+        full = [v for v in verdicts if v in ("reproduced", "differs", "measured")]
         best.append(full[0] if full else "reduced" if "reduced" in verdicts else verdicts[0])
     return Counter(best)
 

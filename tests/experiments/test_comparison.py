@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from records_for_tests import ORIGINAL, SPARSE, made_up, write
 
-from experiments.comparison import compare, group_records, judge, state_of
+from experiments.comparison import compare, compare_row, group_records, judge, state_of
 from experiments.paper_values import Measure, load_paper
 from experiments.registry import EXPERIMENTS
 from experiments.render import markdown_cells, ours_text, terminal_table
@@ -86,6 +88,24 @@ def test_a_measure_that_a_run_lacks_is_not_run():
     cells = {c.measure.name: c for c in cells_of(made_up(error=1.9))}
     assert cells["compression"].verdict == "not run"
     assert cells["compression"].reason == "not measured by this run"
+
+
+@pytest.mark.parametrize("error", [1.9, 5.0])
+def test_beside_a_number_from_memory_nothing_is_judged(error):
+    paper = load_paper("sparse_vd")
+    row = dataclasses.replace(
+        paper.rows["table1.lenet-300-100-sparse"], values={"error": 1.92}, tag="memory"
+    )
+
+    def verdict(**options):
+        (cell,) = compare_row(
+            paper, row, EXPERIMENTS[SPARSE], records(made_up(error=error, **options))
+        )
+        return cell.verdict
+
+    assert verdict() == "measured"
+    assert verdict(preset="quick") == "reduced"
+    assert verdict(changed=["data.batch_size"]) == "differs"
 
 
 def test_an_infinite_value_is_not_averaged_and_says_so():
