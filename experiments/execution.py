@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from adaptive_nets.data import Dataset, Split, load, random_labels
 from adaptive_nets.errors import UserError
 from adaptive_nets.files import exclusive, write_json_atomically
 from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.distributed import is_first, of_first
 from adaptive_nets.training.progress import ProgressReporter
 from experiments import config as config_lib
 from experiments import provenance
@@ -131,6 +134,8 @@ def execute(
 ) -> list[Record]:
     """Runs every seed that has no record yet, and returns all records.
 
+    Of several processes, all carry it out together and the first one writes.
+
     Args:
         experiment: what to run.
         preset: its size.
@@ -145,8 +150,13 @@ def execute(
         UserError: anything the user can mend.
         Interrupted: stopped by a signal, after saving.
     """
-    with exclusive(out):
-        claim(out, experiment, config, preset=preset)
+    with contextlib.ExitStack() as stack:
+        if is_first():
+            stack.enter_context(exclusive(out))
+            claim(out, experiment, config, preset=preset)
+        else:
+            # One process writes the tables; what the others measure, they measure for themselves.
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         dataset = load_data(config, data_dir=data_dir, complete=preset == "paper")
         sizes = f"{_size(dataset.train):,} training and {_size(dataset.test):,} test images"
         announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
@@ -154,13 +164,14 @@ def execute(
         for seed in range(seeds):
             directory = out / f"seed{seed}"
             path = directory / RECORD
-            if path.exists():
+            if of_first(path.exists()):
                 announce(f"seed {seed}: finished earlier, {path}")
             else:
                 directory.mkdir(exist_ok=True)
                 _run_seed(experiment, preset, config, dataset, directory, seed, progress)
                 announce(f"seed {seed}: record written to {path}")
-            records.append(read_record(path))
+            if path.exists():
+                records.append(read_record(path))
         return records
 
 

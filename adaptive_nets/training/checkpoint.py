@@ -22,11 +22,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from adaptive_nets.errors import UserError
 from adaptive_nets.files import read_json_lines, write_text_atomically
 from adaptive_nets.training.checksum import checksums
+from adaptive_nets.training.distributed import agree, is_first, put
 from adaptive_nets.training.mesh import path_name
 
 _FORMAT = 1
@@ -192,13 +194,17 @@ class Checkpoints:
         """
         damaged = self._missing_steps()
         for step in reversed(self.steps()):
+            read, problem = None, ""
             try:
-                state, position = self._read(step, abstract_state)
+                read = self._read(step, abstract_state)
             except DamagedCheckpoint as error:
-                damaged.append(f"checkpoint of step {step} in {self.directory} is damaged: {error}")
-                self._set_aside(step)
-                continue
-            return Restored(step, state, position, tuple(damaged))
+                problem = str(error)
+            # A file that only one of several processes needs may be the damaged one.
+            if agree([read is None]) == [0] and read is not None:
+                return Restored(step, *read, tuple(damaged))
+            problem = problem or "another process could not read its part"
+            damaged.append(f"checkpoint of step {step} in {self.directory} is damaged: {problem}")
+            self._set_aside(step)
         if damaged:
             raise UserError(
                 f"{damaged[0]}; none of the {len(damaged)} checkpoints can be read; "
@@ -235,7 +241,10 @@ class Checkpoints:
                 )
 
         def place(path, leaf):
-            return leaves[path_name(path)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
+            if leaf.size:
+                return leaves[path_name(path)]
+            empty = np.zeros(leaf.shape, leaf.dtype)
+            return jnp.asarray(empty) if leaf.sharding is None else put(empty, leaf.sharding)
 
         return jax.tree_util.tree_map_with_path(place, abstract_state), body["position"]
 
@@ -248,12 +257,14 @@ class Checkpoints:
                 )
 
     def _set_aside(self, step: int) -> None:
-        target = self.directory.parent / "damaged-checkpoints"
-        target.mkdir(exist_ok=True)
-        for name in (str(step), f"{step}.{len(list(target.iterdir()))}"):
-            if not (target / name).exists():
-                shutil.move(self.directory / str(step), target / name)
-                break
+        if is_first():
+            target = self.directory.parent / "damaged-checkpoints"
+            target.mkdir(exist_ok=True)
+            for name in (str(step), f"{step}.{len(list(target.iterdir()))}"):
+                if not (target / name).exists():
+                    shutil.move(self.directory / str(step), target / name)
+                    break
+        agree([0])  # Nobody looks before it is moved.
         self._manager.reload()
         self._remember()
 
@@ -271,7 +282,7 @@ class Checkpoints:
     def _remember(self) -> None:
         """Notes which steps are complete, so that one that disappears is missed."""
         steps = self.steps()
-        if steps != [line["step"] for line in read_json_lines(self._ledger)]:
+        if is_first() and steps != [line["step"] for line in read_json_lines(self._ledger)]:
             lines = [json.dumps({"step": step}) + "\n" for step in steps]
             write_text_atomically(self._ledger, "".join(lines))
 
@@ -281,9 +292,10 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            self._manager.reload()
+            if jax.process_count() == 1:
+                for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                self._manager.reload()
             kept = self.steps()
             last = f"step {kept[-1]} is kept" if kept else "no earlier step was saved"
             which = "a checkpoint" if step is None else f"the checkpoint of step {step}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
 # Odd multipliers, so that changing any one word changes the sum; two of them, so that 64 bits must
@@ -42,14 +44,26 @@ def checksum(leaf: Array) -> UInt32[Array, " 2"]:
     return jnp.stack(sums)
 
 
-@jax.jit
 def _checksums(leaves: list[Array]) -> list[Array]:
     return [checksum(leaf) for leaf in leaves]
 
 
+@functools.cache
+def _compiled(mesh: Mesh | None):
+    """Over several processes, every one of them is to know the sums."""
+    out = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return jax.jit(_checksums, out_shardings=out)
+
+
 def checksums(leaves: Mapping[str, Array]) -> dict[str, str]:
     """Checksum of every named array, as 16 hexadecimal digits."""
-    sums = jax.device_get(_checksums(list(leaves.values())))
+    meshes = {
+        leaf.sharding.mesh
+        for leaf in leaves.values()
+        if isinstance(leaf, jax.Array) and isinstance(leaf.sharding, NamedSharding)
+    }
+    mesh = next(iter(meshes)) if len(meshes) == 1 else None
+    sums = jax.device_get(_compiled(mesh)(list(leaves.values())))
     return {
         name: "".join(f"{int(word):08x}" for word in np.asarray(pair))
         for name, pair in zip(leaves, sums, strict=True)

@@ -8,6 +8,7 @@ how the run is carried out and may differ between an interrupted run and its con
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 from adaptive_nets.errors import UserError
@@ -165,16 +166,91 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How the devices are arranged; all of them are used."""
+    """How the devices of all processes are arranged; all of them are used."""
 
+    data: int = 0
+    """Devices that share the batch; 0 for all that --mesh.model leaves."""
     model: int = 1
     """Devices that share the output channels of large layers; the rest share the batch."""
+    shard_parameters: bool = False
+    """Divide parameters, moments and averages over the devices that share the batch too."""
     shard_from: int = 65536
     """Layers with fewer weights than this are copied to every device."""
 
     def __post_init__(self):
+        require(self.data >= 0, "mesh.data", self.data, "0 or more devices")
         require(self.model > 0, "mesh.model", self.model, "a positive number")
         require(self.shard_from >= 0, "mesh.shard-from", self.shard_from, "0 or more weights")
+
+
+@dataclasses.dataclass(frozen=True)
+class DistributedConfig:
+    """How the processes of a run find each other; a run is one process unless something is given.
+
+    Either the three values of `--distributed.coordinator`, or a cluster that says them. The file
+    system is shared: data root and `--out` are the same folders for every process.
+    """
+
+    coordinator: str | None = None
+    """HOST:PORT that process 0 listens on, the same for every process."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+    cluster: Literal["off", "auto", "slurm", "ompi", "mpi4py", "k8s", "tpu"] = "off"
+    """Ask the cluster for what is not given: auto finds out which one it is."""
+    heartbeat_seconds: int = 60
+    """A process that was not heard of for so long takes the others down."""
+    start_seconds: int = 300
+    """How long the processes wait for each other in the beginning."""
+
+    def __post_init__(self):
+        seconds = "a positive number of seconds"
+        require(
+            self.heartbeat_seconds > 0,
+            "distributed.heartbeat-seconds",
+            self.heartbeat_seconds,
+            seconds,
+        )
+        require(self.start_seconds > 0, "distributed.start-seconds", self.start_seconds, seconds)
+        if self.coordinator is not None:
+            require(
+                re.fullmatch(r"\S+:\d{1,5}", self.coordinator) is not None,
+                "distributed.coordinator",
+                self.coordinator,
+                "HOST:PORT",
+            )
+        if self.num_processes is not None:
+            require(
+                self.num_processes > 0,
+                "distributed.num-processes",
+                self.num_processes,
+                "a positive number",
+            )
+        if self.process_id is not None:
+            last = self.num_processes
+            require(
+                self.process_id >= 0 and (last is None or self.process_id < last),
+                "distributed.process-id",
+                self.process_id,
+                "0 or more" if last is None else f"0 to {last - 1}",
+            )
+        given = {
+            "coordinator": self.coordinator,
+            "num-processes": self.num_processes,
+            "process-id": self.process_id,
+        }
+        missing = [name for name, value in given.items() if value is None]
+        if self.cluster == "off" and 0 < len(missing) < len(given):
+            name = missing[0]
+            require(
+                False, f"distributed.{name}", None, "a value, since others of the kind are given"
+            )
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether there is anything to join."""
+        return self.coordinator is not None or self.cluster != "off"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
-
-import jax.numpy as jnp
 
 from adaptive_nets.analysis.parameters import parameter_table
 from adaptive_nets.data.device import DeviceSplit
@@ -21,6 +20,7 @@ from adaptive_nets.errors import UserError
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.checkpoint import Checkpoints
 from adaptive_nets.training.config import RunConfig, TrainConfig
+from adaptive_nets.training.distributed import agree, is_first, local_copy, path_of_first
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate
 from adaptive_nets.training.interrupt import Interrupted, InterruptGuard
@@ -41,11 +41,14 @@ GROUP_SECONDS = 0.2
 class TrainResult:
     """A finished run.
 
+    Of several processes, each has a copy of everything on a device of its own, and nothing that is
+    computed from it needs the others.
+
     Attributes:
         state: the last state.
         timing: lengths of the run in steps.
-        train: the training set on the devices.
-        test: the test set on the devices.
+        train: the training set.
+        test: the test set.
         evaluate: compiled evaluation, (variables, split) -> values.
         metrics_file: JSON lines of everything that was logged.
         seconds: time spent training, over all continuations.
@@ -63,6 +66,8 @@ class TrainResult:
 
 
 def _open_writers(directory: Path, config: RunConfig, *, resume_step: int) -> Iterator[Writer]:
+    if not is_first():
+        return
     yield JsonLinesWriter(directory / METRICS_FILE, resume_step=resume_step)
     if config.tensorboard:
         yield TensorBoardWriter(directory / "tensorboard", resume_step=resume_step)
@@ -90,7 +95,8 @@ def train(
         task: network, objective, and what to log.
         config: everything else that matters.
         dataset: training and test set in host memory.
-        directory: the run's own folder: checkpoints/, metrics.jsonl, tensorboard/, profile/.
+        directory: the run's own folder: checkpoints/, metrics.jsonl, tensorboard/, profile/. Of
+            several processes, only that of process 0 is written to, by all of them together.
         seed: of initialisation, order of the data, augmentation and noise.
         progress: where to show how far it is.
         title: what to call it there.
@@ -100,12 +106,15 @@ def train(
             another network.
         Interrupted: SIGTERM or ^C; the state was saved.
     """
-    progress = progress or SilentProgress()
+    if progress is None or not is_first():
+        progress = SilentProgress()
     setup = set_up(task, config, dataset, seed=seed)
     timing = setup.timing
 
     # -- state: read back, or made where it will live
-    checkpoints = Checkpoints(directory / "checkpoints", keep=config.run.keep_checkpoints)
+    checkpoints = Checkpoints(
+        path_of_first(directory) / "checkpoints", keep=config.run.keep_checkpoints
+    )
     restored = checkpoints.restore(setup.abstract_state)
     if restored is None:
         state = setup.create_state()
@@ -160,14 +169,34 @@ def train(
         }
         checkpoints.save(step, state, position)
 
+    def stop_if_asked() -> int:
+        """Length of the next group, agreed on; saves and raises if any process has to stop."""
+        trouble = None
+        try:
+            setup.feed.prepare(step)
+        except UserError as error:
+            trouble = error
+        wanted = (group, guard.received or 0, int(trouble is not None))
+        length, received, failed = agree(wanted)
+        if received or failed:
+            save()
+            checkpoints.wait()
+        if failed:
+            raise trouble or UserError(
+                "another process could not read its share of the data and says which file it is; "
+                f"step {step} is saved"
+            )
+        if received:
+            raise Interrupted(signal.Signals(received), step)
+        return length
+
     # -- the loop
     shown: dict[str, float] = {}
-    order_epoch = step // timing.steps_per_epoch
-    order = setup.order_of(jnp.int32(order_epoch))
     group = 1
     last_log_time, last_log_step = time.monotonic(), step
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(checkpoints.close)
+        cleanup.callback(setup.feed.close)
         writers = Writers(*_open_writers(directory, config.run, resume_step=step))
         cleanup.callback(writers.close)
         profiler = cleanup.enter_context(Profiler(directory / "profile"))
@@ -179,15 +208,13 @@ def train(
             # There is a good state from the start, and a disk that cannot be written shows now.
             save()
         while step < timing.total_steps:
-            if step // timing.steps_per_epoch != order_epoch:
-                order_epoch = step // timing.steps_per_epoch
-                order = setup.order_of(jnp.int32(order_epoch))
-            if profile_count and step == profile_first:
+            group = stop_if_asked()
+            if profile_count and step == profile_first and is_first():
                 profiler.start(state)
 
             count = min(group, *(until - step for until in boundaries(step)))
             dispatched = time.monotonic()
-            state = setup.train_steps(state, setup.train, order, count)
+            state = setup.feed.advance(state, step, count)
             step += count
             state.failed_step.block_until_ready()
             now = time.monotonic()
@@ -212,6 +239,7 @@ def train(
                         **{f"train/{name}": value for name, value in values.items()},
                         "learning_rate": setup.learning_rate(step - 1),
                         "steps_per_second": rate,
+                        **setup.feed.measures(),
                     },
                 )
             if step % eval_every == 0 or last:
@@ -225,23 +253,19 @@ def train(
                         "epoch": step / timing.steps_per_epoch,
                         "test/nll": result["nll"],
                         "test/error": result["error"],
-                        **task.describe(variables["params"]),
+                        **task.describe(local_copy(variables["params"])),
                     },
                 )
-            if guard.received is not None and not last:
-                save()
-                checkpoints.wait()
-                raise Interrupted(guard.received, step)
             if step % checkpoint_every == 0 or last:
                 save()
         checkpoints.wait()
         seconds = seconds_before + time.monotonic() - began
     return TrainResult(
-        state=state,
+        state=local_copy(state),
         timing=timing,
-        train=setup.train,
-        test=setup.test,
-        evaluate=setup.evaluate,
+        train=local_copy(setup.train),
+        test=local_copy(setup.test),
+        evaluate=setup.evaluate_alone,
         metrics_file=directory / METRICS_FILE,
         seconds=seconds,
         resumed_from=first_step,

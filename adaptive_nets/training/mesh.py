@@ -1,12 +1,14 @@
 """Devices in a grid, and which axis of which array goes where.
 
 Batches are divided over the axis ``data``. Large kernels may be divided over the axis ``model`` by
-output channel; everything else is copied. The compiler inserts the communication.
+output channel, and all large arrays of the state over the axis ``data``; everything else is copied.
+The compiler inserts the communication.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,22 +23,31 @@ DATA, MODEL = "data", "model"
 _CHANNELS_LAST = re.compile(r"(^|/)(kernel|log_sigma2)$")
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """Arranges all devices as (data, model).
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arranges all devices of all processes as (data, model).
+
+    Args:
+        config: how many of which.
+        devices: other devices than those that are here.
 
     Raises:
-        UserError: the number of devices is not a multiple of `config.model`.
+        UserError: the number of devices is not what the configuration needs.
     """
-    devices = jax.device_count()
-    if devices % config.model:
+    count = jax.device_count() if devices is None else len(devices)
+    if count % config.model:
         raise UserError(
-            f"--mesh.model is {config.model}; expected a divisor of the {devices} devices here"
+            f"--mesh.model is {config.model}; expected a divisor of the {count} devices here"
+        )
+    rest = count // config.model
+    if config.data not in (0, rest):
+        raise UserError(
+            f"--mesh.data is {config.data}; expected {rest}, since there are {count} devices and "
+            f"--mesh.model is {config.model}"
         )
     # Axis types are named because the default is explicit sharding, under which a plain loss does
     # not trace.
-    return jax.make_mesh(
-        (devices // config.model, config.model), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2
-    )
+    axis_types = (AxisType.Auto,) * 2
+    return jax.make_mesh((rest, config.model), (DATA, MODEL), axis_types, devices=devices)
 
 
 def check_batch(mesh: Mesh, batch_size: int, *, flag: str) -> None:
@@ -67,25 +78,39 @@ def path_name(path: tuple[Any, ...]) -> str:
     )
 
 
-def state_shardings(mesh: Mesh, abstract_state: Any, *, shard_from: int) -> Any:
+def state_shardings(
+    mesh: Mesh, abstract_state: Any, *, shard_from: int, shard_parameters: bool = False
+) -> Any:
     """Sharding of every leaf of a training state, chosen from its name and shape before it exists.
 
     Args:
         mesh: the grid of devices.
         abstract_state: tree of shapes, as `jax.eval_shape` returns it.
         shard_from: smallest number of elements that is worth dividing.
+        shard_parameters: divide over the data axis too. A layer is then put together where and when
+            it is used, and its gradient is added up where its part lives.
 
     Returns:
         A tree of `NamedSharding`: kernels of at least `shard_from` elements whose output channels
-            divide over
-        the model axis are divided, everything else is copied.
+            divide over the model axis are divided there; with `shard_parameters`, the largest other
+            axis that divides is divided over the data axis; everything else is copied.
     """
-    parts = mesh.shape[MODEL]
+    channels, batch = mesh.shape[MODEL], mesh.shape[DATA]
 
     def choose(path, leaf) -> NamedSharding:
-        divisible = leaf.ndim >= 2 and leaf.size >= shard_from and leaf.shape[-1] % parts == 0
-        if parts > 1 and divisible and _CHANNELS_LAST.search(path_name(path)):
-            return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
-        return replicated(mesh)
+        axes: list[str | None] = [None] * leaf.ndim
+        if leaf.size >= shard_from:
+            named = _CHANNELS_LAST.search(path_name(path)) and leaf.ndim >= 2
+            if channels > 1 and named and leaf.shape[-1] % channels == 0:
+                axes[-1] = MODEL
+            if shard_parameters and batch > 1:
+                free = [
+                    axis
+                    for axis, size in enumerate(leaf.shape)
+                    if axes[axis] is None and size and size % batch == 0
+                ]
+                if free:
+                    axes[max(free, key=lambda axis: leaf.shape[axis])] = DATA
+        return NamedSharding(mesh, PartitionSpec(*axes)) if any(axes) else replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(choose, abstract_state)

@@ -19,8 +19,11 @@ from adaptive_nets.data.device import Augmentation, DeviceSplit, epoch_order, no
 from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.errors import UserError
 from adaptive_nets.training.config import DataConfig, TrainConfig
+from adaptive_nets.training.distributed import check_same
+from adaptive_nets.training.distributed import put as put_everywhere
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate, make_evaluate
+from adaptive_nets.training.feed import Feed, ResidentFeed, TrainSteps
 from adaptive_nets.training.mesh import (
     batch_sharding,
     check_batch,
@@ -40,7 +43,6 @@ from adaptive_nets.training.step import (
 )
 
 TrainStep = Callable[[TrainState, DeviceSplit, Array], TrainState]
-TrainSteps = Callable[[TrainState, DeviceSplit, Array, int], TrainState]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +53,14 @@ class Task:
         model: the network.
         objective: loss and training metrics; mean cross-entropy where not given.
         describe: values to log at every evaluation, from the parameters that are evaluated.
+        start: (fresh parameters, fresh model state) -> those that training begins with, of the same
+            shapes: weights of another network, for instance.
     """
 
     model: nn.Module
     objective: Objective = dataclasses.field(default_factory=classification)
     describe: Callable[[Any], Mapping[str, float]] = lambda params: {}
+    start: Callable[[Any, Any], tuple[Any, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +75,10 @@ class Setup:
         test: the test set, on every device.
         abstract_state: shapes, dtypes and shardings of the state.
         create_state: makes the first state where it will live.
-        train_steps: (state, training set, order, n) -> state after n steps; the state is donated.
-        order_of: epoch -> order of its examples.
+        feed: takes steps, with the batch that each one needs.
         fresh_metrics: training metrics -> the same with nothing counted.
-        evaluate: (variables, split) -> values.
+        evaluate: (variables, split) -> values; called by all processes at once.
+        evaluate_alone: the same on what `distributed.local_copy` makes of them.
     """
 
     mesh: Mesh
@@ -83,10 +88,10 @@ class Setup:
     test: DeviceSplit
     abstract_state: Any
     create_state: Callable[[], TrainState]
-    train_steps: TrainSteps
-    order_of: Callable[[Array], Array]
+    feed: Feed
     fresh_metrics: Callable[[Any], Any]
     evaluate: Evaluate
+    evaluate_alone: Evaluate
 
     def learning_rate(self, step: int) -> float:
         """The learning rate that the step numbered `step` is taken with."""
@@ -117,7 +122,7 @@ def _grouped(train_step: TrainStep, shardings: Any) -> TrainSteps:
         return lax.fori_loop(0, count, lambda _, state: train_step(state, data, order), state)
 
     compiled = jax.jit(train_steps, donate_argnums=0, out_shardings=shardings)
-    return lambda state, data, order, count: compiled(state, data, order, jnp.int32(count))
+    return lambda state, data, order, count: compiled(state, data, order, np.int32(count))
 
 
 def _one_by_one(train_step: TrainStep, shardings: Any) -> TrainSteps:
@@ -154,7 +159,7 @@ def put_on_devices(
         arrays: tuple[Any, ...] = (split.images, split.labels, offset, scale)
         host = DeviceSplit(*arrays, np.float32(config.pixel_scale))  # pyright: ignore
         host = dataclasses.replace(host, per_image=config.per_image)
-        return jax.device_put(host, replicated(mesh))
+        return put_everywhere(host, replicated(mesh))
 
     return put(dataset.train), put(dataset.test)
 
@@ -172,6 +177,7 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         UserError: sizes that do not fit the devices or the data set.
     """
     mesh = make_mesh(config.mesh)
+    check_same(dataset.fingerprint, f"copies of {dataset.name}")
     check_batch(mesh, config.data.batch_size, flag="data.batch-size")
     check_batch(mesh, config.data.eval_batch_size, flag="data.eval-batch-size")
     train_data, test_data = put_on_devices(dataset, config.data, mesh)
@@ -187,7 +193,7 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         augmentation=Augmentation(config.data.crop_padding, config.data.flip),
         batch_sharding=batch_sharding(mesh),
     )
-    rng = jax.random.key_data(jax.random.key(seed))
+    rng: Any = np.asarray(jax.random.key_data(jax.random.key(seed)))
     height, width, channels = train_data.images.shape[1:]
 
     def create(rng: Array) -> TrainState:
@@ -198,6 +204,7 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
             settings,
             rng=rng,
             image_shape=(height, width, channels),
+            start=task.start,
         )
 
     def order_of(epoch: Array) -> Array:
@@ -205,11 +212,21 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         return epoch_order(key, epoch, train_data.size)
 
     shapes = jax.eval_shape(create, rng)
-    shardings = state_shardings(mesh, shapes, shard_from=config.mesh.shard_from)
+    shardings = state_shardings(
+        mesh,
+        shapes,
+        shard_from=config.mesh.shard_from,
+        shard_parameters=config.mesh.shard_parameters,
+    )
     abstract_state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
         shardings,
+    )
+    evaluate = make_evaluate(
+        task.model,
+        batch_size=config.data.eval_batch_size,
+        batch_sharding=batch_sharding(mesh),
     )
     train_step = make_train_step(task.model, optimiser, task.objective, settings)
     train_steps = _grouped if _can_be_grouped(task.model, shapes, train_data) else _one_by_one
@@ -221,12 +238,15 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         test=test_data,
         abstract_state=abstract_state,
         create_state=lambda: jax.jit(create, out_shardings=shardings)(rng),
-        train_steps=train_steps(train_step, shardings),
-        order_of=jax.jit(order_of, out_shardings=replicated(mesh)),
-        fresh_metrics=jax.jit(zero_metrics, out_shardings=shardings.metrics),
-        evaluate=make_evaluate(
-            task.model,
-            batch_size=config.data.eval_batch_size,
-            batch_sharding=batch_sharding(mesh),
+        feed=ResidentFeed(
+            train_data,
+            train_steps(train_step, shardings),
+            jax.jit(order_of, out_shardings=replicated(mesh)),
+            steps_per_epoch=timing.steps_per_epoch,
         ),
+        fresh_metrics=jax.jit(zero_metrics, out_shardings=shardings.metrics),
+        evaluate=evaluate,
+        evaluate_alone=evaluate
+        if jax.process_count() == 1
+        else make_evaluate(task.model, batch_size=config.data.eval_batch_size),
     )

@@ -11,8 +11,8 @@ import tyro
 from rich.console import Console
 
 from adaptive_nets.errors import UserError
-from adaptive_nets.training.config import require
-from experiments.commands.parsing import parse
+from adaptive_nets.training.config import DistributedConfig, require
+from experiments.commands.parsing import parse, print_error
 from experiments.experiment import PresetName
 from experiments.registry import find_experiment, find_preset
 
@@ -37,6 +37,8 @@ class Run:
     """Folder of the run; runs/ID/PRESET where not given."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
+    """Several processes, started by a scheduler or by hand, as one run."""
 
 
 def _with_values(config: Any) -> type:
@@ -82,11 +84,13 @@ def main(arguments: Sequence[str]) -> None:
     out = options.out or Path("runs") / experiment.id / preset_name
 
     # JAX takes seconds to import; everything that can be wrong with the flags is known by now.
+    from adaptive_nets.training.distributed import is_first, joined
     from adaptive_nets.training.interrupt import Interrupted
-    from adaptive_nets.training.progress import ConsoleProgress
+    from adaptive_nets.training.progress import ConsoleProgress, SilentProgress
     from experiments.execution import execute
 
-    with ConsoleProgress() as progress:
+    with ConsoleProgress() as console, joined(options.distributed, print_error):
+        progress = console if is_first() else SilentProgress()
         try:
             records = execute(
                 experiment,
@@ -104,6 +108,8 @@ def main(arguments: Sequence[str]) -> None:
                 "saved; the same command goes on from there"
             )
             raise SystemExit(stop.exit_code) from None
+        if not is_first():
+            return
 
     from experiments.comparison import HOW_JUDGED, compare
     from experiments.render import terminal_table

@@ -40,10 +40,7 @@ class Branched(nn.Module):
 def trained(config, dataset, *, steps, objective=None, model=None):
     task = Task(model or Branched(), objective or classification())
     setup = set_up(task, config, dataset, seed=0)
-    state = setup.train_steps(
-        setup.create_state(), setup.train, setup.order_of(jnp.int32(0)), steps
-    )
-    return state, setup
+    return setup.feed.advance(setup.create_state(), 0, steps), setup
 
 
 def inputs(dataset):
@@ -52,7 +49,7 @@ def inputs(dataset):
 
 
 def batches(setup, size, steps):
-    order = np.asarray(setup.order_of(jnp.int32(0)))
+    order = np.asarray(setup.feed.order_of(jnp.int32(0)))
     return [order[size * i : size * (i + 1)] for i in range(steps)]
 
 
@@ -121,9 +118,10 @@ def test_running_statistics_are_of_whole_batches_or_of_their_parts(config, datas
 
 def test_statistics_carry_on_between_groups_of_steps(config, dataset):
     together, setup = trained(config, dataset, steps=4)
-    state, order = setup.create_state(), setup.order_of(jnp.int32(0))
+    state, step = setup.create_state(), 0
     for count in (1, 3):
-        state = setup.train_steps(state, setup.train, order, count)
+        state = setup.feed.advance(state, step, count)
+        step += count
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(a, b)
 

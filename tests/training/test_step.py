@@ -25,8 +25,7 @@ def trained(config, dataset, *, steps=3, model=None, objective=None, seed=0):
     """State after some steps, with its set-up."""
     task = Task(model or network(), objective or classification())
     setup = set_up(task, config, dataset, seed=seed)
-    order = setup.order_of(jnp.int32(0))
-    return setup.train_steps(setup.create_state(), setup.train, order, steps), setup
+    return setup.feed.advance(setup.create_state(), 0, steps), setup
 
 
 def leaves(state):
@@ -44,7 +43,7 @@ def test_a_step_is_what_optax_and_the_loss_say(config, dataset):
     model, params = network(), setup.create_state().params
     optimiser = optax.adam(0.01)
     opt_state = optimiser.init(params)
-    order = np.asarray(setup.order_of(jnp.int32(0)))
+    order = np.asarray(setup.feed.order_of(jnp.int32(0)))
     images = dataset.train.images / 255.0
     images = (images - images.mean()).astype(np.float32)
     for step in range(2):
@@ -71,9 +70,10 @@ def test_accumulation_gives_the_whole_batchs_update(config, dataset, parts):
 
 def test_grouping_steps_does_not_show(config, dataset):
     together, setup = trained(config, dataset, steps=5)
-    order, state = setup.order_of(jnp.int32(0)), setup.create_state()
+    state, step = setup.create_state(), 0
     for count in (1, 3, 1):
-        state = setup.train_steps(state, setup.train, order, count)
+        state = setup.feed.advance(state, step, count)
+        step += count
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(a, b)
 
