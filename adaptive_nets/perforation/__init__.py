@@ -1,5 +1,8 @@
-"""PerforatedCNNs: masks of computed positions, and what fills the others."""
+"""PerforatedCNNs: masks of computed positions, what fills the others, and whole networks."""
 
+from adaptive_nets.perforation.cost import ActivationBytes, activation_bytes, plan_macs
+from adaptive_nets.perforation.impact import average_impact
+from adaptive_nets.perforation.layers import ConvLayer, Pooling, conv_layers, fingerprint
 from adaptive_nets.perforation.masks import (
     graham_sequence,
     grid_mask,
@@ -8,14 +11,41 @@ from adaptive_nets.perforation.masks import (
     uniform_mask,
 )
 from adaptive_nets.perforation.nearest import nearest_kept
+from adaptive_nets.perforation.network import PerforatedModel, perforate
+from adaptive_nets.perforation.plan import (
+    LayerMask,
+    PerforationPlan,
+    check_plan,
+    layer_mask,
+    make_plan,
+)
+from adaptive_nets.perforation.plan_files import load_plan, load_plan_variables, save_plan
 from adaptive_nets.perforation.pooling_counts import pooling_counts
 
 __all__ = [
+    "ActivationBytes",
+    "ConvLayer",
+    "LayerMask",
+    "PerforatedModel",
+    "PerforationPlan",
+    "Pooling",
+    "activation_bytes",
+    "average_impact",
+    "check_plan",
+    "conv_layers",
+    "fingerprint",
     "graham_sequence",
     "grid_mask",
     "impact_mask",
+    "layer_mask",
+    "load_plan",
+    "load_plan_variables",
+    "make_plan",
     "nearest_kept",
+    "perforate",
+    "plan_macs",
     "pooling_counts",
     "pooling_structure_mask",
+    "save_plan",
     "uniform_mask",
 ]

@@ -7,6 +7,8 @@ from kernels.perforated_conv.compact import (
     compact_tensor,
     global_avg_pool,
     max_pool,
+    min_pool,
+    sum_pool,
 )
 
 __all__ = [
@@ -17,5 +19,7 @@ __all__ = [
     "compact_tensor",
     "global_avg_pool",
     "max_pool",
+    "min_pool",
     "perforated_conv",
+    "sum_pool",
 ]

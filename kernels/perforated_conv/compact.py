@@ -117,6 +117,26 @@ def max_pool(
     return _pool(x, window, strides, padding, jnp.maximum, -jnp.inf)
 
 
+def min_pool(
+    x: CompactTensor,
+    window: tuple[int, int],
+    strides: tuple[int, int] | None = None,
+    padding="VALID",
+) -> Float[Array, "N H2 W2 C"]:
+    """Minimum over windows; padding never is the minimum. As `max_pool`."""
+    return _pool(x, window, strides, padding, jnp.minimum, jnp.inf)
+
+
+def sum_pool(
+    x: CompactTensor,
+    window: tuple[int, int],
+    strides: tuple[int, int] | None = None,
+    padding="VALID",
+) -> Float[Array, "N H2 W2 C"]:
+    """Sum over windows; padding counts as zeros. As `max_pool`."""
+    return _pool(x, window, strides, padding, jnp.add, 0.0)
+
+
 def avg_pool(
     x: CompactTensor,
     window: tuple[int, int],
@@ -124,8 +144,7 @@ def avg_pool(
     padding="VALID",
 ) -> Float[Array, "N H2 W2 C"]:
     """Mean over windows of the map that is meant; padding counts as zeros. As `max_pool`."""
-    total = _pool(x, window, strides, padding, jnp.add, 0.0)
-    return total / (window[0] * window[1])
+    return sum_pool(x, window, strides, padding) / (window[0] * window[1])
 
 
 def global_avg_pool(x: CompactTensor) -> Float[Array, "N C"]:
