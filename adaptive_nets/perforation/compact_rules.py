@@ -89,7 +89,7 @@ def _elementwise(equation: Any, operands: Sequence[Any], source: CompactTensor) 
     if output[:3] != source.shape[:3]:
         return None
     kept = (output[0], 1, source.plan.kept, output[3])
-    ready = []
+    ready: list[Any] = []
     for operand in operands:
         shape = jnp.shape(operand) if not isinstance(operand, CompactTensor) else None
         if shape is None or not shape:
