@@ -1,6 +1,9 @@
 """PerforatedCNNs: masks of computed positions, what fills the others, and whole networks."""
 
+from adaptive_nets.perforation.baselines import FractionalStride, SmallerInput
 from adaptive_nets.perforation.cost import ActivationBytes, activation_bytes, plan_macs
+from adaptive_nets.perforation.executed_macs import ExecutedMacs
+from adaptive_nets.perforation.filled_loss import FilledLoss
 from adaptive_nets.perforation.impact import average_impact
 from adaptive_nets.perforation.layers import ConvLayer, Pooling, conv_layers, fingerprint
 from adaptive_nets.perforation.masks import (
@@ -10,6 +13,7 @@ from adaptive_nets.perforation.masks import (
     pooling_structure_mask,
     uniform_mask,
 )
+from adaptive_nets.perforation.measured_time import MeasuredTime
 from adaptive_nets.perforation.nearest import nearest_kept
 from adaptive_nets.perforation.network import PerforatedModel, perforate
 from adaptive_nets.perforation.plan import (
@@ -21,14 +25,23 @@ from adaptive_nets.perforation.plan import (
 )
 from adaptive_nets.perforation.plan_files import load_plan, load_plan_variables, save_plan
 from adaptive_nets.perforation.pooling_counts import pooling_counts
+from adaptive_nets.perforation.search import GreedySearch, SearchResult, SearchSettings
 
 __all__ = [
     "ActivationBytes",
     "ConvLayer",
+    "ExecutedMacs",
+    "FilledLoss",
+    "FractionalStride",
+    "GreedySearch",
     "LayerMask",
+    "MeasuredTime",
     "PerforatedModel",
     "PerforationPlan",
     "Pooling",
+    "SearchResult",
+    "SearchSettings",
+    "SmallerInput",
     "activation_bytes",
     "average_impact",
     "check_plan",

@@ -1,0 +1,192 @@
+"""Losses of many perforations of one network from programs that are compiled once.
+
+A perforated program has its masks built in, so every candidate of a search would be compiled anew.
+Here convolutions stay dense and masks are run-time arrays: the output of a layer is gathered by its
+map of nearest kept positions, which gives the values of the perforated network. A candidate that
+changes one layer needs only what follows that layer: its dense output is computed once and handed
+in, and what led to it is dropped by the compiler.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.models import logits_of
+from adaptive_nets.training.losses import cross_entropy
+
+Maps = Mapping[str, Int[np.ndarray, "H W"]]
+
+
+def fill(y: Float[Array, "N H W O"], nearest: Int[Array, "H W"]) -> Float[Array, "N H W O"]:
+    """V̂(x, y, t) = V(ℓ(x, y), t) with the map ℓ as a run-time array [figurnov2016, sec. 3]."""
+    flat = y.reshape(y.shape[0], -1, y.shape[3])
+    return flat.at[:, nearest.ravel()].get(mode="promise_in_bounds").reshape(y.shape)
+
+
+def apply_filled(
+    model: nn.Module,
+    variables: Any,
+    images: Float[Array, "N H W C"],
+    maps: Mapping[str, Array],
+    given: Mapping[str, Array] | None = None,
+) -> tuple[Float[Array, "N K"], dict[str, Array]]:
+    """Logits of the perforated network, and the dense outputs of its perforated layers.
+
+    Args:
+        model: the network, unperforated.
+        variables: of the network.
+        images: float[N, H, W, C], as the network sees them.
+        maps: layer, named as by `conv_layers` -> int[H', W'], flat index of the nearest kept
+            position.
+        given: layer -> its dense output, taken instead of computed.
+
+    Returns:
+        Logits, and layer -> float[N, H', W', O] before filling.
+
+    Raises:
+        UserError: a layer does not exist.
+    """
+    dense: dict[str, Array] = {}
+    uses: Counter[str] = Counter()
+
+    def fill_output(call, args, kwargs, context):
+        name = "/".join(context.module.path)
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        uses[name] += 1
+        name = name if uses[name] == 1 else f"{name}#{uses[name]}"
+        if name not in maps:
+            return call(*args, **kwargs)
+        y = given[name] if given and name in given else call(*args, **kwargs)
+        dense[name] = y
+        return fill(y, maps[name])
+
+    with nn.intercept_methods(fill_output):
+        logits = logits_of(model.apply(variables, images, train=False))
+    missed = [name for name in maps if name not in dense]
+    if missed:
+        raise UserError(f"{type(model).__name__} computes no layer {missed[0]!r}")
+    return logits, dense
+
+
+class FilledLoss:
+    """Mean cross-entropy of a network on fixed images under masks that are run-time arrays.
+
+    Args:
+        model: the network, unperforated.
+        variables: of the network.
+        sizes: layer -> (H', W') of its output, of every layer that may be perforated.
+        images: float[N, H, W, C], as the network sees them.
+        labels: int[N].
+        batch_size: images per compiled step.
+
+    Raises:
+        UserError: there are no images, or not one label for each.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        *,
+        sizes: Mapping[str, tuple[int, int]],
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int = 128,
+    ):
+        if not len(images) or len(images) != len(labels):
+            raise UserError(
+                f"there are {len(images)} images and {len(labels)} labels; expected one label for "
+                "each of at least one image"
+            )
+        self.count = len(images)
+        self._variables = variables
+        self._unperforated = {
+            name: np.arange(high * wide, dtype=np.int32).reshape(high, wide)
+            for name, (high, wide) in sizes.items()
+        }
+        self._batches = _in_batches(images, labels, min(batch_size, self.count))
+
+        def total(logits, batch):
+            return jnp.sum(cross_entropy(logits, batch["label"]) * batch["weight"])
+
+        @jax.jit
+        def whole(variables, batch, maps):
+            logits, dense = apply_filled(model, variables, batch["image"], maps)
+            return total(logits, batch), dense
+
+        def from_layer(name):
+            @jax.jit
+            def rest(variables, batch, maps, output):
+                given = {name: output}
+                logits, _ = apply_filled(model, variables, batch["image"], maps, given)
+                return total(logits, batch)
+
+            return rest
+
+        self._whole = whole
+        self._from_layer = {name: from_layer(name) for name in sizes}
+
+    @property
+    def batches(self) -> int:
+        """Number of compiled steps that a pass over the images takes."""
+        return len(self._batches)
+
+    def of(self, maps: Maps) -> float:
+        """Loss in nats with these layers perforated, all others dense."""
+        return self.of_candidates(maps, ())[0]
+
+    def of_candidates(
+        self,
+        maps: Maps,
+        candidates: Sequence[tuple[str, Int[np.ndarray, "H W"]]],
+        *,
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> list[float]:
+        """Losses of a perforated network, and of it with one layer changed.
+
+        Args:
+            maps: layer -> map of the perforated layers.
+            candidates: (layer, its map instead).
+            after_batch: called after each of the `batches`; what it raises ends the work.
+
+        Returns:
+            Loss of `maps`, then one of each candidate, nats.
+        """
+        current = {**self._unperforated, **{name: np.asarray(m) for name, m in maps.items()}}
+        totals = np.zeros(1 + len(candidates))
+        for batch in self._batches:
+            loss, dense = self._whole(self._variables, batch, current)
+            losses = [loss]
+            for layer, nearest in candidates:
+                changed = {**current, layer: np.asarray(nearest)}
+                run = self._from_layer[layer]
+                losses.append(run(self._variables, batch, changed, dense[layer]))
+            totals += np.array(jax.device_get(losses), np.float64)
+            after_batch()
+        return (totals / self.count).tolist()
+
+
+def _in_batches(images: np.ndarray, labels: np.ndarray, size: int) -> list[dict[str, Array]]:
+    """Batches on the device, the last one filled up with images of weight 0."""
+    batches = []
+    for start in range(0, len(images), size):
+        chosen = np.arange(start, start + size)
+        inside = np.minimum(chosen, len(images) - 1)
+        batches.append(
+            {
+                "image": jnp.asarray(images[inside], jnp.float32),
+                "label": jnp.asarray(labels[inside], jnp.int32),
+                "weight": jnp.asarray(chosen < len(images), jnp.float32),
+            }
+        )
+    return batches

@@ -1,0 +1,460 @@
+"""The greedy search for the masks of a whole network [figurnov2016, sec. 3.3].
+
+From the unperforated network, each step perforates one layer one level further: of all layers,
+allowed kinds of masks and random repetitions the one with the lowest
+
+    cost = (L(net') − L0) / (t0 − t(net')),
+
+cumulative, against the original network; infinite where net' is not faster. L is the mean loss on
+training images, t the time of a forward pass or its multiply-accumulates. Weights are never
+changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.files import write_json_atomically
+from adaptive_nets.perforation.filled_loss import FilledLoss
+from adaptive_nets.perforation.layers import ConvLayer, fingerprint
+from adaptive_nets.perforation.plan import Kind, PerforationPlan, make_plan
+from adaptive_nets.perforation.plan_files import load_plan, save_plan
+from adaptive_nets.training.interrupt import Interrupted, InterruptGuard
+from adaptive_nets.training.progress import ProgressReporter, SilentProgress
+
+# Keep fractions: perforation rates 0, 1/3, 1/2, 2/3, 3/4 … 19/20.
+LEVELS = (1.0, 2 / 3, *(1 / n for n in range(2, 21)))
+
+Impacts = Mapping[str, np.ndarray]
+CostOf = Callable[[PerforationPlan], float]
+ImpactsOf = Callable[[PerforationPlan], Impacts]
+STATE = "search.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """How the search goes about it.
+
+    Attributes:
+        kinds: of masks that are allowed; "pooling" where the next spatial layer is a pooling layer.
+        repetitions: random masks tried for each layer and kind.
+        impact_on: "perforated" takes impacts of the network as perforated so far, after every step;
+            "original" those of the unperforated network at every step, as the released code does.
+        levels: keep fractions, falling, the first of them 1.
+    """
+
+    kinds: tuple[Kind, ...] = ("impact",)
+    repetitions: int = 2
+    impact_on: Literal["perforated", "original"] = "perforated"
+    levels: tuple[float, ...] = LEVELS
+
+    def __post_init__(self):
+        if not self.kinds or self.repetitions < 1:
+            raise UserError(
+                f"the search has kinds {self.kinds!r} and {self.repetitions} repetitions; expected "
+                "at least one of each"
+            )
+        if self.levels[0] != 1 or any(np.diff(self.levels) >= 0) or self.levels[-1] <= 0:
+            raise UserError(f"levels are {self.levels!r}; expected fractions falling from 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One accepted step.
+
+    Attributes:
+        number: from 1.
+        layer: that was perforated further.
+        kind: of its mask.
+        keep: its new level, a fraction.
+        loss: L of the network after the step, nats.
+        seconds_or_macs: t of the network after the step.
+        cost: that it was accepted for.
+    """
+
+    number: int
+    layer: str
+    kind: str
+    keep: float
+    loss: float
+    seconds_or_macs: float
+    cost: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """Where the search led.
+
+    Attributes:
+        loss: L0 of the original network, nats.
+        seconds_or_macs: t0 of the original network.
+        steps: accepted, in order.
+        plan: the perforation after the last of them.
+        ended: why there are not more.
+    """
+
+    loss: float
+    seconds_or_macs: float
+    steps: tuple[Step, ...]
+    plan: PerforationPlan
+    ended: Literal["target", "steps", "levels", "not faster"]
+
+    @property
+    def reduction(self) -> float:
+        """t0 / t after the last step."""
+        return self.seconds_or_macs / (self.steps or (self,))[-1].seconds_or_macs
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One layer one level further.
+
+    Attributes:
+        layer: its name.
+        kind: of its mask.
+        level: index into the levels.
+        plan: the network with it.
+    """
+
+    layer: str
+    kind: str
+    level: int
+    plan: PerforationPlan
+
+
+def cost_of_step(
+    loss: float, amount: float, *, original_loss: float, original_amount: float
+) -> float:
+    """(L(net') − L0) / (t0 − t(net')), infinite where net' is not faster or its loss no number."""
+    if not amount < original_amount or math.isnan(loss):
+        return math.inf
+    return (loss - original_loss) / (original_amount - amount)
+
+
+def searched_layers(layers: Sequence[ConvLayer]) -> list[ConvLayer]:
+    """The layers that the paper perforates: not 1x1, and some pooling layer comes later.
+
+    Raises:
+        UserError: there are none.
+    """
+    chosen = [layer for layer in layers if layer.by_default]
+    if not chosen:
+        raise UserError(
+            "the network has no layer to perforate; expected a convolution that is not 1x1 with a "
+            "pooling layer after it"
+        )
+    return chosen
+
+
+def candidates_of(
+    layers: Sequence[ConvLayer],
+    plan: PerforationPlan,
+    levels: Mapping[str, int],
+    *,
+    settings: SearchSettings,
+    impacts: Impacts,
+    key: jax.Array,
+) -> list[Candidate]:
+    """Every layer not at its last level, one level further, with fresh masks.
+
+    Args:
+        layers: all convolutions of the network.
+        plan: its perforation so far; other layers keep their masks.
+        levels: layer -> index of its level.
+        settings: kinds and repetitions.
+        impacts: layer -> float[H', W'], for masks of kind "impact".
+        key: PRNG key of this step.
+
+    Returns:
+        In the order of layers, kinds, repetitions. A level that would keep nothing of a layer is no
+        level of it.
+    """
+    found = []
+    for place, layer in enumerate(searched_layers(layers)):
+        level = levels[layer.name] + 1
+        if level >= len(settings.levels) or settings.levels[level] * layer.positions < 1:
+            continue
+        for kind in settings.kinds:
+            if kind == "pooling" and layer.pooling is None:
+                continue
+            of_kind = jax.random.fold_in(jax.random.fold_in(key, place), _KINDS.index(kind))
+            for repetition in range(settings.repetitions):
+                drawn = make_plan(
+                    jax.random.fold_in(of_kind, repetition),
+                    layers,
+                    {layer.name: 1 - settings.levels[level]},
+                    kind,
+                    impacts,
+                )
+                changed = plan.replace(**drawn.layers)
+                found.append(Candidate(layer.name, kind, level, changed))
+    return found
+
+
+_KINDS = ("uniform", "grid", "pooling", "impact")
+
+
+def amount_key(plan: PerforationPlan) -> str:
+    """What time and multiply-accumulates of a perforated network depend on, as one line.
+
+    That is how many positions each layer computes and by which kind of mask, not which ones.
+    """
+    parts = (f"{name}={m.kind}:{m.kept}" for name, m in sorted(plan.layers.items()) if m.keep < 1)
+    return ";".join(parts)
+
+
+class GreedySearch:
+    """The search, with all it needs to know of a network and a folder in which it goes on.
+
+    Args:
+        layers: all convolutions of the network, from `conv_layers`.
+        losses: L by maps.
+        amount_of: t of a perforation, seconds or multiply-accumulates.
+        impacts_of: average impacts in a perforated network; may be None without impact masks.
+        settings: kinds, repetitions, levels.
+        seed: of all random masks.
+        directory: of the search: search.json and plans/, written at every step.
+        identity: what else decides where the search leads, in JSON values: network, images, cost.
+        model: name of the network.
+
+    Raises:
+        UserError: the folder holds a search with another identity, or one that cannot be read.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[ConvLayer],
+        *,
+        losses: FilledLoss,
+        amount_of: CostOf,
+        impacts_of: ImpactsOf | None = None,
+        settings: SearchSettings,
+        seed: int,
+        directory: Path,
+        identity: Mapping[str, Any],
+        model: str = "",
+    ):
+        if "impact" in settings.kinds and impacts_of is None:
+            raise UserError("impact masks need images to take impacts on; expected impacts_of")
+        self.layers = tuple(layers)
+        self.losses, self.amount_of, self.impacts_of = losses, amount_of, impacts_of
+        self.settings = settings
+        self.directory = directory
+        self._key = jax.random.key(seed)
+        self._identity = json.loads(
+            json.dumps(
+                {
+                    **identity,
+                    "settings": dataclasses.asdict(settings),
+                    "seed": seed,
+                    "layers": fingerprint(layers),
+                }
+            )
+        )
+        self._plan = PerforationPlan(fingerprint(layers), {}, model)
+        self._amounts: dict[str, float] = {}
+        self._original_loss: float | None = None
+        self._steps: list[Step] = []
+        self._original_impacts: Impacts | None = None
+        self._read()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Accepted so far, those of earlier calls included."""
+        return tuple(self._steps)
+
+    def plan_after(self, number: int) -> PerforationPlan:
+        """The perforation after so many steps."""
+        if number == 0:
+            return dataclasses.replace(self._plan, layers={})
+        return load_plan(self._plan_path(number))
+
+    def run(
+        self,
+        *,
+        steps: int,
+        target: float = math.inf,
+        progress: ProgressReporter | None = None,
+        title: str = "search",
+    ) -> SearchResult:
+        """Searches, or goes on where an earlier call with the same folder stopped.
+
+        Args:
+            steps: accepted steps at most, earlier ones included.
+            target: t0 / t at which enough is reached.
+            progress: where to show how far it is.
+            title: what to call it there.
+
+        Raises:
+            Interrupted: SIGTERM or ^C; every accepted step is saved.
+        """
+        progress = progress or SilentProgress()
+        # A step passes over the images once; the first pass gives L0 as well.
+        per_step = self.losses.batches
+        total = steps * per_step
+        progress.start(title, done=len(self._steps) * per_step, total=total, unit="batches")
+        try:
+            with InterruptGuard() as guard:
+                while True:
+                    ended = self._ended(steps, target)
+                    if ended is None:
+                        ended = self._take_step(_Reporter(progress, guard, self, per_step))
+                    if ended is not None:
+                        return self._result(ended)
+        finally:
+            progress.finish()
+
+    def _ended(self, steps: int, target: float) -> Literal["target", "steps"] | None:
+        if self._steps and self._result("steps").reduction >= target:
+            return "target"
+        return "steps" if len(self._steps) >= steps else None
+
+    def _result(self, ended: Any) -> SearchResult:
+        loss = self.losses.of({}) if self._original_loss is None else self._original_loss
+        original = self._amount(dataclasses.replace(self._plan, layers={}))
+        return SearchResult(loss, original, self.steps, self._plan, ended)
+
+    def _take_step(self, reporter: _Reporter) -> Literal["levels", "not faster"] | None:
+        number = len(self._steps) + 1
+        candidates = candidates_of(
+            self.layers,
+            self._plan,
+            self._levels(),
+            settings=self.settings,
+            impacts=self._impacts(),
+            key=jax.random.fold_in(self._key, number),
+        )
+        if not candidates:
+            return "levels"
+        maps = {name: layer.nearest for name, layer in self._plan.layers.items()}
+        current, *losses = self.losses.of_candidates(
+            maps,
+            [(c.layer, c.plan.layers[c.layer].nearest) for c in candidates],
+            after_batch=reporter.after_batch,
+        )
+        if self._original_loss is None:
+            self._original_loss = current
+        original_loss = self._original_loss
+        original_amount = self._amount(dataclasses.replace(self._plan, layers={}))
+        costs, amounts = [], []
+        for candidate, loss in zip(candidates, losses, strict=True):
+            amounts.append(self._amount(candidate.plan))
+            costs.append(
+                cost_of_step(
+                    loss,
+                    amounts[-1],
+                    original_loss=original_loss,
+                    original_amount=original_amount,
+                )
+            )
+            reporter.check()
+        best = int(np.argmin(costs))
+        if costs[best] == math.inf:
+            return "not faster"
+        chosen = candidates[best]
+        self._plan = chosen.plan
+        self._steps.append(
+            Step(
+                number,
+                chosen.layer,
+                chosen.kind,
+                self.settings.levels[chosen.level],
+                losses[best],
+                amounts[best],
+                costs[best],
+            )
+        )
+        save_plan(self._plan_path(number), self._plan)
+        self._write()
+        return None
+
+    def _levels(self) -> dict[str, int]:
+        levels = {layer.name: 0 for layer in searched_layers(self.layers)}
+        for step in self._steps:
+            levels[step.layer] += 1
+        return levels
+
+    def _amount(self, plan: PerforationPlan) -> float:
+        name = amount_key(plan)
+        if name not in self._amounts:
+            self._amounts[name] = float(self.amount_of(plan))
+        return self._amounts[name]
+
+    def _impacts(self) -> Impacts:
+        if "impact" not in self.settings.kinds or self.impacts_of is None:
+            return {}
+        if self.settings.impact_on == "perforated":
+            return self.impacts_of(self._plan)
+        if self._original_impacts is None:
+            self._original_impacts = self.impacts_of(dataclasses.replace(self._plan, layers={}))
+        return self._original_impacts
+
+    def _plan_path(self, number: int) -> Path:
+        return self.directory / "plans" / f"step{number:03}.safetensors"
+
+    def _write(self) -> None:
+        write_json_atomically(
+            self.directory / STATE,
+            {
+                "identity": self._identity,
+                "loss": self._original_loss,
+                "amounts": self._amounts,
+                "steps": [dataclasses.asdict(step) for step in self._steps],
+            },
+        )
+
+    def _read(self) -> None:
+        path = self.directory / STATE
+        if not path.exists():
+            return
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            identity = content["identity"]
+            steps = [Step(**step) for step in content["steps"]]
+            loss, amounts = content["loss"], dict(content["amounts"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} cannot be read; move {self.directory} away") from error
+        for name in {**identity, **self._identity}:
+            there, here = identity.get(name), self._identity.get(name)
+            if there != here:
+                raise UserError(
+                    f"{self.directory} holds a search with {name} {there!r}; expected {here!r}, or "
+                    "another folder"
+                )
+        self._steps, self._original_loss, self._amounts = steps, loss, amounts
+        if steps:
+            self._plan = self.plan_after(len(steps))
+
+
+class _Reporter:
+    """Moves the bar, and stops at a batch's end when asked to."""
+
+    def __init__(
+        self, progress: ProgressReporter, guard: InterruptGuard, search: GreedySearch, batches: int
+    ):
+        self._progress, self._guard, self._search = progress, guard, search
+        self._done = len(search.steps) * batches
+
+    def after_batch(self) -> None:
+        """A batch has been evaluated."""
+        self._done += 1
+        shown = {}
+        if self._search.steps:
+            last = self._search.steps[-1]
+            shown = {"step": float(last.number), "loss": last.loss}
+        self._progress.update(self._done, shown)
+        self.check()
+
+    def check(self) -> None:
+        """Raises `Interrupted` if a signal came; what was accepted is on the disk."""
+        if self._guard.received is not None:
+            raise Interrupted(self._guard.received, len(self._search.steps))
