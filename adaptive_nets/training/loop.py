@@ -254,6 +254,7 @@ def train(
                         "test/nll": result["nll"],
                         "test/error": result["error"],
                         **task.describe(local_copy(variables["params"])),
+                        **task.assess(local_copy(variables), local_copy(setup.test)),
                     },
                 )
             if step % checkpoint_every == 0 or last:

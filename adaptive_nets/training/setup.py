@@ -35,6 +35,7 @@ from adaptive_nets.training.optimiser import make_optimiser, make_schedule
 from adaptive_nets.training.state import TrainState, zero_metrics
 from adaptive_nets.training.step import (
     SHUFFLE,
+    AfterStep,
     Objective,
     StepSettings,
     classification,
@@ -55,12 +56,16 @@ class Task:
         describe: values to log at every evaluation, from the parameters that are evaluated.
         start: (fresh parameters, fresh model state) -> those that training begins with, of the same
             shapes: weights of another network, for instance.
+        assess: values to log at every evaluation, from (variables, test set).
+        after: changes the model state once a step's output is known, see `make_train_step`.
     """
 
     model: nn.Module
     objective: Objective = dataclasses.field(default_factory=classification)
     describe: Callable[[Any], Mapping[str, float]] = lambda params: {}
     start: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    assess: Callable[[Any, DeviceSplit], Mapping[str, float]] = lambda variables, test: {}
+    after: AfterStep | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +233,7 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         batch_size=config.data.eval_batch_size,
         batch_sharding=batch_sharding(mesh),
     )
-    train_step = make_train_step(task.model, optimiser, task.objective, settings)
+    train_step = make_train_step(task.model, optimiser, task.objective, settings, after=task.after)
     train_steps = _grouped if _can_be_grouped(task.model, shapes, train_data) else _one_by_one
     return Setup(
         mesh=mesh,

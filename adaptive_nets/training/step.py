@@ -33,6 +33,9 @@ Batch = Mapping[str, Array]
 Objective = Callable[[Any, Batch, Any, Int[Array, ""]], tuple[Float[Array, ""], dict[str, Mean]]]
 """(model output, batch, params, step) -> (loss to minimise, metrics)."""
 
+AfterStep = Callable[[Any, Any, Batch, Int[Array, ""]], Any]
+"""(other collections, model output, batch, step) -> other collections, for the next step."""
+
 
 def classification(
     *,
@@ -149,11 +152,20 @@ def make_train_step(
     optimiser: optax.GradientTransformation,
     objective: Objective,
     settings: StepSettings,
+    *,
+    after: AfterStep | None = None,
 ) -> Callable[[TrainState, DeviceSplit, Int[Array, " M"]], TrainState]:
     """Builds the step (state, training set, this epoch's order) -> state.
 
     The batch is gathered and augmented inside, so one dispatch does it all and nothing crosses from
     the host.
+
+    Args:
+        model: the network.
+        optimiser: its optimiser.
+        objective: loss and metrics.
+        settings: of the step.
+        after: what becomes of the network's other collections once the output is known.
     """
     sharding = settings.batch_sharding
     alone = sharding is None or sharding.mesh.size == 1
@@ -169,7 +181,10 @@ def make_train_step(
                 mutable=list(model_state),
             )
         loss, metrics = objective(output, batch, params, step)
-        return loss, (dict(mutated), metrics)
+        kept = dict(mutated)
+        if after is not None:
+            kept = dict(after(kept, output, batch, step))
+        return loss, (kept, metrics)
 
     gradient = jax.value_and_grad(loss_of, has_aux=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,21 @@ from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.models.weights import InputNormalisation, save_network
 from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import TrainResult, train
 from adaptive_nets.training.progress import ProgressReporter
 from adaptive_nets.training.setup import Task
 from adaptive_nets.training.step import classification
 from experiments.experiment import Metric, Outcome
+from experiments.sact.beginnings import rate_of, start_of
+from experiments.sact.measures import (
+    counter,
+    flops_metrics,
+    measure_use,
+    use_arrays,
+    use_metrics,
+)
+from experiments.sact.options import ScoresTrainConfig
 
 
 def run(
@@ -33,7 +44,8 @@ def run(
     title: str,
 ) -> Outcome:
     """Trains one network and measures it; see `experiments.experiment.Runner`."""
-    task = plain_task(config, dataset)
+    adaptive = isinstance(config, ScoresTrainConfig)
+    task = scores_task(config, dataset) if adaptive else plain_task(config, dataset)
     result = train(
         task,
         config,
@@ -44,11 +56,22 @@ def run(
         title=title,
     )
     metrics = accuracy_metrics(result)
-    shape = result.test.images.shape[1:]
-    macs = count_macs(config.model.name, input_shape=shape)
-    metrics |= flops_metrics(np.array([2.0 * macs]), count=result.test.size)
+    arrays: dict[str, np.ndarray] = {}
+    if adaptive:
+        use = measure_use(
+            task.model,
+            result.state.eval_variables,
+            result.test,
+            flops=counter(task.model),
+            batch_size=config.data.eval_batch_size,
+        )
+        metrics |= use_metrics(use)
+        arrays = use_arrays(use)
+    else:
+        macs = count_macs(task.model, input_shape=result.test.images.shape[1:])
+        metrics |= flops_metrics(np.array([2.0 * macs]), count=result.test.size)
     metrics |= export(config, result, dataset.num_classes, directory, seed)
-    return Outcome(metrics, {}, seconds=result.seconds, steps=result.timing.total_steps)
+    return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 
 
 def plain_task(config: TrainConfig, dataset: Dataset) -> Task:
@@ -57,6 +80,22 @@ def plain_task(config: TrainConfig, dataset: Dataset) -> Task:
         config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
     )
     return Task(model, classification(label_smoothing=config.optimiser.label_smoothing))
+
+
+def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
+    """A network that halts by sums of scores, and the price of its ponder cost."""
+    halting = config.halting
+    model = create_model(
+        config.model.name,
+        num_classes=dataset.num_classes,
+        dtype=jnp.dtype(config.model.dtype),
+        head_norm=halting.head_norm,
+        eps=halting.eps,
+    )
+    objective = adaptive_depth(
+        rate_of(config, dataset), label_smoothing=config.optimiser.label_smoothing
+    )
+    return Task(model, objective, start=start_of(halting))
 
 
 def accuracy_metrics(result: TrainResult) -> dict[str, Metric]:
@@ -80,24 +119,25 @@ def first_images(data: DeviceSplit, count: int) -> DeviceSplit:
     return dataclasses.replace(data, images=data.images[:count], labels=data.labels[:count])
 
 
-def flops_metrics(flops: np.ndarray, *, count: int | None = None) -> dict[str, Metric]:
-    """Mean and standard deviation over images of FLOPs = 2·MACs.
+def export(
+    config: TrainConfig,
+    result: TrainResult,
+    num_classes: int,
+    directory: Path,
+    seed: int,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Metric]:
+    """Writes the network to network.safetensors.
 
     Args:
-        flops: float or int [N], one per image.
-        count: number of images, where it is not N.
+        config: it was trained with.
+        result: of the training.
+        num_classes: number of its outputs.
+        directory: where to.
+        seed: of the run.
+        overrides: what the model was made with.
     """
-    count = flops.size if count is None else count
-    return {
-        "flops": Metric(float(np.mean(flops)), "FLOPs", count, "per image"),
-        "flops_std": Metric(float(np.std(flops)), "FLOPs", count, "over images"),
-    }
-
-
-def export(
-    config: TrainConfig, result: TrainResult, num_classes: int, directory: Path, seed: int
-) -> dict[str, Metric]:
-    """Writes the network to network.safetensors."""
     variables: Any = jax.device_get(result.state.eval_variables)
     data = result.test
     offset, scale, pixel_scale = jax.device_get((data.offset, data.scale, data.pixel_scale))
@@ -107,6 +147,6 @@ def export(
         num_classes=num_classes,
         variables=variables,
         normalisation=InputNormalisation(float(pixel_scale), offset, scale, data.per_image),
-        note={"seed": seed},
+        note={"seed": seed, "overrides": dict(overrides or {})},
     )
     return {"file_size": Metric(float(size), "bytes")}

@@ -1,0 +1,192 @@
+"""Objectives of networks whose depth adapts: the task's loss and the price of computation.
+
+Two ways of training a probabilistic network, one objective each; ACT and SACT take the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.halting import (
+    Baseline,
+    computation_penalty,
+    reinforce_loss,
+    rewards_to_go,
+    start_baseline,
+    update_baseline,
+)
+from adaptive_nets.models import blocks_of, logits_of
+from adaptive_nets.models.output import BlockTrace, ModelOutput
+from adaptive_nets.training.losses import cross_entropy, is_error
+from adaptive_nets.training.metrics import Mean
+from adaptive_nets.training.step import Batch, Objective
+
+Rate = Callable[[Int[Array, ""]], Float[Array, ""]]
+"""Step -> τ."""
+
+BASELINE = "baseline"
+"""Collection that carries the mean reward from step to step."""
+
+
+def adaptive_depth(rate: Rate, *, label_smoothing: float = 0.0) -> Objective:
+    """Mean cross-entropy + τ · Σ_blocks mean(cost) over images and, if they decide, positions.
+
+    The cost is ρ = N + R of summed scores [figurnov2017] and E[z] of probabilities [figurnov2018].
+
+    Args:
+        rate: τ at each step.
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    def objective(output, batch, params, step):
+        losses, metrics = _task_loss(output, batch, label_smoothing)
+        blocks = _blocks(output)
+        penalty = computation_penalty([b.ponder_cost for b in blocks], rate(step))
+        loss = jnp.mean(losses) + jnp.mean(penalty)
+        return loss, {"loss": Mean.of(loss), **metrics, **_cost_metrics(blocks)}
+
+    return objective
+
+
+def sampled_depth(rate: Rate, *, label_smoothing: float = 0.0) -> Objective:
+    """The same loss where units are sampled, with REINFORCE for what sampling hides.
+
+    Args:
+        rate: τ at each step.
+        label_smoothing: share of the target spread over all classes.
+
+    Returns:
+        An objective for the output of `SampledDepth`.
+    """
+
+    def objective(output, batch, params, step):
+        losses, metrics = _task_loss(output, batch, label_smoothing)
+        blocks = _blocks(output)
+        loss = jnp.mean(
+            reinforce_loss(
+                -losses,
+                [block.log_prob for block in blocks],
+                _penalties(blocks, rate(step)),
+                baseline=output.baseline,
+            )
+        )
+        return loss, {"loss": Mean.of(loss), **metrics, **_cost_metrics(blocks)}
+
+    return objective
+
+
+def follow_rewards(
+    rate: Rate, *, decay: float = 0.99, label_smoothing: float = 0.0
+) -> Callable[[Any, Any, Batch, Int[Array, ""]], Any]:
+    """What becomes of the collection `baseline` after each step of `sampled_depth`.
+
+    Args:
+        rate: τ at each step.
+        decay: of the average, in [0, 1).
+        label_smoothing: as of the objective.
+
+    Returns:
+        (model state, output, batch, step) -> model state, with this batch's rewards taken in.
+    """
+
+    def update(model_state, output, batch, step):
+        losses, _ = _task_loss(output, batch, label_smoothing)
+        rewards = rewards_to_go(-losses, _penalties(_blocks(output), rate(step)))
+        kept = model_state[BASELINE]
+        new = update_baseline(Baseline(kept["total"], kept["weight"]), rewards, decay=decay)
+        return {**model_state, BASELINE: {"total": new.total, "weight": new.weight}}
+
+    return update
+
+
+@flax.struct.dataclass
+class SampledOutput(ModelOutput):
+    """Output of a network whose depth is sampled in training.
+
+    Attributes:
+        baseline: float32[K], the mean reward of each block so far.
+    """
+
+    baseline: Float[Array, "K"] = flax.struct.field(kw_only=True)
+
+
+class SampledDepth(nn.Module):
+    """A probabilistic network that is discrete in training, with the baseline of REINFORCE.
+
+    Its variables are the network's own, and the collection `baseline`.
+
+    Attributes:
+        network: of adaptive depth, called with ``mode``.
+        num_blocks: K, its number of blocks.
+    """
+
+    network: nn.Module
+    num_blocks: int
+
+    def setup(self) -> None:
+        """Shares the network's scope."""
+        nn.share_scope(self, self.network)
+        start = start_baseline(self.num_blocks)
+        self.total = self.variable(BASELINE, "total", lambda: start.total)
+        self.weight = self.variable(BASELINE, "weight", lambda: start.weight)
+
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False, **options: Any) -> Any:
+        """The network's output; in training sampled, with the baseline beside it."""
+        if not train:
+            return self.network(x, train, **options)
+        output = self.network(x, train, mode="discrete", **options)
+        baseline = Baseline(self.total.value, self.weight.value).value
+        return SampledOutput(output.logits, output.auxiliary_logits, output.blocks,
+                             baseline=baseline)  # fmt: skip
+
+
+def set_head_bias(params: Any, bias: float) -> Any:
+    """Parameters with every halting head's bias at a value.
+
+    Args:
+        params: of a network of adaptive depth, freshly made.
+        bias: −3 in the authors' code; higher ones let late units die.
+    """
+
+    def replace(path, leaf):
+        names = [getattr(entry, "key", "") for entry in path]
+        in_head = any(str(name).endswith("_head") for name in names)
+        return jnp.full_like(leaf, bias) if in_head and _is_head_bias(names) else leaf
+
+    return jax.tree_util.tree_map_with_path(replace, params)
+
+
+def _is_head_bias(names: Sequence[Any]) -> bool:
+    """Of the logit itself, not of a normalisation before it."""
+    return names[-1] == "bias" and not str(names[-2]).startswith("norm")
+
+
+def _blocks(output: Any) -> tuple[BlockTrace, ...]:
+    blocks = blocks_of(output)
+    if not blocks:
+        raise UserError("the network has no blocks that halt; expected one of adaptive depth")
+    return blocks
+
+
+def _penalties(blocks: Sequence[BlockTrace], rate: Array) -> list[Float[Array, "N"]]:
+    return [computation_penalty([block.ponder_cost], rate) for block in blocks]
+
+
+def _task_loss(output: Any, batch: Batch, smoothing: float) -> tuple[Array, dict[str, Mean]]:
+    logits, labels = logits_of(output), batch["label"]
+    losses = cross_entropy(logits, labels, label_smoothing=smoothing)
+    return losses, {"nll": Mean.of(losses), "error": Mean.of(is_error(logits, labels))}
+
+
+def _cost_metrics(blocks: Sequence[BlockTrace]) -> dict[str, Mean]:
+    costs = {f"ponder/{i}": Mean.of(b.ponder_cost) for i, b in enumerate(blocks, start=1)}
+    units = {f"units/{i}": Mean.of(b.num_units) for i, b in enumerate(blocks, start=1)}
+    return {**costs, **units}
