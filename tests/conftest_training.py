@@ -34,8 +34,7 @@ def make_split(count: int, seed: int) -> Split:
     return Split(images.astype(np.uint8), labels)
 
 
-@pytest.fixture(scope="session")
-def dataset() -> Dataset:
+def make_dataset() -> Dataset:
     return Dataset(
         name="quadrants",
         source="files",
@@ -47,6 +46,11 @@ def dataset() -> Dataset:
         fingerprint="0" * 64,
         complete=True,
     )
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    return make_dataset()
 
 
 @pytest.fixture

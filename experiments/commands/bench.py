@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import itertools
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,21 @@ class Networks:
     """Interpreter that can import torch; this one where not given, if it can."""
     json: Path | None = None
     """File for the measured values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kills:
+    """Kills a training with SIGKILL at random moments and during saves, and lets it go on.
+
+    Exit code 2 if a run does not go on by itself, or ends elsewhere than the undisturbed one.
+    """
+
+    kills: int = 50
+    """How many times."""
+    seed: int = 0
+    """Of the random moments."""
+    json: Path | None = None
+    """File for what was found."""
 
 
 def write(path: Path | None, kind: str, values: Any, **packages: str) -> None:
@@ -146,6 +162,32 @@ def bench_networks(arguments: Sequence[str]) -> None:
     write(options.json, "networks", values, **({"torch": peer.version} if peer else {}))
 
 
+def bench_kills(arguments: Sequence[str]) -> None:
+    """Kills and compares."""
+    options = parse(Kills, arguments, program=f"{PROGRAM} kills")
+    require(options.kills > 0, "kills", options.kills, "a positive number")
+    from experiments.bench import kills
+
+    def report(number: int, kill: kills.Kill) -> None:
+        where = "a half-written checkpoint" if kill.in_save else "no half-written checkpoint"
+        print(
+            f"{number}/{options.kills}: killed after {kill.after:.1f} s, newest step {kill.step}, "
+            f"{where}",
+            flush=True,
+        )
+
+    with tempfile.TemporaryDirectory(prefix="adaptive-nets-kills-") as folder:
+        verdict = kills.compare(Path(folder), kills=options.kills, seed=options.seed, report=report)
+    half = sum(kill.in_save for kill in verdict.kills)
+    print(
+        f"{len(verdict.kills)} kills, {half} during a save; {verdict.runs} runs of "
+        f"{verdict.steps} steps, {verdict.different} of them ended elsewhere than the undisturbed"
+    )
+    write(options.json, "kills", dataclasses.asdict(verdict))
+    if verdict.different:
+        raise UserError(f"{verdict.different} of {verdict.runs} runs ended with other parameters")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measures training, networks or kernels."""
     choose(
@@ -155,6 +197,7 @@ def main(arguments: Sequence[str]) -> None:
             "training": (bench_training, "steps per second beside bare JAX"),
             "networks": (bench_networks, "time of forward passes"),
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
+            "kills": (bench_kills, "a training killed again and again, beside an undisturbed one"),
             "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by the clock"),
         },
     )

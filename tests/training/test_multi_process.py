@@ -1,0 +1,151 @@
+"""Several real processes on loopback are one run: the same numbers, one end for all of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+from conftest_training import run
+from training_worker import RESULT, launch, losses, make_config, make_model, penalty
+
+from adaptive_nets.errors import UserError
+from adaptive_nets.training.config import DistributedConfig, MeshConfig
+from adaptive_nets.training.distributed import LOST_PEER, start
+from adaptive_nets.training.evaluation import make_predict
+from adaptive_nets.training.mesh import make_mesh
+from adaptive_nets.training.step import classification
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Losses, predictions and final values of one process with four devices."""
+    from conftest_training import make_dataset
+
+    directory = tmp_path_factory.mktemp("alone")
+    model = make_model()
+    result = run(
+        make_config({}), make_dataset(), directory, seed=3, model=model,
+        task={"objective": classification(penalty=penalty)},
+    )  # fmt: skip
+    variables = result.state.eval_variables
+    predicted = make_predict(model)(variables, result.test)
+    return losses(directory), predicted.tolist(), result.evaluate(variables, result.test)
+
+
+def assert_as_alone(directory, alone):
+    expected, predicted, values = alone
+    found = losses(directory)
+    assert list(found) == list(expected) == list(range(1, 51))
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-6)
+    result = json.loads((directory / RESULT).read_text())
+    # Image by image; no example is counted twice or dropped.
+    assert result["predicted"] == predicted
+    assert len(predicted) == result["count"] == 22
+    assert result["error"] == values["error"]
+    assert result["nll"] == pytest.approx(values["nll"], rel=1e-5)
+    return result
+
+
+def test_two_processes_stop_together_go_on_and_end_as_one_would(alone, tmp_path):
+    """A signal to one of them saves all of them at the same step."""
+    stopped = launch(
+        tmp_path, processes=2, devices=2, signal=signal.SIGTERM, signal_at=2, signalled=1
+    )
+    assert [p.code for p in stopped] == [128 + signal.SIGTERM] * 2, stopped
+    assert list(losses(tmp_path)) == list(range(1, 21))
+    assert (tmp_path / "checkpoints" / "20").is_dir()
+    finished = launch(tmp_path, processes=2, devices=2)
+    assert [p.code for p in finished] == [0, 0], finished
+    assert assert_as_alone(tmp_path, alone)["from"] == 20
+    # Only the first one writes.
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_process_that_dies_takes_the_others_down_with_a_message(tmp_path):
+    began = time.monotonic()
+    left, killed = launch(tmp_path, processes=2, signal=signal.SIGKILL, signal_at=2, signalled=1)
+    assert killed.code == -signal.SIGKILL
+    assert left.code == LOST_PEER, left.output
+    assert "error: process 0 of 2 lost another process of the run" in left.output
+    assert "the same command goes on from the last checkpoint" in left.output
+    assert time.monotonic() - began < 120
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processes", "devices", "mesh"),
+    [
+        (2, 1, {}),
+        (4, 1, {}),
+        (4, 2, {"shard_parameters": True, "shard_from": 0}),
+        (2, 4, {"model": 2, "shard_from": 0}),
+        (4, 2, {"model": 4, "shard_parameters": True, "shard_from": 0}),
+    ],
+)
+def test_any_number_of_processes_and_any_mesh(alone, tmp_path, processes, devices, mesh):
+    finished = launch(tmp_path, processes=processes, devices=devices, mesh=mesh)
+    assert [p.code for p in finished] == [0] * processes, finished
+    assert_as_alone(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_may_change_on_the_way(alone, tmp_path):
+    mesh = {"shard_parameters": True, "shard_from": 0}
+    stopped = launch(
+        tmp_path, processes=4, mesh=mesh, signal=signal.SIGTERM, signal_at=1, signalled=3
+    )
+    assert [p.code for p in stopped] == [143] * 4, stopped
+    finished = launch(tmp_path, processes=2, devices=2, mesh={"model": 2, "shard_from": 0})
+    assert [p.code for p in finished] == [0, 0], finished
+    assert assert_as_alone(tmp_path, alone)["from"] == 10
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_missed(tmp_path):
+    """Nobody hears of a stopped process any more: the heartbeat ends the others."""
+    spec = {"signal": signal.SIGSTOP, "signal_at": 1, "signalled": 1}
+    left, hung = launch(tmp_path, processes=2, timeout=120, **spec)
+    assert left.code == -signal.SIGABRT, left.output
+    assert "unhealthy (stopped sending heartbeats)" in left.output
+    assert hung.code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": 3}, "--mesh.model is 3; expected a divisor of the 4 devices here"),
+        ({"data": 4, "model": 2}, "--mesh.data is 4; expected 2, since there are 4 devices"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(MeshConfig(**values))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"coordinator": "node0"}, "--distributed.coordinator is 'node0'; expected HOST:PORT"),
+        ({"coordinator": "n:1"}, "--distributed.num-processes is None; expected a value"),
+        (
+            {"coordinator": "n:1", "num_processes": 2, "process_id": 2},
+            "--distributed.process-id is 2; expected 0 to 1",
+        ),
+        ({"heartbeat_seconds": 0}, "--distributed.heartbeat-seconds is 0; expected a positive"),
+    ],
+)
+def test_flags_that_do_not_belong_together_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        DistributedConfig(**values)
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", refuse)
+    with pytest.raises(UserError, match=r"--distributed\.cluster is 'slurm', which does not say"):
+        start(DistributedConfig(cluster="slurm"))

@@ -1,0 +1,155 @@
+"""One process of a training over several: `python training_worker.py '{"process": 0, ...}'`.
+
+Also what starts all of them. Every process trains the same small network on the quadrants.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+RESULT = "result.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A process that came to its end."""
+
+    code: int
+    output: str
+
+
+def launch(
+    directory: Path, *, processes: int, devices: int = 1, timeout: float = 240, **spec: Any
+) -> list[Finished]:
+    """Starts so many processes with so many devices each and waits for all of them.
+
+    One that is still there after the timeout, in seconds, is killed.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    directory.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": str(TESTS),
+    }
+    started = []
+    for process in range(processes):
+        own = {"directory": str(directory), "process": process, "processes": processes,
+               "port": port, **spec}  # fmt: skip
+        started.append(
+            subprocess.Popen(
+                [sys.executable, __file__, json.dumps(own)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    deadline, finished = time.monotonic() + timeout, []
+    for process in started:
+        try:
+            output, _ = process.communicate(timeout=max(deadline - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+        finished.append(Finished(process.returncode, output))
+    return finished
+
+
+def losses(directory: Path) -> dict[int, float]:
+    """Training loss by step."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+
+
+def make_config(mesh: dict[str, Any]):
+    from adaptive_nets.training import config as c
+
+    return c.TrainConfig(
+        # 22 test examples divide neither into batches of 8 nor over 4 devices.
+        data=c.DataConfig(batch_size=8, eval_batch_size=8, crop_padding=1, flip=True),
+        optimiser=c.OptimiserConfig(name="sgd", learning_rate=0.05),
+        schedule=c.ScheduleConfig(length="50 steps", kind="cosine"),
+        mesh=c.MeshConfig(**mesh),
+        run=c.RunConfig(
+            log_every="1 steps", eval_every="10 steps", checkpoint_every="25 steps",
+            tensorboard=False,
+        ),
+    )  # fmt: skip
+
+
+def make_model():
+    from conftest_training import network
+
+    from adaptive_nets.layers import SparseVDLayers
+
+    return network(layers=SparseVDLayers(), dropout_rate=0.2)
+
+
+def penalty(params, step):
+    from adaptive_nets.variational import kl_divergence
+
+    return {"kl": kl_divergence(params) / 7000}
+
+
+def main(spec: dict[str, Any]) -> None:
+    from conftest_training import make_dataset
+
+    from adaptive_nets.training.config import DistributedConfig
+    from adaptive_nets.training.distributed import is_first, joined
+    from adaptive_nets.training.evaluation import make_predict
+    from adaptive_nets.training.interrupt import Interrupted
+    from adaptive_nets.training.loop import train
+    from adaptive_nets.training.setup import Task
+    from adaptive_nets.training.step import classification
+
+    asked = 0
+
+    def describe(params):
+        """Stands in for what happens from outside: a signal at a known evaluation."""
+        nonlocal asked
+        asked += 1
+        if asked == spec.get("signal_at") and spec["process"] == spec.get("signalled", 0):
+            os.kill(os.getpid(), spec["signal"])
+        return {}
+
+    distributed = DistributedConfig(
+        coordinator=f"127.0.0.1:{spec['port']}",
+        num_processes=spec["processes"],
+        process_id=spec["process"],
+        heartbeat_seconds=10,
+        start_seconds=120,
+    )
+    with joined(distributed, lambda line: print("error:", line, flush=True)):
+        directory = Path(spec["directory"])
+        if not is_first():
+            directory = directory / "elsewhere"
+        task = Task(make_model(), classification(penalty=penalty), describe)
+        try:
+            result = train(
+                task, make_config(spec.get("mesh", {})), dataset=make_dataset(),
+                directory=directory, seed=3,
+            )  # fmt: skip
+        except Interrupted as stop:
+            sys.exit(stop.exit_code)
+        if is_first():
+            variables = result.state.eval_variables
+            predicted = make_predict(task.model, batch_size=5)(variables, result.test)
+            values = result.evaluate(variables, result.test)
+            content = {"predicted": predicted.tolist(), **values, "from": result.resumed_from}
+            (directory / RESULT).write_text(json.dumps(content))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
