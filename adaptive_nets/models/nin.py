@@ -14,6 +14,8 @@ from adaptive_nets.layers.conv_norm import HE_FAN_OUT, same_padding
 from adaptive_nets.models.registry import register_model
 
 Initialiser = Any
+# Of the authors' CIFAR files.
+PUBLISHED_INIT = initializers.normal(0.05)
 
 # One unit: side of the kernel, widths of its convolution and of the two 1x1 convolutions after it.
 # The last width of the last unit is the number of classes.
@@ -51,7 +53,7 @@ class NetworkInNetwork(nn.Module):
     dropout_after: tuple[int, ...] = (1, 2)
     first_stride: int = 1
     dropout_rate: float = 0.5
-    kernel_init: Initialiser = initializers.normal(0.05)
+    kernel_init: Initialiser = PUBLISHED_INIT
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -86,18 +88,22 @@ class NetworkInNetwork(nn.Module):
         return global_avg_pool(x)
 
 
-def _cifar(num_classes: int, dtype: Any, dropout_rate: float) -> nn.Module:
-    return NetworkInNetwork(_CIFAR, num_classes, dropout_rate=dropout_rate, dtype=dtype)
+def _cifar(num_classes: int, dtype: Any, dropout_rate: float, **options: Any) -> nn.Module:
+    return NetworkInNetwork(_CIFAR, num_classes, dropout_rate=dropout_rate, dtype=dtype, **options)
 
 
 @register_model(
     "nin_cifar10", input_shape=(32, 32, 3), num_classes=10, source="lin2013", aliases=("nin_cifar",)
 )
 def nin_cifar10(
-    *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    dropout_rate: float = 0.5,
+    kernel_init: Initialiser = PUBLISHED_INIT,
 ) -> nn.Module:
     """Network in network for CIFAR-10, max pooling twice as in the authors' file."""
-    return _cifar(num_classes, dtype, dropout_rate)
+    return _cifar(num_classes, dtype, dropout_rate, kernel_init=kernel_init)
 
 
 @register_model("nin_cifar100", input_shape=(32, 32, 3), num_classes=100, source="lin2013")

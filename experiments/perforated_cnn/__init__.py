@@ -1,0 +1,1 @@
+"""PerforatedCNNs [figurnov2016]: convolutions evaluated at some positions, copies elsewhere."""
