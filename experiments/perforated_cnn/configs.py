@@ -26,7 +26,7 @@ class NetworkConfig:
     dropout_rate: float = 0.5
     """Share of values dropped in training after the first two poolings."""
     kernel_init: Literal["he", "published"] = "he"
-    """Initial weights: He-normal over the inputs, or those of the authors' file, 0.05 throughout."""
+    """Initial weights: He-normal over the inputs, or the authors' 0.05 throughout."""
 
     def __post_init__(self):
         require(
