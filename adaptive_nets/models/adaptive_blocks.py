@@ -91,36 +91,38 @@ class Halting:
 
 
 def run_act_block(
-    units: Sequence[Unit], heads: Sequence[Head], x: Float[Array, "N H W C"], *, eps: float
+    units: Sequence[Unit],
+    heads: Sequence[Head],
+    x: Float[Array, "N H W C"],
+    *,
+    per_image: bool,
+    eps: float,
 ) -> tuple[Float[Array, "N H2 W2 O"], BlockTrace]:
-    """ACT or SACT, by what the heads return: [N] or [N, H, W] [figurnov2017, algorithm 2].
+    """ACT or SACT [figurnov2017, algorithm 2].
 
     Args:
         units: L of them; the first may change the shape.
         heads: L − 1.
         x: float[N, H, W, C].
+        per_image: whether heads return [N], for ACT, or [N, H, W], for SACT.
         eps: ε.
 
     Returns:
         Output Σ_l p^l x^l, of x's dtype, and what halting did.
     """
     x = units[0](x, None)
-    state, all_logits, all_probs = None, [], []
+    shape = x.shape[: 1 if per_image else 3]
+    state = act_start(x, shape)
+    all_logits, all_probs = [], []
     for i, unit in enumerate(units):
-        if state is not None:
+        if i:
             x = unit(x, ~state.halted)
-        if i < len(heads):
-            logits = heads[i](x)
-            probs = jax.nn.sigmoid(logits)
-        else:
-            shape = x.shape[:1] if state is None else state.halted.shape
-            logits, probs = jnp.zeros(shape), jnp.ones(shape)
-        if state is None:
-            state = act_start(x, probs.shape)
-        state = act_step(state, x, probs, last=i == len(units) - 1, eps=eps)
+        last = i == len(units) - 1
+        logits = jnp.zeros(shape) if last else heads[i](x)
+        probs = jnp.ones(shape) if last else jax.nn.sigmoid(logits)
+        state = act_step(state, x, probs, last=last, eps=eps)
         all_logits.append(logits)
         all_probs.append(probs)
-    assert state is not None
     halting_probs = jnp.stack(all_probs, axis=-1)
     result = act(halting_probs, eps=eps)
     trace = BlockTrace(

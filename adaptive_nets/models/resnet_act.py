@@ -69,7 +69,10 @@ class _Adaptive(nn.Module):
             run_units = [lambda x, mask, unit=unit: unit(x, train, mask=mask) for unit in units]
             run_heads = [lambda x, head=head: head(x, train) for head in heads]
             if mode is None:
-                x, trace = run_act_block(run_units, run_heads, x, eps=halting.eps)
+                per_image = halting.rule == "act"
+                x, trace = run_act_block(
+                    run_units, run_heads, x, per_image=per_image, eps=halting.eps
+                )
             else:
                 x, trace = run_probabilistic_block(
                     run_units,
@@ -96,7 +99,6 @@ class AdaptiveCifarResNet(CifarResNetV2, _Adaptive):
 
     halting: Halting = Halting("sact")
 
-    @nn.compact
     def __call__(
         self,
         x: Float[Array, "N H W C"],
@@ -126,7 +128,6 @@ class AdaptiveResNetV2(ResNetV2, _Adaptive):
 
     halting: Halting = Halting("sact")
 
-    @nn.compact
     def __call__(
         self,
         x: Float[Array, "N H W C"],

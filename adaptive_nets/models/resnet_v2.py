@@ -63,6 +63,11 @@ class PreActivationBottleneck(nn.Module):
         return x + mask_residual(y, mask)
 
 
+def unit_name(stage: int, i: int) -> str:
+    """Scope of a unit; both are counted from 0."""
+    return f"stages_{stage}_blocks_{i}"
+
+
 class ResNetV2(nn.Module):
     """conv7x7/2, max pool 3/2, four stages of units, BN - ReLU, mean over the map, linear.
 
@@ -80,11 +85,11 @@ class ResNetV2(nn.Module):
     momentum: float = 0.997
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
         return self.logits(x, train, one_after_the_other)
 
+    @nn.compact
     def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
         """The network with `run_stage` to run the units of a stage."""
         options: dict[str, Any] = {"momentum": self.momentum, "dtype": self.dtype}
@@ -96,7 +101,7 @@ class ResNetV2(nn.Module):
                 PreActivationBottleneck(
                     width,
                     (2, 2) if i == 0 and stage > 0 else (1, 1),
-                    name=f"stages_{stage}_blocks_{i}",
+                    name=unit_name(stage, i),
                     **options,
                 )
                 for i in range(size)

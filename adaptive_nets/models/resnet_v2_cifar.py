@@ -62,6 +62,11 @@ class PreActivationUnit(nn.Module):
         return shortcut + mask_residual(y, mask)
 
 
+def unit_name(stage: int, i: int) -> str:
+    """Scope of a unit; both are counted from 0."""
+    return f"layer{stage + 1}_{i}"
+
+
 class CifarResNetV2(nn.Module):
     """conv3x3, three stages of units, mean over the map, BN - leaky ReLU, linear.
 
@@ -77,11 +82,11 @@ class CifarResNetV2(nn.Module):
     widths: tuple[int, ...] = (16, 32, 64)
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
         return self.logits(x, train, one_after_the_other)
 
+    @nn.compact
     def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
         """The network with `run_stage` to run the units of a stage."""
         x = conv(self.widths[0], (3, 3), dtype=self.dtype, name="conv1")(x)
@@ -92,7 +97,7 @@ class CifarResNetV2(nn.Module):
                     strides=(2, 2) if i == 0 and stage > 0 else (1, 1),
                     activate_shortcut=i == 0 and stage == 0,
                     dtype=self.dtype,
-                    name=f"layer{stage + 1}_{i}",
+                    name=unit_name(stage, i),
                 )
                 for i in range(size)
             ]

@@ -1,0 +1,245 @@
+"""How a residual unit runs at listed positions: one loop over pieces for each window.
+
+1x1 convolutions ride along with the convolution before them. What one loop has computed is a list
+of rows, which the next one reads through the list's index.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from kernels._common import rows as rows_lib
+from kernels.masked_conv.active import Active, list_active, over_pieces, piece_sizes, take_rows
+
+
+class Running(NamedTuple):
+    """Where a block of units has got to.
+
+    Attributes:
+        x: float[N, H, W, C], the state that the next unit reads.
+        total: float[N, H, W, C], the block's output so far, of which units add their residual times
+            a share; None where the last state is the output.
+        sums: float32[N, C], sums of x over positions; None where nobody asks.
+    """
+
+    x: Float[Array, "N H W C"]
+    total: Float[Array, "N H W C"] | None = None
+    sums: Float[Array, "N C"] | None = None
+
+
+class Chain(NamedTuple):
+    """What a unit computes: ``conv_L(act(... act(conv_1(pre(x)) + b_1) ...)) + b_L``.
+
+    Attributes:
+        kernels: HWIO weights.
+        biases: one per kernel, or None.
+        scale: float[C] of ``pre(x) = act(x·scale + shift)``, or None.
+        shift: float[C], or None; with neither, pre is nothing.
+        negative_slope: of act, a (leaky) ReLU.
+    """
+
+    kernels: tuple[Float[Array, "KH KW I O"], ...]
+    biases: tuple[Float[Array, " O"] | None, ...]
+    scale: Float[Array, " C"] | None
+    shift: Float[Array, " C"] | None
+    negative_slope: float
+
+    def activate(self, y: Array) -> Array:
+        """ReLU, or leaky ReLU."""
+        if self.negative_slope == 0:
+            return jax.nn.relu(y)
+        return jnp.where(y >= 0, y, jnp.asarray(self.negative_slope, y.dtype) * y)
+
+    def before(self, x: Array) -> Array:
+        """What the first convolution reads of x[..., C]."""
+        if self.scale is None and self.shift is None:
+            return x
+        ones = (1,) * (x.ndim - 1)
+        if self.scale is not None:
+            x = x * self.scale.astype(x.dtype).reshape(*ones, -1)
+        if self.shift is not None:
+            x = x + self.shift.astype(x.dtype).reshape(*ones, -1)
+        return self.activate(x)
+
+    def after(self, y: Array, i: int) -> Array:
+        """What follows the product of convolution i."""
+        bias = self.biases[i]
+        if bias is not None:
+            y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return y if i == len(self.kernels) - 1 else self.activate(y)
+
+
+def dilate(mask: Bool[Array, "N H W"], window: tuple[int, int]) -> Bool[Array, "N H W"]:
+    """Positions that a window centred on an active position covers.
+
+    Args:
+        mask: bool[N, H, W].
+        window: (height, width), odd.
+    """
+    if window == (1, 1):
+        return mask
+    # XLA on CPU is far quicker with shifted copies than with its window reduction on bools.
+    padded = jnp.pad(mask, ((0, 0), *[(k // 2, k // 2) for k in window]))
+    height, width = mask.shape[1:]
+    shifts = [
+        padded[:, i : i + height, j : j + width] for i in range(window[0]) for j in range(window[1])
+    ]
+    return functools.reduce(jnp.logical_or, shifts)
+
+
+def run_sparse(
+    state: Running,
+    mask: Bool[Array, "N H W"],
+    chain: Chain,
+    share: Float[Array, "N H W"] | None,
+) -> Running:
+    """The unit at the mask's positions; nothing at all where there are none.
+
+    Args:
+        state: before the unit.
+        mask: bool[N, H, W].
+        chain: what the unit computes.
+        share: of the residual in `state.total`; None where there is no total.
+
+    Returns:
+        The state after the unit.
+    """
+    kernels = chain.kernels
+    n, height, width, _ = state.x.shape
+    masks = [mask]
+    for w in reversed(kernels[1:]):
+        masks.insert(0, dilate(masks[0], (w.shape[0], w.shape[1])))
+    stages = _stages(kernels)
+    lists = [list_active(masks[stage[0]]) for stage in stages]
+
+    def compute() -> Running:
+        pixels = state.x.reshape(-1, state.x.shape[3])
+        # Row 0 of what a window reads is zero: padding, and what is computed nowhere. Padding is
+        # zero after the normalisation, so that comes first where the first convolution has one.
+        if kernels[0].shape[:2] == (1, 1):
+            source, before = pixels, chain.before
+            numbers = jnp.arange(len(pixels), dtype=jnp.int32)
+        else:
+            source, before = jnp.pad(chain.before(pixels), ((1, 0), (0, 0))), _unchanged
+            numbers = 1 + jnp.arange(len(pixels), dtype=jnp.int32)
+        for stage, active in zip(stages, lists, strict=True):
+            tall, wide, _, _ = kernels[stage[0]].shape
+            product = functools.partial(
+                _product,
+                chain=chain,
+                stage=stage,
+                source=source,
+                before=before,
+                index=_reader(numbers, (n, height, width), (tall, wide)),
+            )
+            sizes = piece_sizes(
+                math.prod(kernels[stage[0]].shape[:3]), element_bytes=state.x.dtype.itemsize
+            )
+            if stage is stages[-1]:
+                piece = functools.partial(_add, product=product, active=active, share=share)
+                return over_pieces(active.count, sizes, piece, state)
+            # The last piece reaches beyond the end.
+            shape = (len(pixels) + 1 + sizes[0], kernels[stage[-1]].shape[3])
+            piece = functools.partial(_store, product=product, active=active)
+            source = over_pieces(active.count, sizes, piece, jnp.zeros(shape, state.x.dtype))
+            numbers, before = active.number, _unchanged
+        raise AssertionError("there is a last stage")
+
+    return lax.cond(lists[-1].count > 0, compute, lambda: state)
+
+
+def _product(
+    rows: Array,
+    *,
+    chain: Chain,
+    stage: list[int],
+    source: Array,
+    before: Callable[[Array], Array],
+    index: Callable[[Array], Array],
+) -> Array:
+    """A stage at some positions, float[B, O]."""
+    y = before(source.at[index(rows)].get(mode="promise_in_bounds"))
+    for i in stage:
+        w = chain.kernels[i]
+        y = jnp.dot(
+            y.reshape(len(rows), -1).astype(source.dtype),
+            w.reshape(-1, w.shape[3]),
+            preferred_element_type=rows_lib.accumulator(source.dtype),
+        )
+        y = chain.after(y, i)
+    return y.astype(source.dtype)
+
+
+def _store(start, size: int, out: Array, *, product, active: Active) -> Array:
+    """A piece of what the next stage reads, below its row of zeros."""
+    rows, _ = take_rows(active, start, size)
+    return lax.dynamic_update_slice_in_dim(out, product(rows), start + 1, 0)
+
+
+def _add(start, size: int, state: Running, *, product, active: Active, share) -> Running:
+    """A piece of the residual, added to what is kept."""
+    rows, valid = take_rows(active, start, size)
+    y = product(rows)
+    n, height, width, channels = state.x.shape
+    places = jnp.where(valid, rows, jnp.int32(n * height * width))
+
+    def add(to: Array, values: Array) -> Array:
+        flat = to.reshape(-1, channels)
+        flat = flat.at[places].add(values.astype(to.dtype), mode="drop", unique_indices=True)
+        return flat.reshape(to.shape)
+
+    x, total, sums = add(state.x, y), state.total, state.sums
+    if total is not None:
+        part = share.reshape(-1).at[rows].get(mode="promise_in_bounds")
+        total = add(total, y * part.astype(y.dtype)[:, None])
+    if sums is not None:
+        counted = jnp.where(valid[:, None], y, jnp.zeros((), y.dtype)).astype(sums.dtype)
+        if n == 1:
+            sums = sums + jnp.sum(counted, axis=0, keepdims=True)
+        else:
+            sums = sums.at[rows // (height * width)].add(counted, indices_are_sorted=False)
+    return Running(x, total, sums)
+
+
+def _stages(kernels: Sequence[Array]) -> list[list[int]]:
+    stages: list[list[int]] = []
+    for i, w in enumerate(kernels):
+        if i and w.shape[:2] == (1, 1):
+            stages[-1].append(i)
+        else:
+            stages.append([i])
+    return stages
+
+
+def _unchanged(rows: Array) -> Array:
+    return rows
+
+
+def _reader(numbers: Array, size: tuple[int, int, int], window: tuple[int, int]):
+    """Function from positions to the source rows of their windows; row 0 stands for padding."""
+    n, height, width = size
+    if window == (1, 1):
+        return lambda rows: numbers.at[rows].get(mode="promise_in_bounds")
+    (top, left) = (k // 2 for k in window)
+    table = jnp.pad(numbers.reshape(n, height, width), ((0, 0), (top, top), (left, left)))
+    padded_height, padded_width = table.shape[1:]
+    table = table.reshape(-1)
+    dy, dx = np.indices(window)
+    offsets = (dy * padded_width + dx).ravel().astype(np.int32)
+
+    def index(rows):
+        image, position = jnp.divmod(rows, jnp.int32(height * width))
+        y, x = jnp.divmod(position, jnp.int32(width))
+        first = (image * padded_height + y) * padded_width + x
+        return table.at[first[:, None] + jnp.asarray(offsets)[None]].get(mode="promise_in_bounds")
+
+    return index
