@@ -1,7 +1,7 @@
 """Data sets: found, read and checked with NumPy alone; TFDS is imported only for prepared sets."""
 
 from adaptive_nets.data.catalogue import CATALOGUE, lookup
-from adaptive_nets.data.check import Finding, import_dataset, survey, verify
+from adaptive_nets.data.check import Finding, build_dataset, import_dataset, survey, verify
 from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
 from adaptive_nets.data.folders import data_root
 from adaptive_nets.data.problems import (
@@ -11,7 +11,7 @@ from adaptive_nets.data.problems import (
     PartialDataError,
 )
 from adaptive_nets.data.sources import load, random_labels
-from adaptive_nets.data.splits import Dataset, Split
+from adaptive_nets.data.splits import Dataset, Split, StreamedSplit
 
 __all__ = [
     "CATALOGUE",
@@ -25,6 +25,8 @@ __all__ = [
     "OfficialFile",
     "PartialDataError",
     "Split",
+    "StreamedSplit",
+    "build_dataset",
     "data_root",
     "import_dataset",
     "load",

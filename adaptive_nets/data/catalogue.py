@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
+from adaptive_nets.data.image_collections import imagenet_classes
 from adaptive_nets.errors import UserError, did_you_mean
 
 
@@ -256,6 +257,19 @@ _SETS = (
             "test": "31f70a281ada56e10645f3f854df6cbd3f7d3dadc82318ce5c5e5e507c8adcdc",
         },
         stored_as="cifar100",
+    ),
+    DatasetInfo(
+        name="imagenet",
+        title="ImageNet, ILSVRC 2012",
+        image_shape=(224, 224, 3),
+        label_names={"label": tuple(wordnet for wordnet, _ in imagenet_classes())},
+        splits={"train": 1281167, "test": 50000},
+        forms=(),
+        licence="for research and education, by the terms of image-net.org",
+        stored_as="imagenet2012",
+        streamed=True,
+        channel_mean=(0.485, 0.456, 0.406),
+        channel_deviation=(0.229, 0.224, 0.225),
     ),
 )
 

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_nets.data.catalogue import CATALOGUE, lookup
-from adaptive_nets.data.checksums import CHECKSUMS
+from adaptive_nets.data.checksums import CHECKSUMS, check_sums
 from adaptive_nets.data.embedded import find_embedded, read_embedded
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.folders import data_root, names_in
+from adaptive_nets.data.image_records import build
 from adaptive_nets.data.official import check_whole, find_official, read_official
 from adaptive_nets.data.preparation import Progress, prepare
 from adaptive_nets.data.problems import AbsentDataError, PartialDataError
 from adaptive_nets.data.sources import EMBEDDED, absence, assemble
 from adaptive_nets.data.splits import Split
+from adaptive_nets.data.streams import open_streamed
 from adaptive_nets.data.tfds_sets import check_format, find_prepared, read_prepared
 from adaptive_nets.errors import UserError
 
@@ -127,19 +129,61 @@ def import_dataset(
             written.
     """
     info = lookup(name)
-    source_dir = Path(os.path.expanduser(path))
-    if not os.path.isdir(source_dir):
-        fault = "is a file" if os.path.isfile(source_dir) else "does not exist or cannot be reached"
+    if info.streamed:
         raise UserError(
-            f"PATH {source_dir} {fault}; expected the folder with the official files of {name}, "
-            "unpacked"
+            f"{name} is not imported but built: run `adaptive-nets data build {name} {path}`"
         )
-    names_in(source_dir)
+    source_dir = _existing_folder(path, f"the official files of {name}, unpacked")
     return prepare(info, source_dir, data_root(root, must_exist=False), progress=progress)
+
+
+def build_dataset(
+    name: str,
+    path: str | Path,
+    root: str | Path | None = None,
+    *,
+    hold_out: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> Path:
+    """Builds a set that is read while training from a collection of images.
+
+    Args:
+        name: a name of the catalogue, such as ``"imagenet"``.
+        path: the collection; see `image_collections.find_parts`.
+        root: the data root; see `data_root`. It is made if missing.
+        hold_out: see `image_records.build`.
+        progress: called with what is being done, how much of it is done and how much there is.
+
+    Returns:
+        The folder of the prepared set, ROOT/tfds/NAME/VERSION.
+
+    Raises:
+        AlreadyImportedError: it is there.
+        UserError: a name or folder is wrong, an image is damaged, or the set cannot be written.
+    """
+    info = lookup(name)
+    if not info.streamed:
+        raise UserError(
+            f"{name} is not built but imported: run `adaptive-nets data import {name} {path}`"
+        )
+    folder = _existing_folder(path, f"the images of {name}, or its archives")
+    target = data_root(root, must_exist=False)
+    return build(info, folder, target, hold_out=hold_out, report=progress)
+
+
+def _existing_folder(path: str | Path, expected: str) -> Path:
+    folder = Path(os.path.expanduser(path))
+    if not os.path.isdir(folder):
+        fault = "is a file" if os.path.isfile(folder) else "does not exist or cannot be reached"
+        raise UserError(f"PATH {folder} {fault}; expected the folder with {expected}")
+    names_in(folder)
+    return folder
 
 
 def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
     """A finding for each copy, or one that says that there is none."""
+    if info.streamed:
+        return [_find_streamed(info, root, read=read)]
     findings = []
     for source, find in (
         ("tfds", _find_prepared),
@@ -169,6 +213,43 @@ def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
     return findings or [
         Finding(name=info.name, title=info.title, state="absent", message=absence(info, root))
     ]
+
+
+def _find_streamed(info: DatasetInfo, root: Path, *, read: bool) -> Finding:
+    """A finding of a set that is too large to be read into memory: its files are summed instead."""
+    copy = None
+    try:
+        copy = find_prepared(info, root)
+        if copy is None:
+            message = absence(info, root)
+            return Finding(name=info.name, title=info.title, state="absent", message=message)
+        check_format(info, copy)
+        opened = open_streamed(copy.folder, info)
+        how = f"{check_sums(copy.folder, info)} files as they were built" if read else "not read"
+    except UserError as error:
+        return Finding(
+            name=info.name,
+            title=info.title,
+            state="damaged",
+            message=str(error),
+            source="tfds",
+            location=str(copy.folder) if copy else None,
+        )
+    counts = {name: len(split) for name, split in opened.splits.items()}
+    sizes = " + ".join(f"{n:,} {split}" for split, n in counts.items())
+    complete = counts == dict(info.splits)
+    official = "" if complete else f"; the official set has {info.splits['train']:,} train"
+    return Finding(
+        name=info.name,
+        title=info.title,
+        state="ok",
+        message=f"{sizes} of {len(opened.class_names)} classes, {how}{official}",
+        source="tfds",
+        form=copy.file_format,
+        location=str(copy.folder),
+        counts=counts,
+        complete=complete,
+    )
 
 
 def _find_prepared(info: DatasetInfo, root: Path) -> _Copy | None:

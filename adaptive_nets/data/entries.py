@@ -69,6 +69,10 @@ class DatasetInfo:
         licence: terms of use, as far as the authors state any.
         stored_as: name of the entry whose prepared copy this one reads.
         digests: `splits.digest` of each official split, where known.
+        streamed: whether it is too large for memory and read while training; `image_shape` is then
+            what its images are brought to.
+        channel_mean: mean of each channel of the training images, in [0, 1]; for streamed sets.
+        channel_deviation: their standard deviation.
     """
 
     name: str
@@ -82,6 +86,9 @@ class DatasetInfo:
     optional_splits: tuple[str, ...] = ()
     stored_as: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    streamed: bool = False
+    channel_mean: tuple[float, ...] = ()
+    channel_deviation: tuple[float, ...] = ()
 
     def __post_init__(self):
         if not self.stored_as:

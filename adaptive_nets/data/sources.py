@@ -14,6 +14,7 @@ from adaptive_nets.data.folders import data_root
 from adaptive_nets.data.official import check_whole, find_official, read_official
 from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
 from adaptive_nets.data.splits import Dataset, Split, digest, fingerprint
+from adaptive_nets.data.streams import find_split, open_streamed
 from adaptive_nets.data.tfds_sets import find_prepared, read_prepared
 from adaptive_nets.errors import UserError, did_you_mean
 
@@ -58,6 +59,8 @@ def load(
             f"unknown data source {source!r}; {did_you_mean(str(source), ('auto', *SOURCES))}"
         )
     folder = data_root(root)
+    if info.streamed:
+        return _open(info, folder, source, wanted)
     found, location, read = _read(info, folder, source, wanted)
     return assemble(info, found, location, read)
 
@@ -140,6 +143,27 @@ def _read(
     raise AbsentDataError(absence(info, root, source))
 
 
+def _open(info: DatasetInfo, root: Path, source: str, splits: tuple[str, ...]) -> Dataset:
+    """A set that is read while training: only opened."""
+    prepared = find_prepared(info, root) if source in ("auto", "tfds") else None
+    if prepared is None:
+        raise AbsentDataError(absence(info, root, source))
+    opened = open_streamed(prepared.folder, info)
+    streams = {name: find_split(opened, name) for name in splits}
+    return Dataset(
+        name=info.name,
+        source="tfds",
+        location=str(prepared.folder),
+        num_classes=len(opened.class_names),
+        class_names=opened.class_names,
+        train=None,
+        test=None,
+        fingerprint=opened.fingerprint,
+        complete=all(len(split) == info.splits[name] for name, split in streams.items()),
+        streams=streams,
+    )
+
+
 def absence(info: DatasetInfo, root: Path, source: str = "auto") -> str:
     """Says that a set is not there and what to do about it.
 
@@ -151,6 +175,12 @@ def absence(info: DatasetInfo, root: Path, source: str = "auto") -> str:
     Returns:
         A message of one line.
     """
+    if info.streamed:
+        return (
+            f"{info.name}: no prepared set in {root / 'tfds' / info.stored_as}; run "
+            f"`adaptive-nets data build {info.name} PATH` with the folder that holds its images, a "
+            "folder for each class, or its archives"
+        )
     if source == "embedded":
         return f"{info.name}: only {EMBEDDED} is embedded; use source auto, tfds or files"
     command = f"`adaptive-nets data import {info.name} PATH` with the folder that holds them"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,6 +33,33 @@ class Split:
 
 
 @dataclass(frozen=True)
+class StreamedSplit:
+    """One split on disk, read while training; see `streams`.
+
+    Attributes:
+        paths: files of records.
+        lengths: records in each.
+        count: examples that are used, the first so many.
+        image_shape: (H, W, C) that images are brought to.
+        num_classes: of the labels.
+    """
+
+    paths: tuple[str, ...]
+    lengths: tuple[int, ...]
+    count: int
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return self.count
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A set that was loaded.
 
@@ -46,6 +73,7 @@ class Dataset:
         test: the test split, or None if it was not asked for.
         fingerprint: sha256, hex, of the loaded splits; see `fingerprint`.
         complete: whether every loaded split has the official number of examples.
+        streams: the splits of a set that is read while training; `train` and `test` are then None.
     """
 
     name: str
@@ -57,6 +85,12 @@ class Dataset:
     test: Split | None
     fingerprint: str
     complete: bool
+    streams: Mapping[str, StreamedSplit] = field(default_factory=dict)
+
+    def count(self, name: str) -> int:
+        """Number of examples of ``"train"`` or ``"test"``, in memory or not."""
+        split = self.streams.get(name) or getattr(self, name)
+        return 0 if split is None else len(split)
 
 
 def digest(split: Split) -> str:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from adaptive_nets.data import Finding, data_root, import_dataset, survey, verify
+from adaptive_nets.data import (
+    Finding,
+    build_dataset,
+    data_root,
+    import_dataset,
+    survey,
+    verify,
+)
 from adaptive_nets.errors import UserError
+from adaptive_nets.training.config import require
 from adaptive_nets.training.progress import ConsoleProgress
 from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
@@ -46,6 +55,25 @@ class ImportData:
     """Name of the data set."""
     path: tyro.conf.Positional[Path]
     """Folder with the official files."""
+    data_dir: Path | None = None
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildData:
+    """Builds a set of photographs as array_record (TFDS) from image files or ImageNet's archives.
+
+    PATH holds train/ and val/ with a folder for each class, or ILSVRC2012_img_train.tar and
+    ILSVRC2012_img_val.tar. Where images are in no class folder, labels.csv or val_labels.txt beside
+    them says the class of each. A build that was stopped goes on where it was.
+    """
+
+    name: tyro.conf.Positional[str]
+    """Name of the data set: imagenet."""
+    path: tyro.conf.Positional[Path]
+    """Folder with the images or the archives."""
+    hold_out: int = 0
+    """Without a validation part: set every so-manieth training image aside for it."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
 
@@ -93,9 +121,9 @@ def check_data(arguments: Sequence[str]) -> None:
         raise UserError(bad[0].message)
 
 
-def import_data(arguments: Sequence[str]) -> None:
-    """Prepares a set."""
-    options = parse(ImportData, arguments, program=f"{PROGRAM} import")
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """What a long preparation reports to."""
     with ConsoleProgress() as progress:
         current = None
 
@@ -103,12 +131,32 @@ def import_data(arguments: Sequence[str]) -> None:
             nonlocal current
             if what != current:
                 progress.finish()
-                progress.start(f"{options.name}: {what}", done=done, total=total, unit="examples")
+                progress.start(f"{name}: {what}", done=done, total=total, unit="examples")
                 current = what
             progress.update(done)
 
+        yield show
+
+
+def import_data(arguments: Sequence[str]) -> None:
+    """Prepares a set."""
+    options = parse(ImportData, arguments, program=f"{PROGRAM} import")
+    with _progress(options.name) as show:
         folder = import_dataset(options.name, options.path, options.data_dir, progress=show)
     print(f"prepared in {folder}")
+    print(f"next: adaptive-nets data check {options.name}")
+
+
+def build_data(arguments: Sequence[str]) -> None:
+    """Builds a set of photographs."""
+    options = parse(BuildData, arguments, program=f"{PROGRAM} build")
+    held = options.hold_out
+    require(held == 0 or held > 1, "hold-out", held, "0, or 2 or more")
+    with _progress(options.name) as show:
+        folder = build_dataset(
+            options.name, options.path, options.data_dir, hold_out=options.hold_out, progress=show
+        )
+    print(f"built in {folder}")
     print(f"next: adaptive-nets data check {options.name}")
 
 
@@ -120,6 +168,10 @@ def main(arguments: Sequence[str]) -> None:
         {
             "list": (list_data, "what is there, and which files belong where"),
             "check": (check_data, "read everything, verify counts and checksums"),
+            "build": (
+                build_data,
+                "records of photographs, which are read while training",
+            ),
             "import": (import_data, "prepare a set from its official files"),
         },
     )

@@ -1,0 +1,235 @@
+"""Collections of image files on disk: a folder per class, or ImageNet's archives, listed not read.
+
+Nothing is unpacked. A file inside an archive, or inside an archive inside it, is a stretch of bytes
+of the outer one.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptive_nets.data.folders import names_in, reason
+from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
+from adaptive_nets.errors import UserError
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+# Names that a part goes by, best first; the second one is TFDS's.
+PARTS = {"train": ("train", "training"), "validation": ("val", "validation", "test")}
+ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
+# Files that say which class an image of a part without class folders is of.
+LABELS = ("labels.csv", "LOC_val_solution.csv", "val_labels.txt", "val.txt")
+
+type Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image, where its bytes are.
+
+    Attributes:
+        path: a file: the image itself or an archive.
+        offset: of the image's first byte.
+        size: in bytes.
+        name: of the image, for people.
+        class_name: the class it is of.
+    """
+
+    path: Path
+    offset: int
+    size: int
+    name: str
+    class_name: str
+
+    def read(self) -> bytes:
+        """The image as it is stored.
+
+        Raises:
+            DamagedDataError: it cannot be read or has become shorter.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise DamagedDataError(f"{self.path} cannot be read: {reason(error)}") from error
+        if len(content) != self.size:
+            raise DamagedDataError(
+                f"{self.path}: damaged, {len(content)} bytes of {self.name}, expected {self.size}"
+            )
+        return content
+
+
+def find_parts(folder: Path, report: Progress) -> dict[str, list[ImageFile]]:
+    """Lists the images of a collection.
+
+    Args:
+        folder: holds ``train`` and ``val`` with a folder for each class, or the two archives of
+            ImageNet, or is itself a folder of class folders or of images with a file of labels; the
+            latter are one part, ``train``.
+        report: called as the work goes on.
+
+    Returns:
+        Images by part, ``"train"`` and ``"validation"``, ordered by name.
+
+    Raises:
+        AbsentDataError: there are no images.
+        DamagedDataError: an archive is damaged.
+        UserError: the class of an image is not said.
+    """
+    here = names_in(folder)
+    found: dict[str, list[ImageFile]] = {}
+    for part, names in PARTS.items():
+        inside = next((folder / name for name in names if (folder / name).is_dir()), None)
+        if inside is not None:
+            found[part] = _list_folder(inside, report)
+        elif ARCHIVES[part] in here:
+            found[part] = _list_archive(folder / ARCHIVES[part], report)
+    if not found:
+        found["train"] = _list_folder(folder, report)
+    for part, images in found.items():
+        if not images:
+            raise AbsentDataError(
+                f"no {', '.join(SUFFIXES)} file for the part {part} in {folder}; expected train/ "
+                f"and val/ with a folder for each class, or {' and '.join(ARCHIVES.values())}"
+            )
+    return {
+        part: sorted(images, key=lambda i: (i.class_name, i.name)) for part, images in found.items()
+    }
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _list_folder(folder: Path, report: Progress) -> list[ImageFile]:
+    """Images of class folders, or of the folder itself with a file of labels."""
+    images = []
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    for number, inside in enumerate(classes):
+        report(f"listing {folder.name}", number, len(classes))
+        for path in sorted(inside.iterdir()):
+            if _is_image(path.name):
+                images.append(ImageFile(path, 0, path.stat().st_size, path.name, inside.name))
+    flat = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_image(path.name)]
+    if flat:
+        class_of = _read_labels(folder)
+        for path in flat:
+            size = path.stat().st_size
+            images.append(ImageFile(path, 0, size, path.name, class_of(path.name)))
+    return images
+
+
+def _list_archive(archive: Path, report: Progress) -> list[ImageFile]:
+    """Images of an archive of class archives, or of one with a file of labels beside it."""
+    images: list[ImageFile] = []
+    total = archive.stat().st_size
+    class_of: Callable[[str], str] | None = None
+    try:
+        for member in _members(archive, 0):
+            report(f"listing {archive.name}", member.offset, total)
+            name = Path(member.name).name
+            if name.endswith(".tar"):
+                for image in _members(archive, member.offset_data):
+                    if image.isfile() and _is_image(Path(image.name).name):
+                        at = member.offset_data + image.offset_data
+                        images.append(
+                            ImageFile(archive, at, image.size, Path(image.name).name, name[:-4])
+                        )
+            elif member.isfile() and _is_image(name):
+                parent = Path(member.name).parent.name
+                if not parent or parent in PARTS["validation"]:
+                    class_of = class_of or _read_labels(archive.parent)
+                    parent = class_of(name)
+                images.append(ImageFile(archive, member.offset_data, member.size, name, parent))
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DamagedDataError(f"{archive}: damaged archive ({reason(error)})") from error
+    return images
+
+
+def _members(archive: Path, start: int) -> Iterator[tarfile.TarInfo]:
+    """Members of the archive that begins at this byte of a file; offsets are from there."""
+    with archive.open("rb") as file:
+        size = archive.stat().st_size
+        with tarfile.open(fileobj=_From(file, start, size), mode="r:") as tar:  # pyright: ignore
+            yield from tar
+
+
+class _From:
+    """A file from a certain byte on, for `tarfile`."""
+
+    def __init__(self, file, start: int, size: int):
+        self._file, self._start, self._size = file, start, size
+        file.seek(start)
+
+    def read(self, count: int = -1) -> bytes:
+        return self._file.read(count)
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        if whence == 0:
+            self._file.seek(self._start + position)
+        else:
+            self._file.seek(position, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+
+def _read_labels(folder: Path) -> Callable[[str], str]:
+    """Class by name of an image, from the file in the folder that says it."""
+    path = next((folder / name for name in LABELS if (folder / name).is_file()), None)
+    if path is None:
+        raise UserError(
+            f"{folder} holds images outside of class folders and no file that says their classes; "
+            f"expected {', '.join(LABELS[:-1])} or {LABELS[-1]} there (a file name and a class a "
+            "line)"
+        )
+    rows = list(csv.reader(path.read_text().replace("\t", ",").splitlines()))
+    if rows and len(rows[0]) == 1:
+        rows = [row[0].split() for row in rows if row]
+    class_column = 1
+    if rows and not _is_image(rows[0][0]):
+        # A heading, which says in which column the class is.
+        heading = [name.lower() for name in rows.pop(0)]
+        for name in ("wordnet_id", "class", "predictionstring", "label"):
+            if name in heading:
+                class_column = heading.index(name)
+                break
+    # Kaggle's strings go on with boxes, and its names come without an ending.
+    classes = {
+        row[0].rsplit(".", 1)[0]: row[class_column].split()[0]
+        for row in rows
+        if len(row) > class_column and row[class_column].strip()
+    }
+
+    def class_of(name: str) -> str:
+        try:
+            return classes[name.rsplit(".", 1)[0]]
+        except KeyError:
+            raise UserError(
+                f"{path} does not say the class of {name}; expected a line of it"
+            ) from None
+
+    return class_of
+
+
+@functools.cache
+def imagenet_classes() -> tuple[tuple[str, str], ...]:
+    """WordNet id and name of ImageNet's 1000 classes, by label."""
+    text = Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8")
+    return tuple((line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in text.splitlines())
+
+
+def class_labels(images: Sequence[ImageFile]) -> tuple[str, ...]:
+    """Names of the classes by label: ImageNet's 1000 where all of the images' are among them.
+
+    Any other collection has the classes it shows, by name.
+    """
+    official = tuple(wordnet for wordnet, _ in imagenet_classes())
+    shown = {image.class_name for image in images}
+    return official if shown <= set(official) else tuple(sorted(shown))

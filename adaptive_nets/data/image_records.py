@@ -1,0 +1,233 @@
+"""Writing a set of images as TFDS array_record files, as large as ImageNet, without TensorFlow.
+
+File after file is written whole and renamed, so a build that was stopped goes on with the first
+file that is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adaptive_nets.data.checksums import write_sums
+from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.folders import reason
+from adaptive_nets.data.image_collections import ImageFile, Progress, class_labels, find_parts
+from adaptive_nets.data.problems import AlreadyImportedError, DamagedDataError
+from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds
+from adaptive_nets.errors import UserError
+from adaptive_nets.files import exclusive, write_json_atomically
+
+VERSION = "5.1.0"  # Of TFDS's imagenet2012, whose features these are.
+SHARD_BYTES = 128 << 20
+_UNFINISHED = ".building-"
+_PLAN = "plan.json"
+
+
+def build(
+    info: DatasetInfo,
+    source: Path,
+    root: Path,
+    *,
+    hold_out: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    report: Progress = lambda what, done, total: None,
+) -> Path:
+    """Makes ROOT/tfds/NAME/VERSION of a collection of image files.
+
+    Args:
+        info: the set; its name and labels' name.
+        source: see `image_collections.find_parts`.
+        root: the data root; made if missing.
+        hold_out: every so-manieth image of each class of a collection without validation part
+            becomes that part; 0 for none.
+        shard_bytes: about how large a file of records is.
+        report: called as the work goes on.
+
+    Returns:
+        The folder.
+
+    Raises:
+        AlreadyImportedError: it is there.
+        AbsentDataError: there are no images.
+        DamagedDataError: an image or archive is damaged.
+        UserError: it cannot be written, or TFDS is not installed.
+    """
+    tfds = import_tfds()
+    target = root / "tfds" / info.stored_as / VERSION
+    if target.exists():
+        describe_prepared(info, target)
+        raise AlreadyImportedError(
+            f"{info.name} is there already: {target}; nothing was done (delete that folder to "
+            "build it anew)"
+        )
+    parts = find_parts(source, report)
+    if "validation" not in parts and hold_out:
+        parts = _held_out(parts["train"], hold_out)
+    classes = class_labels([image for images in parts.values() for image in images])
+    work = root / "tfds" / f"{_UNFINISHED}{info.stored_as}"
+    try:
+        with exclusive(work):
+            _agree_on_plan(work, parts, classes, shard_bytes)
+            written = _write_parts(info, parts, classes, work / VERSION, shard_bytes, report)
+            _describe(tfds, info, classes, work / VERSION, written)
+            report("adding up checksums", 0, 1)
+            write_sums(work / VERSION)
+            describe_prepared(info, work / VERSION)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(work / VERSION, target)
+            shutil.rmtree(work, ignore_errors=True)
+    except UserError:
+        raise
+    except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk.
+        full = "No space left" in str(error)
+        why = "no space left on the disk" if full else reason(error)
+        raise UserError(
+            f"{info.name} cannot be written to {root / 'tfds'}: {why}; whole files are kept, make "
+            "room and run the same command to go on"
+        ) from error
+    return target
+
+
+def _held_out(images: Sequence[ImageFile], every: int) -> dict[str, list[ImageFile]]:
+    chosen = images[every - 1 :: every]
+    if not chosen:
+        raise UserError(
+            f"--hold-out is {every}; expected at most the number of images, {len(images)}"
+        )
+    taken = set(chosen)
+    return {"train": [i for i in images if i not in taken], "validation": list(chosen)}
+
+
+def _agree_on_plan(
+    work: Path, parts: dict[str, list[ImageFile]], classes: tuple[str, ...], shard_bytes: int
+) -> None:
+    """Goes on only with what the same command began; anything else is begun anew."""
+    text = repr((parts, classes, shard_bytes)).encode()
+    plan = {"sha256": hashlib.sha256(text).hexdigest()}
+    path = work / _PLAN
+    if not path.exists() or json.loads(path.read_text()) != plan:
+        shutil.rmtree(work / VERSION, ignore_errors=True)
+        write_json_atomically(path, plan)
+    (work / VERSION).mkdir(exist_ok=True)
+
+
+def _write_parts(
+    info: DatasetInfo,
+    parts: dict[str, list[ImageFile]],
+    classes: tuple[str, ...],
+    folder: Path,
+    shard_bytes: int,
+    report: Progress,
+) -> dict[str, list[tuple[int, int]]]:
+    """Examples and bytes of every file of each part."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    total = sum(len(images) for images in parts.values())
+    done, written = 0, {}
+    for part, images in parts.items():
+        count = max(1, min(len(images), -(-sum(i.size for i in images) // shard_bytes)))
+        bounds = [len(images) * n // count for n in range(count + 1)]
+        written[part] = []
+        for number in range(count):
+            name = f"{info.stored_as}-{part}.array_record-{number:05d}-of-{count:05d}"
+            piece = images[bounds[number] : bounds[number + 1]]
+
+            def report_in_shard(count: int, before: int = done) -> None:
+                report("writing", before + count, total)
+
+            if not (folder / name).exists():
+                _write_shard(folder / name, piece, label_of, report_in_shard)
+            done += len(piece)
+            report("writing", done, total)
+            written[part].append((len(piece), (folder / name).stat().st_size))
+    return written
+
+
+def _write_shard(path: Path, images: Sequence[ImageFile], label_of: dict[str, int], report) -> None:
+    module = importlib.import_module("array_record.python.array_record_module")
+    temporary = path.with_name(f".{path.name}")
+    temporary.unlink(missing_ok=True)
+    # Groups of one, so that any record can be read without its neighbours.
+    writer = module.ArrayRecordWriter(str(temporary), "group_size:1")
+    try:
+        for number, image in enumerate(images):
+            writer.write(_serialise(image, label_of[image.class_name]))
+            if number % 100 == 99:
+                report(number + 1)
+    finally:
+        writer.close()
+    os.rename(temporary, path)
+
+
+def _serialise(image: ImageFile, label: int) -> bytes:
+    example = importlib.import_module("tensorflow_datasets.proto").tf_example_pb2.Example()
+    feature = example.features.feature
+    feature["image"].bytes_list.value.append(_as_jpeg(image))
+    feature["label"].int64_list.value.append(label)
+    feature["file_name"].bytes_list.value.append(image.name.encode())
+    # In a fixed order, so that the same images make the same files.
+    return example.SerializeToString(deterministic=True)
+
+
+def _as_jpeg(image: ImageFile) -> bytes:
+    """The bytes of an RGB JPEG as they are; of ImageNet's few others, an RGB JPEG."""
+    from PIL import Image
+
+    content = image.read()
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            if opened.format == "JPEG" and opened.mode in ("RGB", "L"):
+                return content
+            buffer = io.BytesIO()
+            opened.convert("RGB").save(buffer, "JPEG", quality=100, subsampling=0)
+            return buffer.getvalue()
+    except Exception as error:  # Pillow raises many kinds.
+        where = "" if image.path.name == image.name else f" in {image.path}"
+        name = image.path if not where else image.name
+        raise DamagedDataError(f"{name}{where}: damaged image ({reason(error)})") from error
+
+
+def _describe(
+    tfds: Any,
+    info: DatasetInfo,
+    classes: tuple[str, ...],
+    folder: Path,
+    written: dict[str, list[tuple[int, int]]],
+) -> None:
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=info.stored_as, filetype_suffix="array_record"
+    )
+    splits = [
+        tfds.core.SplitInfo(
+            name=part,
+            shard_lengths=[examples for examples, _ in shards],
+            num_bytes=sum(size for _, size in shards),
+            filename_template=template.replace(split=part),
+        )
+        for part, shards in written.items()
+    ]
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=list(classes)),
+            "file_name": tfds.features.Text(),
+        }
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=features,
+        split_infos=splits,
+        version=VERSION,
+        filename_template=template,
+        check_data=False,
+        description=info.title,
+        license=info.licence,
+        supervised_keys=("image", "label"),
+    )

@@ -1,0 +1,348 @@
+"""Sets that are read while training: records of images, decoded in the background by Grain.
+
+Which example is at which place of which step depends on the seed alone, not on the number of
+processes, workers or threads; each process reads and decodes only the rows that its devices hold.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import hashlib
+import importlib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptive_nets.data.checksums import CHECKSUMS
+from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.folders import names_in, read_bytes, read_json, reason
+from adaptive_nets.data.image_transforms import decode_for_evaluation, decode_for_training
+from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
+from adaptive_nets.data.splits import StreamedSplit
+from adaptive_nets.data.tfds_sets import check_format, describe_prepared, import_tfds
+from adaptive_nets.errors import UserError
+
+# What the set's test part is stored as, best first.
+_STORED = {"train": ("train",), "test": ("validation", "val", "test")}
+
+
+@dataclass(frozen=True)
+class StreamedSet:
+    """A set that is read while training.
+
+    Attributes:
+        splits: ``"train"`` and ``"test"``, as far as they are there.
+        class_names: by label.
+        folder: where it lies.
+        fingerprint: sha256, hex, of the checksums of its files; of their sizes without those.
+    """
+
+    splits: Mapping[str, StreamedSplit]
+    class_names: tuple[str, ...]
+    folder: Path
+    fingerprint: str
+
+
+def open_streamed(folder: Path, info: DatasetInfo) -> StreamedSet:
+    """Opens a prepared set and sees to it that every file of records is there and as long as said.
+
+    Args:
+        folder: the version's folder.
+        info: the set.
+
+    Raises:
+        DamagedDataError: a file is missing or damaged; its name is said.
+        UserError: it is in a format that cannot be read here, or TFDS is not installed.
+    """
+    copy = describe_prepared(info, folder)
+    check_format(info, copy)
+    import_tfds()
+    described = read_json(folder / "dataset_info.json", remedy=_remedy(info))["splits"]
+    lengths = {s["name"]: tuple(int(n) for n in s["shardLengths"]) for s in described}
+    names = folder / f"{info.label_key}.labels.txt"
+    classes = tuple(read_bytes(names).decode().split("\n")) if names.exists() else ()
+    classes = tuple(name for name in classes if name) or info.class_names
+    splits = {}
+    for split, stored in _STORED.items():
+        name = next((name for name in stored if name in lengths), None)
+        if name is None:
+            continue
+        count = len(lengths[name])
+        paths = tuple(
+            str(folder / f"{info.stored_as}-{name}.array_record-{n:05d}-of-{count:05d}")
+            for n in range(count)
+        )
+        _check_lengths(paths, lengths[name], info)
+        splits[split] = StreamedSplit(
+            paths, lengths[name], sum(lengths[name]), info.image_shape, len(classes)
+        )
+    return StreamedSet(splits, classes, folder, _fingerprint(folder))
+
+
+def _remedy(info: DatasetInfo) -> str:
+    return f"put the file back, or build the set again with `adaptive-nets data build {info.name}`"
+
+
+def _check_lengths(paths: tuple[str, ...], lengths: tuple[int, ...], info: DatasetInfo) -> None:
+    module = importlib.import_module("array_record.python.array_record_module")
+    for path, length in zip(paths, lengths, strict=True):
+        try:
+            reader = module.ArrayRecordReader(path)
+            found = reader.num_records()
+            reader.close()
+        except Exception as error:  # array_record raises as it likes.
+            raise DamagedDataError(f"{path}: damaged ({reason(error)}); {_remedy(info)}") from error
+        if found != length:
+            raise DamagedDataError(
+                f"{path}: damaged, {found} records, expected {length} by dataset_info.json; "
+                f"{_remedy(info)}"
+            )
+
+
+def _fingerprint(folder: Path) -> str:
+    if CHECKSUMS in names_in(folder):
+        return hashlib.sha256(read_bytes(folder / CHECKSUMS)).hexdigest()
+    sizes = {name: os.stat(folder / name).st_size for name in sorted(names_in(folder))}
+    return hashlib.sha256(repr(sizes).encode()).hexdigest()
+
+
+class RecordFiles:
+    """Records by their number over all files; every failure names the file."""
+
+    def __init__(self, paths: tuple[str, ...], lengths: tuple[int, ...]):
+        self._paths = paths
+        self._starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+        self._readers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_paths": self._paths, "_starts": self._starts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._readers, self._lock = {}, threading.Lock()
+
+    def path_of(self, index: int) -> str:
+        """The file that a record is in."""
+        return self._paths[bisect.bisect_right(self._starts, index) - 1]
+
+    def read(self, index: int) -> bytes:
+        """One record."""
+        shard = bisect.bisect_right(self._starts, index) - 1
+        try:
+            return self._reader(shard).read([index - self._starts[shard]])[0]
+        except Exception as error:  # array_record raises as it likes.
+            raise DamagedDataError(
+                f"{self._paths[shard]}: record {index - self._starts[shard]} is damaged "
+                f"({reason(error)}); put the file back or build the set again, "
+                "and run the same command to go on"
+            ) from error
+
+    def _reader(self, shard: int) -> Any:
+        with self._lock:
+            if shard not in self._readers:
+                if not os.path.exists(self._paths[shard]):
+                    raise FileNotFoundError(2, "the file is missing", self._paths[shard])
+                module = importlib.import_module("array_record.python.array_record_module")
+                self._readers[shard] = module.ArrayRecordReader(
+                    self._paths[shard], options="readahead_buffer_size:0"
+                )
+            return self._readers[shard]
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Order of the training examples in one epoch, int64[count]; read-only."""
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    order.flags.writeable = False
+    return order
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a stream is read; nothing of it shows in what comes out.
+
+    Attributes:
+        workers: processes that decode; 0 decodes in threads of this process.
+        threads: that decode at once, in each worker or in this process.
+        prefetch: batches that are made ahead.
+    """
+
+    workers: int = 0
+    threads: int = 4
+    prefetch: int = 2
+
+
+class _Examples:
+    """Grain's source: the examples of this process in the order in which they are needed.
+
+    With several workers Grain gives worker w every W-th element from w on, and takes batches from
+    them in turn. So the elements are put where each batch is whole within one worker.
+    """
+
+    def __init__(
+        self,
+        split: StreamedSplit,
+        *,
+        rows: np.ndarray,
+        batch_size: int,
+        first: int,
+        batches: int,
+        workers: int,
+        seed: int | None,
+        flip: bool,
+    ):
+        self._files = RecordFiles(split.paths, split.lengths)
+        self._split = split
+        self._rows, self._batch_size = rows, batch_size
+        self._first, self._batches = first, batches
+        self._workers = max(workers, 1)
+        self._seed, self._flip = seed, flip
+
+    def __len__(self) -> int:
+        # Whole rounds of the workers; what is beyond the last batch is not asked for.
+        rounds = -(-self._batches // self._workers)
+        return rounds * self._workers * len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        place, worker = divmod(int(index), self._workers)
+        in_worker, row = divmod(place, len(self._rows))
+        step = self._first + in_worker * self._workers + worker
+        return self._example(step, int(self._rows[row]))
+
+    def _example(self, step: int, row: int) -> dict[str, Any]:
+        size, count = self._split.image_shape[0], self._split.count
+        if self._seed is None:
+            number = step * self._batch_size + row
+            weight, number = np.float32(number < count), min(number, count - 1)
+            content, label = self._parse(number)
+            image = self._decoded(number, lambda: decode_for_evaluation(content, size=size))
+            return {"image": image, "label": label, "weight": weight}
+        epoch, within = divmod(step, count // self._batch_size)
+        order = epoch_permutation(self._seed, epoch, count)
+        number = int(order[within * self._batch_size + row])
+        content, label = self._parse(number)
+        generator = np.random.default_rng((self._seed, 1 + epoch, number))
+        image = self._decoded(
+            number,
+            lambda: decode_for_training(content, size=size, flip=self._flip, generator=generator),
+        )
+        return {"image": image, "label": label}
+
+    def _parse(self, number: int) -> tuple[bytes, np.ndarray]:
+        record = self._files.read(number)
+        example = importlib.import_module("tensorflow_datasets.proto").tf_example_pb2.Example
+
+        def parse() -> tuple[bytes, np.ndarray]:
+            feature = example.FromString(record).features.feature
+            label = feature["label"].int64_list.value[0]
+            if not 0 <= label < self._split.num_classes:
+                raise ValueError(f"label {label}, expected 0 to {self._split.num_classes - 1}")
+            return feature["image"].bytes_list.value[0], np.int32(label)  # pyright: ignore
+
+        return self._decoded(number, parse)
+
+    def _decoded(self, number: int, decode):
+        try:
+            return decode()
+        except Exception as error:  # Pillow and protobuf raise as they like.
+            raise DamagedDataError(
+                f"{self._files.path_of(number)}: example {number} of the split cannot be decoded "
+                f"({reason(error)}); put the file back or build the set again, and run the same "
+                "command to go on"
+            ) from error
+
+
+def stream(
+    split: StreamedSplit,
+    *,
+    rows: np.ndarray,
+    batch_size: int,
+    first: int,
+    batches: int,
+    options: StreamOptions,
+    seed: int | None = None,
+    flip: bool = False,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of a split, decoded ahead of time.
+
+    Args:
+        split: where they come from.
+        rows: places within each batch that this process reads, ascending.
+        batch_size: of all processes together.
+        first: number of the first batch: the step to go on from.
+        batches: how many there are from there on.
+        options: how to read.
+        seed: of the order and of the random crops, for training. Without one the examples come in
+            stored order with a central crop, and ``weight``, which is 0 for what pads the last
+            batch.
+        flip: mirror half of the images, in training.
+
+    Yields:
+        {"image": uint8[b, H, W, 3], "label": int32[b]}, b the number of rows.
+
+    Raises:
+        DamagedDataError: a record cannot be read; its file is named.
+    """
+    grain = importlib.import_module("grain")
+    examples = _Examples(
+        split,
+        rows=rows,
+        batch_size=batch_size,
+        first=first,
+        batches=batches,
+        workers=options.workers,
+        seed=seed,
+        flip=flip,
+    )
+    ahead = max(options.prefetch * len(rows), options.threads)
+    dataset = (
+        grain.MapDataset.source(examples)
+        .to_iter_dataset(grain.ReadOptions(options.threads, ahead))
+        .batch(len(rows))
+    )
+    if options.workers:
+        # Grain asks absl's flags, which nobody but an absl program parses.
+        flags = importlib.import_module("absl.flags").FLAGS
+        if not flags.is_parsed():
+            flags.mark_as_parsed()
+        several = grain.MultiprocessingOptions(options.workers, options.prefetch)
+        dataset = dataset.mp_prefetch(several)
+    iterator = iter(dataset)
+    try:
+        for _ in range(batches):
+            yield next(iterator)
+    except UserError:
+        raise
+    except Exception as error:
+        # What a worker process raised comes back as text.
+        raise _from_worker(error) from error
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+
+
+def _from_worker(error: Exception) -> Exception:
+    marker = f"{DamagedDataError.__name__}: "
+    for line in str(error).splitlines():
+        if marker in line:
+            return DamagedDataError(line.split(marker, 1)[1])
+    return error
+
+
+def find_split(found: StreamedSet, name: str) -> StreamedSplit:
+    """A split by its name.
+
+    Raises:
+        AbsentDataError: it is not there.
+    """
+    if name not in found.splits:
+        raise AbsentDataError(f"{found.folder} has no {name} part, only {', '.join(found.splits)}")
+    return found.splits[name]
