@@ -53,7 +53,7 @@ class Group:
         """One line: size of the experiment, seeds, data."""
         first = self.records[0]
         seeds = f"{len(self.records)} seed{'s' if len(self.records) > 1 else ''}"
-        data = f"{first.dataset['train']:,} images"
+        data = f"{first.dataset['train']:,} images" if first.dataset["train"] else "no data"
         changed = f", changed {', '.join(first.changed)}" if first.changed else ""
         return f"preset {first.preset}, {seeds}, {data}, {first.steps:,} steps{changed}"
 
@@ -62,7 +62,7 @@ def _is_shortened(record: Record) -> bool:
     """Whether flags made the training shorter than the paper's."""
     from experiments.registry import EXPERIMENTS
 
-    if "schedule.length" not in record.changed:
+    if "schedule.length" not in record.changed or not record.dataset["train"]:
         return False
     config = EXPERIMENTS[record.experiment].presets["paper"].config
     whole = Timing.of(

@@ -11,7 +11,15 @@ from adaptive_nets.training.config import TrainConfig
 
 # Values that say where and how a run is carried out, not what comes out of it. Where the data come
 # from is told by their fingerprint.
-INCIDENTAL = ("mesh", "run", "data.source", "data.eval_batch_size")
+INCIDENTAL = (
+    "mesh",
+    "run",
+    "data.source",
+    "data.eval_batch_size",
+    # Folders; what was in them is told by digests.
+    "perforation.source",
+    "search.begin_from",
+)
 
 # Values that came after the first records. At these they change nothing, and are left out of a
 # run's identity, so that it is still that of the records from before.

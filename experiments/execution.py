@@ -44,7 +44,7 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
     """
     dataset = load(config.data.name, root=data_dir, source=config.data.source)
     if complete and not dataset.complete and config.data.source == "auto":
-        size = _size(dataset.train)
+        size = dataset.count("train")
         raise UserError(
             f"--preset paper needs the complete data set {dataset.name!r}, found only {size:,} "
             f"training images in {dataset.location}; put the official files into a folder and "
@@ -61,6 +61,21 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
             dataset, train=dataclasses.replace(dataset.train, labels=labels)
         )
     return dataset
+
+
+def no_data(config: TrainConfig) -> Dataset:
+    """Stands for the data set of a run that reads none."""
+    return Dataset(
+        name=config.data.name,
+        source="none",
+        location="nowhere",
+        num_classes=0,
+        class_names=(),
+        train=None,
+        test=None,
+        fingerprint="none",
+        complete=True,
+    )
 
 
 def limited(dataset: Dataset, *, train: int, test: int) -> Dataset:
@@ -157,9 +172,13 @@ def execute(
         else:
             # One process writes the tables; what the others measure, they measure for themselves.
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        dataset = load_data(config, data_dir=data_dir, complete=preset == "paper")
-        sizes = f"{_size(dataset.train):,} training and {_size(dataset.test):,} test images"
-        announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
+        if config.needs_data:
+            dataset = load_data(config, data_dir=data_dir, complete=preset == "paper")
+            sizes = f"{dataset.count('train'):,} training and {dataset.count('test'):,} test images"
+            announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
+        else:
+            dataset = no_data(config)
+            announce("data: none, what is measured needs none")
         records = []
         for seed in range(seeds):
             directory = out / f"seed{seed}"
@@ -173,10 +192,6 @@ def execute(
             if path.exists():
                 records.append(read_record(path))
         return records
-
-
-def _size(split: Split | None) -> int:
-    return 0 if split is None else len(split)
 
 
 def _run_seed(

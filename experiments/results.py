@@ -125,8 +125,8 @@ def make_record(
         "dataset": {
             "name": dataset.name,
             "source": dataset.source,
-            "train": len(dataset.train.labels),
-            "test": len(dataset.test.labels),
+            "train": 0 if dataset.train is None else len(dataset.train.labels),
+            "test": 0 if dataset.test is None else len(dataset.test.labels),
             "complete": dataset.complete,
             "fingerprint": dataset.fingerprint,
         },

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from adaptive_nets.errors import UserError
 from adaptive_nets.models import logits_of
-from adaptive_nets.training.losses import cross_entropy
+from adaptive_nets.training.losses import cross_entropy, is_error
 
 Maps = Mapping[str, Int[np.ndarray, "H W"]]
 
@@ -117,7 +117,8 @@ class FilledLoss:
         self._batches = _in_batches(images, labels, min(batch_size, self.count))
 
         def total(logits, batch):
-            return jnp.sum(cross_entropy(logits, batch["label"]) * batch["weight"])
+            values = cross_entropy(logits, batch["label"]), is_error(logits, batch["label"])
+            return jnp.stack([jnp.sum(value * batch["weight"]) for value in values])
 
         @jax.jit
         def whole(variables, batch, maps):
@@ -162,8 +163,18 @@ class FilledLoss:
         Returns:
             Loss of `maps`, then one of each candidate, nats.
         """
+        return self.evaluate(maps, candidates, after_batch=after_batch)[:, 0].tolist()
+
+    def evaluate(
+        self,
+        maps: Maps,
+        candidates: Sequence[tuple[str, Int[np.ndarray, "H W"]]] = (),
+        *,
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> Float[np.ndarray, "C 2"]:
+        """As `of_candidates`: loss in nats, and share of images whose largest logit is wrong."""
         current = {**self._unperforated, **{name: np.asarray(m) for name, m in maps.items()}}
-        totals = np.zeros(1 + len(candidates))
+        totals = np.zeros((1 + len(candidates), 2))
         for batch in self._batches:
             loss, dense = self._whole(self._variables, batch, current)
             losses = [loss]
@@ -173,7 +184,7 @@ class FilledLoss:
                 losses.append(run(self._variables, batch, changed, dense[layer]))
             totals += np.array(jax.device_get(losses), np.float64)
             after_batch()
-        return (totals / self.count).tolist()
+        return totals / self.count
 
 
 def _in_batches(images: np.ndarray, labels: np.ndarray, size: int) -> list[dict[str, Array]]:

@@ -36,7 +36,8 @@ LEVELS = (1.0, 2 / 3, *(1 / n for n in range(2, 21)))
 
 Impacts = Mapping[str, np.ndarray]
 CostOf = Callable[[PerforationPlan], float]
-ImpactsOf = Callable[[PerforationPlan], Impacts]
+# Called with a function to call now and then; what that raises ends the work.
+ImpactsOf = Callable[[PerforationPlan, Callable[[], None]], Impacts]
 STATE = "search.json"
 
 
@@ -219,7 +220,8 @@ class GreedySearch:
         layers: all convolutions of the network, from `conv_layers`.
         losses: L by maps.
         amount_of: t of a perforation, seconds or multiply-accumulates.
-        impacts_of: average impacts in a perforated network; may be None without impact masks.
+        impacts_of: average impacts in a perforated network, and a function that it calls now and
+            then; may be None without impact masks.
         settings: kinds, repetitions, levels.
         seed: of all random masks.
         directory: of the search: search.json and plans/, written at every step.
@@ -330,7 +332,7 @@ class GreedySearch:
             self._plan,
             self._levels(),
             settings=self.settings,
-            impacts=self._impacts(),
+            impacts=self._impacts(reporter.check),
             key=jax.random.fold_in(self._key, number),
         )
         if not candidates:
@@ -389,13 +391,14 @@ class GreedySearch:
             self._amounts[name] = float(self.amount_of(plan))
         return self._amounts[name]
 
-    def _impacts(self) -> Impacts:
+    def _impacts(self, tick: Callable[[], None]) -> Impacts:
         if "impact" not in self.settings.kinds or self.impacts_of is None:
             return {}
         if self.settings.impact_on == "perforated":
-            return self.impacts_of(self._plan)
+            return self.impacts_of(self._plan, tick)
         if self._original_impacts is None:
-            self._original_impacts = self.impacts_of(dataclasses.replace(self._plan, layers={}))
+            original = dataclasses.replace(self._plan, layers={})
+            self._original_impacts = self.impacts_of(original, tick)
         return self._original_impacts
 
     def _plan_path(self, number: int) -> Path:

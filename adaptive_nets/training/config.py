@@ -269,6 +269,12 @@ class RunConfig:
     """Write TensorBoard event files beside the JSON lines."""
     profile: tuple[int, int] = (0, 0)
     """First step to profile, and how many; traces go to profile/ in the run's folder."""
+    input_workers: int = 0
+    """Processes that decode images of a set that is read while training; 0 for threads alone."""
+    input_threads: int = 16
+    """Threads that decode at once, in each of these processes."""
+    input_prefetch: int = 2
+    """Batches that are read ahead."""
 
     def __post_init__(self):
         for field in ("log_every", "eval_every", "checkpoint_every"):
@@ -276,6 +282,9 @@ class RunConfig:
         require(
             self.keep_checkpoints >= 2, "run.keep-checkpoints", self.keep_checkpoints, "2 or more"
         )
+        for field, least in (("input_workers", 0), ("input_threads", 1), ("input_prefetch", 1)):
+            value = getattr(self, field)
+            require(value >= least, "run." + field.replace("_", "-"), value, f"{least} or more")
         require(
             min(self.profile) >= 0,
             "run.profile",
@@ -294,3 +303,8 @@ class TrainConfig:
     schedule: ScheduleConfig = ScheduleConfig()
     mesh: MeshConfig = MeshConfig()
     run: RunConfig = RunConfig()
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the run reads its data set at all."""
+        return True

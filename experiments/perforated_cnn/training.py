@@ -51,6 +51,6 @@ def run(
     )
     metrics = accuracy_metrics(result)
     shape = tuple(result.test.images.shape[1:])
-    metrics["macs"] = Metric(float(count_macs(config.model.name, input_shape=shape)), "MACs")
+    metrics["macs"] = Metric(count_macs(config.model.name, input_shape=shape) / 1e9, "10^9")
     metrics |= export(config, result, dataset.num_classes, directory, seed)
     return Outcome(metrics, {}, seconds=result.seconds, steps=result.timing.total_steps)

@@ -64,6 +64,10 @@ def test_presets_differ_in_size_only(experiment):
         assert set(changed) <= {
             "schedule.length", "variational.kl_start", "variational.kl_full",
             "data.batch_size", "data.train_limit", "data.test_limit",
+            "layer.batch_size", "layer.images", "layer.impact_images", "layer.rates",
+            "search.batch_size", "search.cost", "search.images", "search.impact_images",
+            "search.repetitions", "search.steps", "timing.batches", "timing.seconds",
+            "tradeoff.batch_size", "tradeoff.impact_images", "tradeoff.keeps", "tradeoff.sizes",
         }  # fmt: skip
 
 

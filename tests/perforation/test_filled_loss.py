@@ -74,14 +74,16 @@ def reference(setting, maps):
     logits = z.mean(axis=(1, 2)) @ p["head"]["kernel"] + p["head"]["bias"]
     logits -= logits.max(axis=1, keepdims=True)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return -log_probabilities[np.arange(7), labels].mean()
+    wrong = np.mean(np.argmax(logits, axis=1) != labels)
+    return np.array([-log_probabilities[np.arange(7), labels].mean(), wrong])
 
 
 def test_losses_are_those_of_the_perforated_network(setting):
     loss = setting[4]
     first, second = random_map(1, (6, 7)), random_map(2, (3, 3))
     for maps in ({}, {"first": first}, {"first": first, "block/second": second}):
-        assert loss.of(maps) == pytest.approx(reference(setting, maps), rel=1e-5)
+        assert loss.of(maps) == pytest.approx(reference(setting, maps)[0], rel=1e-5)
+        np.testing.assert_allclose(loss.evaluate(maps), [reference(setting, maps)], rtol=1e-5)
 
 
 def test_candidates_change_one_layer_each(setting):
@@ -91,7 +93,7 @@ def test_candidates_change_one_layer_each(setting):
     calls = []
     got = loss.of_candidates({"first": first}, candidates, after_batch=lambda: calls.append(1))
     expected = [{"first": first}] + [{"first": first, name: m} for name, m in candidates]
-    np.testing.assert_allclose(got, [reference(setting, maps) for maps in expected], rtol=1e-5)
+    np.testing.assert_allclose(got, [reference(setting, maps)[0] for maps in expected], rtol=1e-5)
     assert got[0] == pytest.approx(got[3], rel=1e-6)
     # Seven images in batches of three; the last one is filled up.
     assert len(calls) == loss.batches == 3

@@ -242,7 +242,8 @@ def test_an_interrupted_search_leads_to_the_same_network(problem, tmp_path, batc
 def test_impacts_are_of_the_network_as_perforated_so_far_or_of_the_original(problem, tmp_path):
     asked = []
 
-    def impacts_of(plan):
+    def impacts_of(plan, tick):
+        tick()
         asked.append(sorted(plan.layers))
         rng = np.random.default_rng(len(asked))
         return {"first": rng.random((8, 9)), "second": rng.random((4, 4))}
