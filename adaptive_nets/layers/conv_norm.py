@@ -6,13 +6,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen import initializers
 from jaxtyping import Array, Float
 
-Padding = str | tuple[tuple[int, int], tuple[int, int]]
+from adaptive_nets.layers.kernel_init import HE_FAN_OUT
 
-# He's initialisation over the fan-out, what residual and dense networks are trained from (he2015).
-HE_FAN_OUT = initializers.variance_scaling(2.0, "fan_out", "normal")
+Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
 def same_padding(kernel_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from flax.linen import initializers
 from flax.typing import Initializer
 
+from adaptive_nets.layers.kernel_init import variance_scaling
+
 
 def kernel_init(*, batch_axis: tuple[int, ...] = ()) -> Initializer:
     """Initialises float[..., I, O], uniform within ±1/√fan_in.
@@ -15,7 +17,7 @@ def kernel_init(*, batch_axis: tuple[int, ...] = ()) -> Initializer:
     Args:
         batch_axis: axes that number independent kernels.
     """
-    return initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=batch_axis)
+    return variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=batch_axis)
 
 
 def bias_init(fan_in: int) -> Initializer:

@@ -10,21 +10,19 @@ from flax.linen import initializers
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers.conv_norm import batch_norm, conv
+from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.layers.pooling import global_avg_pool
 
 BIAS = -3.0
 """Of the logit, so that all units run at first and the last one has most of the weight."""
-
-# TF-Slim's default, with which the authors train.
-_INIT = initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 class HaltingHead(nn.Module):
     """Logit of halting after a unit: W̃ * x + W · mean(x) + b.
 
     With `norm`, as in the authors' code, both x and its mean are normalised first, each on its own;
-    without, it is the paper's formula. Everything is computed in float32: in half precision the
-    sums over units would saturate.
+    without, it is the paper's formula. Weights start from He's distribution, as the authors' do.
+    Everything is computed in float32: in half precision the sums over units would saturate.
 
     Attributes:
         spatial: one logit for every position, with the 3x3 convolution W̃; otherwise one for the
@@ -51,12 +49,12 @@ class HaltingHead(nn.Module):
         x = x.astype(jnp.float32)
         bias = initializers.constant(self.bias)
         mean = self._normalise(global_avg_pool(x), "norm_global", train)
-        dense: dict[str, Any] = {"kernel_init": _INIT, "name": "dense_global"}
+        dense: dict[str, Any] = {"kernel_init": HE_FAN_IN, "name": "dense_global"}
         if not self.spatial:
             return nn.Dense(1, bias_init=bias, **dense)(mean)[:, 0]
         overall = nn.Dense(1, use_bias=False, **dense)(mean)[:, 0]
         local = self._normalise(x, "norm_local", train)
-        local = conv(1, (3, 3), kernel_init=_INIT, name="conv_local")(local)[..., 0]
+        local = conv(1, (3, 3), kernel_init=HE_FAN_IN, name="conv_local")(local)[..., 0]
         offset = self.param("bias", bias, (), jnp.float32)
         return local + (overall + offset)[:, None, None]
 

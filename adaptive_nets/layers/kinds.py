@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import flax.linen as nn
-from flax.linen import initializers
 from jaxtyping import Array
 
+from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.layers.sparse_vd import SparseConv, SparseDense
 from adaptive_nets.variational.sparsity import THRESHOLD
 
@@ -49,7 +49,7 @@ class PlainLayers:
 
     def dense(self, features, *, name, train, dtype):  # noqa: D102 - see LayerKind
         del train
-        return nn.Dense(features, dtype=dtype, kernel_init=initializers.he_normal(), name=name)
+        return nn.Dense(features, dtype=dtype, kernel_init=HE_FAN_IN, name=name)
 
     def conv(  # noqa: D102
         self, features, kernel_size, *, name, train, dtype, strides=(1, 1), padding="SAME"
@@ -61,7 +61,7 @@ class PlainLayers:
             strides=strides,
             padding=padding,
             dtype=dtype,
-            kernel_init=initializers.he_normal(),
+            kernel_init=HE_FAN_IN,
             name=name,
         )
 

@@ -11,6 +11,7 @@ from flax.linen import initializers
 from jax import lax
 from jaxtyping import Array, Float
 
+from adaptive_nets.layers.kernel_init import GLOROT_UNIFORM
 from adaptive_nets.variational.local_reparameterisation import sample_linear
 from adaptive_nets.variational.log_uniform import noise_variance
 from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
@@ -93,7 +94,7 @@ class SparseConv(_SparseVariational):
     kernel_size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (1, 1)
     padding: str | Sequence[tuple[int, int]] = "SAME"
-    kernel_init: Initialiser = initializers.glorot_uniform()
+    kernel_init: Initialiser = GLOROT_UNIFORM
 
     _masks_noise = True
 

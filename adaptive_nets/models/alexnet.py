@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from adaptive_nets.errors import UserError
 from adaptive_nets.layers import adaptive_avg_pool, local_response_norm, max_pool
 from adaptive_nets.layers.conv_norm import conv
+from adaptive_nets.layers.kernel_init import normal
 from adaptive_nets.models.registry import register_model
 
 ResponseNorm = Literal["paper", "caffe"]
@@ -21,7 +22,7 @@ _NORMS: dict[str, dict[str, Any]] = {
     "paper": {"alpha": 1e-4, "beta": 0.75, "k": 2.0, "divide_by_size": False},
     "caffe": {"alpha": 1e-4, "beta": 0.75, "k": 1.0, "divide_by_size": True},
 }
-_SMALL_NORMAL = initializers.normal(0.01)
+_SMALL_NORMAL = normal(0.01)
 
 
 class AlexNet2012(nn.Module):

@@ -11,12 +11,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen import initializers
 from jaxtyping import Array, Float
 
 from adaptive_nets.errors import UserError
 from adaptive_nets.layers.conv_norm import ConvNorm
 from adaptive_nets.layers.drop_path import DropPathDraw, draw_paths, mean_of_live
+from adaptive_nets.layers.kernel_init import GLOROT_NORMAL
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.models.registry import register_model
 
@@ -90,7 +90,7 @@ class FractalBlock(nn.Module):
             use_bias=self.use_bias,
             affine=self.affine,
             dropout_rate=self.dropout_rate,
-            kernel_init=initializers.xavier_normal(),
+            kernel_init=GLOROT_NORMAL,
             dtype=self.dtype,
             name=f"column{column}_{step // self._stride(column) - 1}",
         )

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen import initializers
 from jaxtyping import Array, Float
 
 from adaptive_nets.errors import UserError
@@ -19,6 +18,7 @@ from adaptive_nets.layers import (
     max_pool,
 )
 from adaptive_nets.layers.conv_norm import ConvNorm, same_padding
+from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.models.output import ModelOutput
 from adaptive_nets.models.registry import register_model
 
@@ -65,7 +65,7 @@ class ConvUnit(nn.Module):
             strides=self.strides,
             padding=same_padding(self.kernel_size),
             dtype=self.dtype,
-            kernel_init=initializers.he_normal(),
+            kernel_init=HE_FAN_IN,
             name="conv",
         )
         return nn.relu(layer(x))

@@ -7,10 +7,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen import initializers
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import GeneratedConv, HyperKernels, max_pool
+from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.wide_resnet import Shortcut, WideResNet
 
@@ -36,7 +36,7 @@ class MnistConvNet(nn.Module):
         """Logits of a batch of images."""
         del train
         options: dict[str, Any] = {"padding": "SAME", "dtype": self.dtype}
-        init = {"kernel_init": initializers.he_normal()}
+        init = {"kernel_init": HE_FAN_IN}
         x = nn.Conv(16, (7, 7), name="conv1", **init, **options)(x)
         x = max_pool(nn.relu(x), (2, 2))
         if self.embedding_size:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers.conv_norm import ConvNorm
+from adaptive_nets.layers.kernel_init import LECUN
 from adaptive_nets.layers.pooling import avg_pool, max_pool
 
 # Batch normalisation in the whole family (szegedy2015 and its published code).
@@ -198,6 +199,8 @@ class ResidualInceptionModule(nn.Module):
         """The module's output."""
         residual = join_branches(self.branches, x, conv_norm_units(self.dtype, train))
         # Linear, so its outputs start with the variance of its inputs.
-        residual = nn.Conv(x.shape[-1], (1, 1), dtype=self.dtype, name="conv2d")(residual)
+        residual = nn.Conv(x.shape[-1], (1, 1), kernel_init=LECUN, dtype=self.dtype, name="conv2d")(
+            residual
+        )
         x = x + self.scale * residual
         return nn.relu(x) if self.activation else x

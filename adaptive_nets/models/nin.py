@@ -6,16 +6,16 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen import initializers
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import global_avg_pool, max_pool
-from adaptive_nets.layers.conv_norm import HE_FAN_OUT, same_padding
+from adaptive_nets.layers.conv_norm import same_padding
+from adaptive_nets.layers.kernel_init import HE_FAN_OUT, normal
 from adaptive_nets.models.registry import register_model
 
 Initialiser = Any
 # Of the authors' CIFAR files.
-PUBLISHED_INIT = initializers.normal(0.05)
+PUBLISHED_INIT = normal(0.05)
 
 # One unit: side of the kernel, widths of its convolution and of the two 1x1 convolutions after it.
 # The last width of the last unit is the number of classes.
