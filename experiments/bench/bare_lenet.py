@@ -28,7 +28,8 @@ def init(key: Array, *, sparse: bool) -> dict[str, Any]:
         key, subkey = jax.random.split(key)
         layer = {"w": 0.05 * jax.random.normal(subkey, (inputs, outputs)), "b": jnp.zeros(outputs)}
         if sparse:
-            layer["s"] = jnp.full((inputs, outputs), -10.0)
+            # With a dtype: a weak one would have the step compiled twice.
+            layer["s"] = jnp.full((inputs, outputs), -10.0, jnp.float32)
         params.append(layer)
     zeros = jax.tree.map(jnp.zeros_like, params)
     return {"params": params, "m": zeros, "v": jax.tree.map(jnp.copy, zeros), "step": jnp.int32(0)}

@@ -238,10 +238,18 @@ def test_doctor_finds_what_is_here(call):
     assert "tensorflow" in out
 
 
-def test_bench_training_writes_its_values(call, tmp_path):
+@pytest.mark.parametrize(
+    "case", ["lenet-300-100 dense", pytest.param("lenet-300-100 sparse", marks=pytest.mark.slow)]
+)
+def test_bench_training_writes_its_values(call, tmp_path, monkeypatch, case):
+    from experiments.bench import training
+
+    assert list(training.CASES) == ["lenet-300-100 dense", "lenet-300-100 sparse"]
+    monkeypatch.setattr(training, "CASES", {case: training.CASES[case]})
     code, out, _ = call("bench", "training", "--rounds", "1", "--steps", "2", "--json", "b.json")
     assert code == 0
     content = json.loads((tmp_path / "b.json").read_text())
+    assert {v["case"] for v in content["values"]} == {case}
     assert {v["contender"] for v in content["values"]} == {"ours", "bare", "bare, grouped"}
     assert all(v["steps_per_second"] > 0 for v in content["values"])
     assert content["packages"]["jax"] in out or content["devices"]["platform"] == "cpu"

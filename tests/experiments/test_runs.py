@@ -54,9 +54,21 @@ def quick(*more):
     return ("--preset", "smoke", "--schedule.length", "8 steps", "--data.source", "embedded", *more)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# The quickest of fully connected, of variational, and of convolutional networks; the others are the
+# same code with larger networks. Experiments that need a data set have tests of their own.
+QUICKEST = {ORIGINAL, SPARSE, "sparse_vd.table1.lenet-5-caffe-original"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICKEST else pytest.mark.slow)
+        for name, experiment in EXPERIMENTS.items()
+        if experiment.paper == "sparse_vd"
+    ],
+)
 def test_smoke(call, tmp_path, name):
-    """Every experiment runs on the embedded digits and leaves a whole record."""
+    """Every experiment of digits runs on the embedded ones and leaves a whole record."""
     code, out, err = call("run", name, "--preset", "smoke", "--out", "run")
     assert code == 0, err
     record = read_record(tmp_path / "run" / "seed0" / "record.json")
@@ -290,14 +302,24 @@ def wait_for_checkpoint(folder, step, process, seconds=120):
     raise AssertionError(f"no checkpoint of step {step}: {process.communicate()[1]}")
 
 
+# Long enough to be stopped on the way on any machine.
+LONG = ("--preset", "smoke", "--schedule.length", "2000 steps", "--data.source", "embedded")
+LONG += ("--run.checkpoint-every", "100 steps", "--run.eval-every", "1000 steps")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The record of the long run, not stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(["run", ORIGINAL, *LONG, "--out", str(folder / "r")]) == 0
+    return read_record(folder / "r" / "seed0" / "record.json")
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
 )
-def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, number, code):
-    flags = ("--preset", "smoke", "--schedule.length", "3000 steps", "--data.source", "embedded")
-    flags += ("--run.checkpoint-every", "100 steps", "--run.eval-every", "1000 steps")
-    assert call("run", ORIGINAL, *flags, "--out", "whole")[0] == 0
-    process = start(ORIGINAL, *flags, "--out", "parts")
+def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, whole, number, code):
+    process = start(ORIGINAL, *LONG, "--out", "parts")
     wait_for_checkpoint(tmp_path / "parts" / "seed0" / "checkpoints", 100, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -307,12 +329,10 @@ def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, number, cod
         assert re.search(
             r"stopped by SIG\w+ at step \d+, which is saved; the same command goes on", err
         )
-    code, _, err = call("run", ORIGINAL, *flags, "--out", "parts")
+    code, _, err = call("run", ORIGINAL, *LONG, "--out", "parts")
     assert code == 0
-    assert re.search(r"going on from step \d{3,4} of 3000", err)
-    whole, parts = (
-        read_record(tmp_path / name / "seed0" / "record.json") for name in ("whole", "parts")
-    )
+    assert re.search(r"going on from step \d{3,4} of 2000", err)
+    parts = read_record(tmp_path / "parts" / "seed0" / "record.json")
     assert whole.content["metrics"] == parts.content["metrics"]
     assert whole.history == parts.history
 
