@@ -12,6 +12,7 @@ pytestmark = pytest.mark.core
 REFERENCES = reference_counts()
 # Deep networks take seconds to trace, and their shallow relatives are the same code.
 DEEP = ("152", "154", "161", "169", "201", "100_k24", "bc190", "bc250", "C5", "C6", "enwik8")
+DEEP += ("110_cifar", "101", "inception_resnet_v2", "densenet100_k12", "bc100")
 
 
 def test_every_reference_is_of_a_network_of_the_zoo():

@@ -19,7 +19,11 @@ pytestmark = pytest.mark.core
 
 
 @pytest.mark.parametrize(
-    ("name", "params"), [("110_cifar10", 1_732_010), ("110_cifar100", 1_737_860)]
+    ("name", "params"),
+    [
+        ("110_cifar10", 1_732_010),
+        pytest.param("110_cifar100", 1_737_860, marks=pytest.mark.slow),
+    ],
 )
 def test_published_sizes(name, params):
     assert an.count_params(f"stochastic_depth_resnet{name}") == params
@@ -28,6 +32,7 @@ def test_published_sizes(name, params):
     )
 
 
+@pytest.mark.slow
 def test_sizes_of_the_others():
     assert an.count_params("stochastic_depth_resnet152_svhn") == 2_414_090
     assert an.count_params("stochastic_depth_resnet152") == an.count_params("resnet152")
