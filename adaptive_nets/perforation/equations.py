@@ -28,6 +28,7 @@ ELEMENTWISE = frozenset((
 WINDOWS = frozenset(("reduce_window_max", "reduce_window_min", "reduce_window_sum"))
 _INLINED = frozenset(("jit", "pjit", "closed_call", "core_call"))
 _CHECKPOINTS = frozenset(("checkpoint", "remat", "remat2"))
+_EVALUATED = core.DebugInfo("jit", "evaluate", None, None)
 _MAPS, _KERNELS = (0, 3, 1, 2), (3, 2, 0, 1)
 
 
@@ -96,7 +97,7 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
         for atom, value in zip(equation.invars, operands, strict=True)
         if is_variable(atom)
     }
-    single = core.Jaxpr([], list(values), equation.outvars, [equation], equation.effects)
+    single = core.Jaxpr([], list(values), equation.outvars, [equation], equation.effects, _EVALUATED)
     return list(eval_jaxpr(single, [], *values.values()))
 
 
