@@ -303,7 +303,7 @@ def wait_for_checkpoint(folder, step, process, seconds=120):
 
 
 # Long enough to be stopped on the way on any machine.
-LONG = ("--preset", "smoke", "--schedule.length", "2000 steps", "--data.source", "embedded")
+LONG = ("--preset", "smoke", "--schedule.length", "1200 steps", "--data.source", "embedded")
 LONG += ("--run.checkpoint-every", "100 steps", "--run.eval-every", "1000 steps")
 
 
@@ -331,7 +331,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, whole, numb
         )
     code, _, err = call("run", ORIGINAL, *LONG, "--out", "parts")
     assert code == 0
-    assert re.search(r"going on from step \d{3,4} of 2000", err)
+    assert re.search(r"going on from step \d{3,4} of 1200", err)
     parts = read_record(tmp_path / "parts" / "seed0" / "record.json")
     assert whole.content["metrics"] == parts.content["metrics"]
     assert whole.history == parts.history
