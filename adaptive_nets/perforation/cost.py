@@ -42,9 +42,9 @@ class ActivationBytes:
     """Bytes of activations of one image.
 
     Attributes:
-        stored: sum over all layers' outputs, the input included: the paper's memory column, whose
-            5.1, 6.6 and 110 MB it is in units of 2**20 bytes, but for dropout layers, which we do
-            not have at test (with them 5.11, 6.55 and 109.96 for nin_cifar10, caffenet and vgg16).
+        stored: sum over all layers' outputs, the input included. In units of 2**20 bytes, and with
+            the dropout layers that we do not have at test, it is what the paper gives as memory:
+            5.11, 6.55 and 109.96 for nin_cifar10, caffenet and vgg16 beside 5.1, 6.6 and 110.
         peak: the largest sum of those that are needed at one time, none overwritten in place.
     """
 
