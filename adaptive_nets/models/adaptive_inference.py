@@ -24,7 +24,7 @@ from adaptive_nets.models.output import BlockTrace, ModelOutput
 from adaptive_nets.models.resnet_act import STREAM, AdaptiveCifarResNet, AdaptiveNet
 from kernels.masked_conv.unit import Way
 
-__all__ = ["Prepared", "prepare", "skip"]
+__all__ = ["Prepared", "prepare", "skip", "skipping_stage"]
 
 
 def skip(
@@ -55,19 +55,17 @@ def skip(
     Raises:
         UserError: the mode is none of these.
     """
-    mode = model.halting.mode(mode, train=False)
-    if mode == "relaxed":
-        raise UserError("mode is 'relaxed', which runs every unit; expected one that skips")
-    if mode == "discrete" and STREAM not in (rngs or {}):
+    stage = skipping_stage(model, mode=mode, way=way)
+    if stage.mode == "discrete" and STREAM not in (rngs or {}):
         raise UserError("mode is 'discrete' and there is no rngs; expected {'halting': key}")
-    slope = resnet_v2_cifar.SLOPE if isinstance(model, AdaptiveCifarResNet) else 0.0
-    stage = SkippingStage(model.halting, mode, slope, way)
 
     def forward(module: Any, x: Array) -> ModelOutput:
         traces: list[BlockTrace] = []
 
         def run_stage(units, x: Array, train: bool) -> Array:
-            keys = [module.make_rng(STREAM) for _ in units[1:]] if mode == "discrete" else None
+            keys = (
+                [module.make_rng(STREAM) for _ in units[1:]] if stage.mode == "discrete" else None
+            )
             x = units[0](x, train)
             x, trace = stage.run(x, prepared.stages[len(traces)], keys)
             traces.append(trace)
@@ -77,3 +75,14 @@ def skip(
         return ModelOutput(logits, blocks=tuple(traces))
 
     return model.apply(prepared.variables, x, method=forward, rngs=rngs)  # pyright: ignore
+
+
+def skipping_stage(
+    model: AdaptiveNet, *, mode: Mode | None = None, way: Way | None = None
+) -> SkippingStage:
+    """How each stage of a network runs; arguments and errors as of `skip`."""
+    mode = model.halting.mode(mode, train=False)
+    if mode == "relaxed":
+        raise UserError("mode is 'relaxed', which runs every unit; expected one that skips")
+    slope = resnet_v2_cifar.SLOPE if isinstance(model, AdaptiveCifarResNet) else 0.0
+    return SkippingStage(model.halting, mode, slope, way)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.models import resnet_v2, resnet_v2_cifar
+from adaptive_nets.models import resnet_v2_cifar
 from adaptive_nets.models.adaptive_weights import check_halting_rule, head_name
 from adaptive_nets.models.resnet_act import AdaptiveCifarResNet, AdaptiveNet
 
@@ -99,7 +99,6 @@ def prepare(model: AdaptiveNet, variables: Mapping[str, Any]) -> Prepared:
     rule = model.halting.rule
     check_halting_rule(variables["params"], rule, source="variables")
     cifar = isinstance(model, AdaptiveCifarResNet)
-    unit_name = (resnet_v2_cifar if cifar else resnet_v2).unit_name
     epsilon = resnet_v2_cifar.EPSILON if cifar else 1e-5
     norms, convs = (
         (("bn1", "bn2"), ("conv1", "conv2"))
@@ -109,8 +108,8 @@ def prepare(model: AdaptiveNet, variables: Mapping[str, Any]) -> Prepared:
     taken: set[str] = set()
     stages: list[StageWeights | None] = []
     for stage, size in enumerate(model.stage_sizes):
-        later = [unit_name(stage, i) for i in range(1, size)]
-        headed = [head_name(unit_name(stage, i), rule) for i in range(size - 1)]
+        later = [model.unit_name(stage, i) for i in range(1, size)]
+        headed = [head_name(model.unit_name(stage, i), rule) for i in range(size - 1)]
         units = [_unit(_scope(variables, n), norms, convs, epsilon, model.dtype) for n in later]
         heads = [_head(_scope(variables, name), epsilon) for name in headed]
         taken.update(later, headed)

@@ -18,6 +18,11 @@ def head_name(unit: str, rule: str) -> str:
     return f"{unit}_{rule}_head"
 
 
+def is_head(name: str) -> bool:
+    """Whether a scope is that of a halting head."""
+    return _HEAD.search(name) is not None
+
+
 def halting_rule(params: Mapping[str, Any]) -> str | None:
     """Rule whose heads are among a network's parameters; None for a plain network."""
     found = (_HEAD.search(name) for name in params)
@@ -80,7 +85,7 @@ def _merge(into: Mapping[str, Any], source: Mapping[str, Any], place: str) -> di
     for name, value in into.items():
         where = f"{place}/{name}"
         if name not in source:
-            if not _HEAD.search(name):
+            if not is_head(name):
                 raise UserError(f"{where} is absent in the plain network; expected all but heads")
             merged[name] = value
         elif isinstance(value, Mapping):

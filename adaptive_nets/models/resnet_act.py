@@ -98,6 +98,7 @@ class AdaptiveCifarResNet(CifarResNetV2, _Adaptive):
     """
 
     halting: Halting = Halting("sact")
+    unit_name = staticmethod(resnet_v2_cifar.unit_name)
 
     def __call__(
         self,
@@ -127,6 +128,7 @@ class AdaptiveResNetV2(ResNetV2, _Adaptive):
     """
 
     halting: Halting = Halting("sact")
+    unit_name = staticmethod(resnet_v2.unit_name)
 
     def __call__(
         self,

@@ -19,7 +19,7 @@ from adaptive_nets.errors import UserError
 from adaptive_nets.files import write_json_atomically
 from adaptive_nets.training.config import require
 from experiments import provenance
-from experiments.commands import bench_autotune, bench_kernels
+from experiments.commands import bench_adaptive, bench_autotune, bench_kernels
 from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
 
@@ -196,6 +196,7 @@ def main(arguments: Sequence[str]) -> None:
         {
             "training": (bench_training, "steps per second beside bare JAX"),
             "networks": (bench_networks, "time of forward passes"),
+            "adaptive": (bench_adaptive.main, "networks of adaptive depth, skipping beside plain"),
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
             "kills": (bench_kills, "a training killed again and again, beside an undisturbed one"),
             "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by the clock"),

@@ -1,0 +1,321 @@
+"""Time of a network of adaptive depth that skips, beside the plain network of the same sizes.
+
+Weights are random, statistics those of the batch, and the bias of each block's halting heads is
+moved until the wanted share of positions stops early. The image is noise with the spectrum of
+photographs, so that masks are patches and not dust. The plain network runs the same weights without
+heads, compiled by XLA, and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets import create_model
+from adaptive_nets.analysis import count_macs
+from adaptive_nets.analysis.macs import layer_macs
+from adaptive_nets.errors import UserError
+from adaptive_nets.halting.adaptive_computation_time import EPSILON
+from adaptive_nets.models import ModelOutput, list_models
+from adaptive_nets.models.adaptive_cost import block_flops, flops_per_image
+from adaptive_nets.models.adaptive_inference import Prepared, prepare, skip, skipping_stage
+from adaptive_nets.models.adaptive_weights import head_name, is_head
+from adaptive_nets.models.stages import one_after_the_other
+from experiments.bench.timing import medians, time_in_turns
+
+PLAIN, SKIPPING = "plain", "skipping"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        name: of the network.
+        height: of the images.
+        width: of the images.
+        batch: number of images.
+        stop_early: share of each block's positions that halt before its last unit.
+        seconds: about how long the rounds of one comparison take.
+        seed: of weights and images.
+    """
+
+    name: str = "resnet101_sact"
+    height: int = 600
+    width: int = 1000
+    batch: int = 1
+    stop_early: float = 0.5
+    seconds: float = 30.0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A network, or one of its blocks on its own.
+
+    Attributes:
+        part: "network" or "block 1" and so on.
+        stop_early: share of positions that halted early, over blocks.
+        flops_share: FLOPs per image, heads included, over those of the plain network.
+        time_share: median over rounds of the time over the plain network's in the same round.
+        excess: time_share / flops_share; 1 where all that is not computed is saved.
+        seconds: median time by contender.
+        rounds: how often each was timed, in turns.
+    """
+
+    part: str
+    stop_early: float
+    flops_share: float
+    time_share: float
+    excess: float
+    seconds: dict[str, float]
+    rounds: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network with weights, and its images.
+
+    Attributes:
+        settings: what was asked for.
+        model: of adaptive depth.
+        plain: the network under it.
+        variables: of the model.
+        prepared: of the model, for skipping.
+        images: float[N, H, W, 3].
+        output: of the model, skipping.
+        inputs: of each stage.
+    """
+
+    settings: Settings
+    model: Any
+    plain: Any
+    variables: dict[str, Any]
+    prepared: Prepared
+    images: jax.Array
+    output: ModelOutput
+    inputs: list[jax.Array]
+
+
+def photograph_like(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Noise whose amplitude falls as 1 / frequency, each image of deviation 1, float32."""
+    rows, columns = np.fft.fftfreq(shape[1])[:, None], np.fft.rfftfreq(shape[2])[None]
+    frequency = np.maximum(np.hypot(rows, columns), 1 / max(shape[1:3]))
+    spectrum = np.fft.rfft2(rng.standard_normal(shape), axes=(1, 2))
+    image = np.fft.irfft2(spectrum / frequency[None, ..., None], shape[1:3], axes=(1, 2))
+    deviation = image.std(axis=(1, 2, 3), keepdims=True)
+    return (image / deviation).astype(np.float32)
+
+
+def plain_name(name: str) -> str:
+    """Name of the plain network under one of adaptive depth.
+
+    Raises:
+        UserError: the network is not of adaptive depth.
+    """
+    depth, _, rest = name.removeprefix("resnet").partition("_")
+    rule, _, data = rest.partition("_")
+    plain = "_".join(part for part in ("resnetv2", depth, data) if part)
+    if rule not in ("act", "sact", "pact") or plain not in list_models():
+        known = [n for rule in ("act", "sact", "pact") for n in list_models(f"*_{rule}*")]
+        raise UserError(f"{name!r} is no network of adaptive depth; expected one of {known}")
+    return plain
+
+
+def make_case(settings: Settings) -> Case:
+    """Makes weights, statistics and halting biases; compiles what that takes."""
+    rng = np.random.default_rng(settings.seed)
+    shape = (settings.batch, settings.height, settings.width, 3)
+    images = jnp.asarray(photograph_like(rng, shape))
+    plain: Any = create_model(plain_name(settings.name))
+    model: Any = create_model(settings.name)
+    fold = jax.jit(lambda variables: prepare(model, variables))
+    variables = jax.jit(lambda x: model.init(jax.random.key(settings.seed), x))(images[:, :64, :64])
+    variables = _with_bias(variables, lambda name, bias: bias - 30.0)
+    variables = _with_statistics(model, variables, images)
+    forward = jax.jit(lambda prepared, x: skip(model, prepared, x))
+    for stage, size in enumerate(model.stage_sizes):
+        if size == 1:
+            continue
+        logits = forward(fold(variables), images).blocks[stage].halting_logits
+        moved = _bias_for(
+            np.asarray(logits)[..., :-1], settings.stop_early, adds=model.halting.rule != "pact"
+        )
+        rule = model.halting.rule
+        names = {head_name(model.unit_name(stage, i), rule) for i in range(size)}
+        variables = _with_bias(
+            variables, lambda name, bias, m=moved, ns=names: bias + m if name in ns else bias
+        )
+    prepared = fold(variables)
+    output = forward(prepared, images)
+
+    @jax.jit
+    def stage_inputs(prepared, x):
+        found: list[jax.Array] = []
+
+        def run(stage, units, x):
+            found.append(x)
+            return skipping_stage(model).run(units[0](x), prepared.stages[stage], None)[0]
+
+        _through(model, prepared.variables, x, run)
+        return found
+
+    inputs = stage_inputs(prepared, images)
+    return Case(settings, model, plain, variables, prepared, images, output, inputs)
+
+
+def _through(
+    network: Any, variables: Any, x: jax.Array, run: Callable[[int, Any, jax.Array], jax.Array]
+) -> jax.Array:
+    """A network whose stages are run by `run(number, units, x)`."""
+
+    def forward(module, x):
+        numbers = itertools.count()
+        return module.logits(x, False, lambda units, x, _: run(next(numbers), units, x))
+
+    return network.apply(variables, x, method=forward)
+
+
+def _one_stage(
+    network: Any, variables: Any, stage: int, x: jax.Array, run: Callable[[Any, jax.Array], Any]
+) -> Any:
+    """What `run(units, x)` returns for a stage; of the rest nothing is left when it is compiled."""
+    found = []
+
+    def run_stage(number, units, ignored):
+        if number == stage:
+            found.append(run(units, x))
+        channels = units[0].features if hasattr(units[0], "features") else 4 * units[0].width
+        return jnp.zeros((1, 1, 1, channels), ignored.dtype)
+
+    _through(network, variables, jnp.zeros((1, 32, 32, 3), x.dtype), run_stage)
+    return found[0]
+
+
+def _with_bias(variables: Any, change: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """Variables whose heads have other biases."""
+    params = dict(variables["params"])
+    for name in filter(is_head, params):
+        head = dict(params[name])
+        if "bias" in head:
+            head["bias"] = change(name, head["bias"])
+        else:
+            dense = head["dense_global"]
+            head["dense_global"] = {**dense, "bias": change(name, dense["bias"])}
+        params[name] = head
+    return {**variables, "params": params}
+
+
+def _with_statistics(model: Any, variables: Any, images: jax.Array) -> dict[str, Any]:
+    """Variables whose running statistics are those of the images: weights keep their scale."""
+    fresh = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+
+    @jax.jit
+    def measure(variables, x):
+        rngs = {"halting": jax.random.key(0)}
+        return model.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"])[1]
+
+    found = measure({**variables, "batch_stats": fresh}, images)["batch_stats"]
+    # From zero, one update leaves (1 − momentum) of what was measured.
+    share = 1 - getattr(model, "momentum", 0.9)
+    return {**variables, "batch_stats": jax.tree.map(lambda leaf: leaf / share, found)}
+
+
+def _bias_for(logits: np.ndarray, wanted: float, *, adds: bool) -> float:
+    """What to add to logits [..., L − 1] so that the wanted share halts before the last unit."""
+    low, high = -100.0, 200.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        probs = 1 / (1 + np.exp(-np.clip(logits + middle, -80, 80)))
+        stops = probs.sum(-1) >= 1 - EPSILON if adds else (probs > 0.5).any(-1)
+        low, high = (middle, high) if stops.mean() < wanted else (low, middle)
+    return (low + high) / 2
+
+
+def _plain_variables(case: Case) -> dict[str, Any]:
+    """The plain network's part of the variables."""
+    return {
+        kind: {name: value for name, value in tree.items() if not is_head(name)}
+        for kind, tree in case.variables.items()
+    }
+
+
+def compare_network(case: Case) -> Comparison:
+    """Times the whole network."""
+    settings, variables = case.settings, _plain_variables(case)
+    plain = jax.jit(lambda variables, x: case.plain.apply(variables, x))
+    skipping = jax.jit(lambda prepared, x: skip(case.model, prepared, x).logits)
+    size = (settings.height, settings.width)
+    macs = count_macs(plain_name(settings.name), input_shape=(*size, 3))
+    flops = flops_per_image(case.model, case.output, image_size=size)
+    return _compare(
+        "network",
+        case,
+        {PLAIN: lambda: plain(variables, case.images),
+         SKIPPING: lambda: skipping(case.prepared, case.images)},
+        float(np.mean(flops)) / (2 * macs),
+        case.output.blocks,
+    )  # fmt: skip
+
+
+def compare_block(case: Case, stage: int) -> Comparison:
+    """Times one block on the input that it has in the network."""
+    settings, variables = case.settings, _plain_variables(case)
+    x = case.inputs[stage]
+
+    @jax.jit
+    def plain(variables, x):
+        return _one_stage(
+            case.plain, variables, stage, x, lambda units, x: one_after_the_other(units, x, False)
+        )
+
+    @jax.jit
+    def skipping(prepared, x):
+        def run(units, x):
+            return skipping_stage(case.model).run(units[0](x), prepared.stages[stage], None)[0]
+
+        return _one_stage(case.model, prepared.variables, stage, x, run)
+
+    ledger = layer_macs(plain_name(settings.name), input_shape=(settings.height, settings.width, 3))
+    prefix = case.model.unit_name(stage, 0)[:-1]
+    macs = sum(value for where, value in ledger.items() if f"/{prefix}" in where)
+    flops = block_flops(case.model, case.output)[:, stage]
+    return _compare(
+        f"block {stage + 1}",
+        case,
+        {PLAIN: lambda: plain(variables, x), SKIPPING: lambda: skipping(case.prepared, x)},
+        float(np.mean(flops)) / (2 * macs),
+        case.output.blocks[stage : stage + 1],
+    )
+
+
+def _compare(
+    part: str, case: Case, programs: dict[str, Callable[[], Any]], flops_share: float, blocks: Any
+) -> Comparison:
+    def waiting(program: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            jax.block_until_ready(program())
+
+        return run
+
+    contenders = {name: waiting(program) for name, program in programs.items()}
+    times = time_in_turns(contenders, seconds=case.settings.seconds)
+    shares = [ours / theirs for ours, theirs in zip(times[SKIPPING], times[PLAIN], strict=True)]
+    early = [np.mean(np.asarray(b.num_units) < b.weights.shape[-1]) for b in blocks]
+    time_share = statistics.median(shares)
+    return Comparison(
+        part=part,
+        stop_early=round(float(np.mean(early)), 4),
+        flops_share=round(flops_share, 4),
+        time_share=round(time_share, 4),
+        excess=round(time_share / flops_share, 4),
+        seconds={name: round(value, 5) for name, value in medians(times).items()},
+        rounds=len(shares),
+    )
