@@ -6,12 +6,13 @@ import fnmatch
 
 from adaptive_nets.errors import UserError, did_you_mean
 from experiments.experiment import Experiment, Preset
+from experiments.pact import configs as pact
 from experiments.perforated_cnn import configs as perforated_cnn
 from experiments.sact import configs as sact
 from experiments.sparse_vd import configs as sparse_vd
 
 # Papers in the order in which they are shown.
-PAPERS = {"sparse_vd": sparse_vd, "perforated_cnn": perforated_cnn, "sact": sact}
+PAPERS = {"sparse_vd": sparse_vd, "perforated_cnn": perforated_cnn, "sact": sact, "pact": pact}
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.id: experiment for paper in PAPERS.values() for experiment in paper.EXPERIMENTS

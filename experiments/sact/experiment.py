@@ -62,7 +62,7 @@ def run(
             task.model,
             result.state.eval_variables,
             result.test,
-            flops=counter(task.model),
+            flops=counter(task.model, result.test),
             batch_size=config.data.eval_batch_size,
         )
         metrics |= use_metrics(use)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from adaptive_nets.data.device import DeviceSplit, take_eval_batch
 from adaptive_nets.models import ModelOutput, logits_of, ponder_map
+from adaptive_nets.models.adaptive_cost import flops_per_image
 from adaptive_nets.training.losses import cross_entropy, is_error
 from experiments.experiment import Metric
 
@@ -264,8 +265,7 @@ def flops_metrics(flops: np.ndarray, *, count: int | None = None) -> dict[str, M
     }
 
 
-def counter(model: nn.Module) -> Flops:
+def counter(model: Any, data: DeviceSplit) -> Flops:
     """Counts the FLOPs of each image from what halting did."""
-    from adaptive_nets.models.adaptive_cost import flops_per_image
-
-    return lambda output: np.asarray(flops_per_image(model, output))
+    height, width = data.images.shape[1:3]
+    return lambda output: flops_per_image(model, output, image_size=(height, width))

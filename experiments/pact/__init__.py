@@ -1,0 +1,1 @@
+"""Probabilistic adaptive computation time (figurnov2018)."""
