@@ -51,6 +51,8 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
             "name it with --data-dir (adaptive-nets data list says which), or run --preset quick"
         )
     dataset = limited(dataset, train=config.data.train_limit, test=config.data.test_limit)
+    if config.data.labels == "random" and dataset.streams:
+        raise UserError("--data.labels is 'random'; expected true for a set of photographs")
     if config.data.labels == "random" and dataset.train is not None:
         labels = random_labels(
             dataset.train.labels,
@@ -87,9 +89,17 @@ def limited(dataset: Dataset, *, train: int, test: int) -> Dataset:
         return Split(split.images[:limit], split.labels[:limit])
 
     parts = first(dataset.train, train), first(dataset.test, test)
-    if parts[0] is dataset.train and parts[1] is dataset.test:
+    limits = {"train": train, "test": test}
+    streams = {
+        name: dataclasses.replace(split, count=min(limits[name] or len(split), len(split)))
+        for name, split in dataset.streams.items()
+    }
+    whole = parts[0] is dataset.train and parts[1] is dataset.test
+    if whole and streams == dataset.streams:
         return dataset
-    return dataclasses.replace(dataset, train=parts[0], test=parts[1], complete=False)
+    return dataclasses.replace(
+        dataset, train=parts[0], test=parts[1], streams=streams, complete=False
+    )
 
 
 def claim(directory: Path, experiment: Experiment, config: TrainConfig, *, preset: str) -> None:

@@ -125,8 +125,8 @@ def make_record(
         "dataset": {
             "name": dataset.name,
             "source": dataset.source,
-            "train": 0 if dataset.train is None else len(dataset.train.labels),
-            "test": 0 if dataset.test is None else len(dataset.test.labels),
+            "train": dataset.count("train"),
+            "test": dataset.count("test"),
             "complete": dataset.complete,
             "fingerprint": dataset.fingerprint,
         },

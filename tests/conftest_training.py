@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from adaptive_nets.data import Dataset, Split
+from adaptive_nets.files import read_json_lines
 from adaptive_nets.models.mlp import MultilayerPerceptron
 from adaptive_nets.training.config import (
     DataConfig,
@@ -18,6 +22,7 @@ from adaptive_nets.training.config import (
     TrainConfig,
 )
 from adaptive_nets.training.loop import train
+from adaptive_nets.training.progress import SilentProgress
 from adaptive_nets.training.setup import Task
 
 CLASSES = 4
@@ -85,3 +90,26 @@ def run(config, dataset, directory: Path, *, seed=0, model=None, **options):
     task = Task(model or network(), **options.pop("task", {}))
     directory.mkdir(parents=True, exist_ok=True)
     return train(task, config, dataset=dataset, directory=directory, seed=seed, **options)
+
+
+def assert_same(first, second):
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def logged(directory):
+    """What was written, without what depends on the clock."""
+    lines = read_json_lines(directory / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
+
+
+class StopAt(SilentProgress):
+    """Sends this process a signal once so many steps are done."""
+
+    def __init__(self, step, number=signal.SIGTERM):
+        self.step, self.number = step, number
+
+    def update(self, done, values=None):
+        if done >= self.step:
+            self.step = 10**9
+            os.kill(os.getpid(), self.number)

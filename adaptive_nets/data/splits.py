@@ -42,6 +42,8 @@ class StreamedSplit:
         count: examples that are used, the first so many.
         image_shape: (H, W, C) that images are brought to.
         num_classes: of the labels.
+        channel_mean: of each channel of the training images, in [0, 1].
+        channel_deviation: their standard deviation.
     """
 
     paths: tuple[str, ...]
@@ -49,6 +51,8 @@ class StreamedSplit:
     count: int
     image_shape: tuple[int, int, int]
     num_classes: int
+    channel_mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    channel_deviation: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     def __len__(self) -> int:
         return self.count

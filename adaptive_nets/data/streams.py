@@ -80,7 +80,13 @@ def open_streamed(folder: Path, info: DatasetInfo) -> StreamedSet:
         )
         _check_lengths(paths, lengths[name], info)
         splits[split] = StreamedSplit(
-            paths, lengths[name], sum(lengths[name]), info.image_shape, len(classes)
+            paths,
+            lengths[name],
+            sum(lengths[name]),
+            info.image_shape,
+            len(classes),
+            info.channel_mean,
+            info.channel_deviation,
         )
     return StreamedSet(splits, classes, folder, _fingerprint(folder))
 

@@ -136,11 +136,14 @@ def fetch(tree: Any) -> Any:
 def local_copy(tree: Any) -> Any:
     """Arrays on one device of this process; unchanged where there is only one process.
 
-    What comes after training (export, figures) then need not know of other processes.
+    What comes after training (export, figures) then need not know of other processes. Leaves that
+    are no arrays stay as they are.
     """
     if jax.process_count() == 1:
         return tree
-    return jax.tree.map(jnp.asarray, fetch(tree))
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(fetch(leaf)) if isinstance(leaf, jax.Array) else leaf, tree
+    )
 
 
 def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:

@@ -18,7 +18,8 @@ from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
 
-Evaluate = Callable[[Any, DeviceSplit], dict[str, float]]
+Evaluate = Callable[[Any, Any], dict[str, float]]
+"""(variables, a `DeviceSplit` or `StreamedSplit`) -> values."""
 
 
 def make_evaluate(

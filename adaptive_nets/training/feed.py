@@ -15,7 +15,13 @@ TrainSteps = Callable[[TrainState, DeviceSplit, Array, int], TrainState]
 
 
 class Feed(Protocol):
-    """Takes steps, each with its own batch; which batch that is depends on seed and step alone."""
+    """Takes steps, each with its own batch; which batch that is depends on seed and step alone.
+
+    Attributes:
+        longest_group: how many steps may be asked for at once.
+    """
+
+    longest_group: int
 
     def prepare(self, step: int) -> None:
         """Sees to it that the batch of a step is at hand.
@@ -53,6 +59,8 @@ class ResidentFeed:
         order_of: epoch -> order of its examples.
         steps_per_epoch: of the run.
     """
+
+    longest_group = 1 << 30
 
     def __init__(
         self,

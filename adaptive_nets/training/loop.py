@@ -11,10 +11,9 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from adaptive_nets.analysis.parameters import parameter_table
-from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.errors import UserError
 from adaptive_nets.training import metrics as metrics_lib
@@ -47,8 +46,8 @@ class TrainResult:
     Attributes:
         state: the last state.
         timing: lengths of the run in steps.
-        train: the training set.
-        test: the test set.
+        train: the training set, a `DeviceSplit` or a `StreamedSplit`.
+        test: the test set, likewise.
         evaluate: compiled evaluation, (variables, split) -> values.
         metrics_file: JSON lines of everything that was logged.
         seconds: time spent training, over all continuations.
@@ -57,8 +56,8 @@ class TrainResult:
 
     state: TrainState
     timing: Timing
-    train: DeviceSplit
-    test: DeviceSplit
+    train: Any
+    test: Any
     evaluate: Evaluate
     metrics_file: Path
     seconds: float
@@ -94,7 +93,7 @@ def train(
     Args:
         task: network, objective, and what to log.
         config: everything else that matters.
-        dataset: training and test set in host memory.
+        dataset: training and test set, in host memory or on disk.
         directory: the run's own folder: checkpoints/, metrics.jsonl, tensorboard/, profile/. Of
             several processes, only that of process 0 is written to, by all of them together.
         seed: of initialisation, order of the data, augmentation and noise.
@@ -212,7 +211,9 @@ def train(
             if profile_count and step == profile_first and is_first():
                 profiler.start(state)
 
-            count = min(group, *(until - step for until in boundaries(step)))
+            count = min(
+                group, setup.feed.longest_group, *(until - step for until in boundaries(step))
+            )
             dispatched = time.monotonic()
             state = setup.feed.advance(state, step, count)
             step += count

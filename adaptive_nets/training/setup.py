@@ -17,6 +17,7 @@ from jaxtyping import Array
 
 from adaptive_nets.data.device import Augmentation, DeviceSplit, epoch_order, normalisation
 from adaptive_nets.data.splits import Dataset, Split
+from adaptive_nets.data.streams import StreamOptions
 from adaptive_nets.errors import UserError
 from adaptive_nets.training.config import DataConfig, TrainConfig
 from adaptive_nets.training.distributed import check_same
@@ -42,8 +43,15 @@ from adaptive_nets.training.step import (
     init_state,
     make_train_step,
 )
+from adaptive_nets.training.streamed import (
+    BatchMaker,
+    StreamedFeed,
+    make_streamed_evaluate,
+    statistics,
+    take_streamed_batch,
+)
 
-TrainStep = Callable[[TrainState, DeviceSplit, Array], TrainState]
+TrainStep = Callable[..., TrainState]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +84,8 @@ class Setup:
         mesh: the devices.
         timing: lengths in steps.
         schedule: learning rate by step.
-        train: the training set, on every device.
-        test: the test set, on every device.
+        train: the training set, on every device or on disk.
+        test: the test set, likewise.
         abstract_state: shapes, dtypes and shardings of the state.
         create_state: makes the first state where it will live.
         feed: takes steps, with the batch that each one needs.
@@ -89,8 +97,8 @@ class Setup:
     mesh: Mesh
     timing: Timing
     schedule: optax.Schedule
-    train: DeviceSplit
-    test: DeviceSplit
+    train: Any
+    test: Any
     abstract_state: Any
     create_state: Callable[[], TrainState]
     feed: Feed
@@ -145,14 +153,9 @@ def _one_by_one(train_step: TrainStep, shardings: Any) -> TrainSteps:
 def put_on_devices(
     dataset: Dataset, config: DataConfig, mesh: Mesh
 ) -> tuple[DeviceSplit, DeviceSplit]:
-    """Copies training and test set to every device, with the training set's statistics.
-
-    Raises:
-        UserError: the data set has no training or no test part.
-    """
-    if dataset.train is None or dataset.test is None:
-        missing = "training" if dataset.train is None else "test"
-        raise UserError(f"data set {dataset.name!r} in {dataset.location} has no {missing} part")
+    """Copies training and test set to every device, with the training set's statistics."""
+    assert dataset.train is not None
+    assert dataset.test is not None
     offset, scale = normalisation(
         dataset.train.images,
         pixel_scale=config.pixel_scale,
@@ -169,26 +172,58 @@ def put_on_devices(
     return put(dataset.train), put(dataset.test)
 
 
-def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> Setup:
-    """Puts data on the devices and prepares the compiled functions; nothing is trained yet.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a configuration comes to on given devices, before there is any data or state.
+
+    Attributes:
+        mesh: the devices.
+        timing: lengths in steps.
+        schedule: learning rate by step.
+        create: seed's key data -> first state.
+        train_step: (state, training set, order) -> state, or (state, batch) -> state if the set is
+            read while training; not compiled.
+        abstract_state: shapes, dtypes and shardings of the state.
+    """
+
+    mesh: Mesh
+    timing: Timing
+    schedule: optax.Schedule
+    create: Callable[[Any], TrainState]
+    train_step: Callable[..., TrainState]
+    abstract_state: Any
+
+    @property
+    def shardings(self) -> Any:
+        """Shardings of the state."""
+        return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+
+
+def make_program(
+    task: Task,
+    config: TrainConfig,
+    *,
+    mesh: Mesh,
+    examples: int,
+    image_shape: tuple[int, int, int],
+    streamed: bool,
+) -> Program:
+    """Builds step and state for devices that need not be here.
 
     Args:
         task: network and objective.
         config: everything else that matters.
-        dataset: training and test set in host memory.
-        seed: of initialisation, order of the data, augmentation and noise.
+        mesh: the devices.
+        examples: size of the training set.
+        image_shape: (H, W, C) of its images.
+        streamed: whether batches come from the host.
 
     Raises:
         UserError: sizes that do not fit the devices or the data set.
     """
-    mesh = make_mesh(config.mesh)
-    check_same(dataset.fingerprint, f"copies of {dataset.name}")
     check_batch(mesh, config.data.batch_size, flag="data.batch-size")
     check_batch(mesh, config.data.eval_batch_size, flag="data.eval-batch-size")
-    train_data, test_data = put_on_devices(dataset, config.data, mesh)
-    timing = Timing.of(
-        config.schedule.length, batch_size=config.data.batch_size, examples=train_data.size
-    )
+    timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
     schedule = make_schedule(config.schedule, timing, peak=config.optimiser.learning_rate)
     optimiser = make_optimiser(config.optimiser, schedule)
     settings = StepSettings(
@@ -198,8 +233,6 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         augmentation=Augmentation(config.data.crop_padding, config.data.flip),
         batch_sharding=batch_sharding(mesh),
     )
-    rng: Any = np.asarray(jax.random.key_data(jax.random.key(seed)))
-    height, width, channels = train_data.images.shape[1:]
 
     def create(rng: Array) -> TrainState:
         return init_state(
@@ -208,50 +241,146 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
             task.objective,
             settings,
             rng=rng,
-            image_shape=(height, width, channels),
+            image_shape=image_shape,
             start=task.start,
         )
 
-    def order_of(epoch: Array) -> Array:
-        key = jax.random.fold_in(jax.random.wrap_key_data(rng), SHUFFLE)
-        return epoch_order(key, epoch, train_data.size)
-
-    shapes = jax.eval_shape(create, rng)
+    shapes = jax.eval_shape(create, jax.ShapeDtypeStruct((2,), jnp.uint32))
     shardings = state_shardings(
         mesh,
         shapes,
         shard_from=config.mesh.shard_from,
         shard_parameters=config.mesh.shard_parameters,
     )
-    abstract_state = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
-    evaluate = make_evaluate(
-        task.model,
-        batch_size=config.data.eval_batch_size,
-        batch_sharding=batch_sharding(mesh),
-    )
-    train_step = make_train_step(task.model, optimiser, task.objective, settings, after=task.after)
-    train_steps = _grouped if _can_be_grouped(task.model, shapes, train_data) else _one_by_one
-    return Setup(
+    return Program(
         mesh=mesh,
         timing=timing,
         schedule=schedule,
+        create=create,
+        train_step=make_train_step(
+            task.model,
+            optimiser,
+            task.objective,
+            settings,
+            after=task.after,
+            take=take_streamed_batch if streamed else None,
+        ),
+        abstract_state=jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        ),
+    )
+
+
+def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> Setup:
+    """Puts data on the devices and prepares the compiled functions; nothing is trained yet.
+
+    Args:
+        task: network and objective.
+        config: everything else that matters.
+        dataset: training and test set, in host memory or on disk.
+        seed: of initialisation, order of the data, augmentation and noise.
+
+    Raises:
+        UserError: sizes that do not fit the devices or the data set.
+    """
+    mesh = make_mesh(config.mesh)
+    check_same(dataset.fingerprint, f"copies of {dataset.name}")
+    for part, name in (("train", "training"), ("test", "test")):
+        if not dataset.count(part):
+            raise UserError(f"data set {dataset.name!r} in {dataset.location} has no {name} part")
+    rng = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    resident = not dataset.streams
+    if resident:
+        train_data, test_data = put_on_devices(dataset, config.data, mesh)
+        height, width, channels = train_data.images.shape[1:]
+    else:
+        train_data, test_data = dataset.streams["train"], dataset.streams["test"]
+        height, width, channels = train_data.image_shape
+    program = make_program(
+        task,
+        config,
+        mesh=mesh,
+        examples=train_data.size,
+        image_shape=(height, width, channels),
+        streamed=not resident,
+    )
+    feed, evaluate, alone = (_resident if resident else _streamed)(
+        task, config, program, train_data, rng
+    )
+    shardings = program.shardings
+    return Setup(
+        mesh=mesh,
+        timing=program.timing,
+        schedule=program.schedule,
         train=train_data,
         test=test_data,
-        abstract_state=abstract_state,
-        create_state=lambda: jax.jit(create, out_shardings=shardings)(rng),
-        feed=ResidentFeed(
-            train_data,
-            train_steps(train_step, shardings),
-            jax.jit(order_of, out_shardings=replicated(mesh)),
-            steps_per_epoch=timing.steps_per_epoch,
-        ),
+        abstract_state=program.abstract_state,
+        create_state=lambda: jax.jit(program.create, out_shardings=shardings)(rng),
+        feed=feed,
         fresh_metrics=jax.jit(zero_metrics, out_shardings=shardings.metrics),
         evaluate=evaluate,
-        evaluate_alone=evaluate
-        if jax.process_count() == 1
-        else make_evaluate(task.model, batch_size=config.data.eval_batch_size),
+        evaluate_alone=alone,
     )
+
+
+def _resident(
+    task: Task, config: TrainConfig, program: Program, data: Any, rng: np.ndarray
+) -> tuple[Feed, Evaluate, Evaluate]:
+    """Feed and evaluation of a set that lies on the devices."""
+
+    def order_of(epoch: Array) -> Array:
+        key = jax.random.wrap_key_data(rng)  # pyright: ignore[reportArgumentType]
+        return epoch_order(jax.random.fold_in(key, SHUFFLE), epoch, data.size)
+
+    grouped = _can_be_grouped(task.model, program.abstract_state, data)
+    feed = ResidentFeed(
+        data,
+        (_grouped if grouped else _one_by_one)(program.train_step, program.shardings),
+        jax.jit(order_of, out_shardings=replicated(program.mesh)),
+        steps_per_epoch=program.timing.steps_per_epoch,
+    )
+    size = config.data.eval_batch_size
+    sharding = batch_sharding(program.mesh)
+    evaluate = make_evaluate(task.model, batch_size=size, batch_sharding=sharding)
+    several = jax.process_count() > 1
+    return feed, evaluate, make_evaluate(task.model, batch_size=size) if several else evaluate
+
+
+def _streamed(
+    task: Task, config: TrainConfig, program: Program, data: Any, rng: np.ndarray
+) -> tuple[Feed, Evaluate, Evaluate]:
+    """Feed and evaluation of a set that is read while training."""
+    if config.data.crop_padding:
+        raise UserError(
+            f"--data.crop-padding is {config.data.crop_padding}; expected 0, since images that are "
+            "read while training are cropped when they are read"
+        )
+    sharding = batch_sharding(program.mesh)
+    options = StreamOptions(
+        config.run.input_workers, config.run.input_threads, config.run.input_prefetch
+    )
+
+    def maker(batch_size: int) -> BatchMaker:
+        constants = statistics(data, config.data)
+        return BatchMaker(batch_size, sharding, constants, per_image=config.data.per_image)
+
+    feed = StreamedFeed(
+        data,
+        jax.jit(program.train_step, donate_argnums=0, out_shardings=program.shardings),
+        maker(config.data.batch_size),
+        batch_size=config.data.batch_size,
+        total_steps=program.timing.total_steps,
+        options=options,
+        seed=int(rng[-1]),
+        flip=config.data.flip,
+    )
+    evaluate = make_streamed_evaluate(
+        task.model,
+        maker(config.data.eval_batch_size),
+        batch_size=config.data.eval_batch_size,
+        sharding=sharding,
+        options=options,
+    )
+    return feed, evaluate, evaluate

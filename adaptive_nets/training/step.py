@@ -154,7 +154,8 @@ def make_train_step(
     settings: StepSettings,
     *,
     after: AfterStep | None = None,
-) -> Callable[[TrainState, DeviceSplit, Int[Array, " M"]], TrainState]:
+    take: Callable[..., Batch] | None = None,
+) -> Callable[..., TrainState]:
     """Builds the step (state, training set, this epoch's order) -> state.
 
     The batch is gathered and augmented inside, so one dispatch does it all and nothing crosses from
@@ -166,6 +167,8 @@ def make_train_step(
         objective: loss and metrics.
         settings: of the step.
         after: what becomes of the network's other collections once the output is known.
+        take: makes the batch of what follows the state in the step's arguments; where not given,
+            the next examples of the training set in this epoch's order.
     """
     sharding = settings.batch_sharding
     alone = sharding is None or sharding.mesh.size == 1
@@ -223,8 +226,8 @@ def make_train_step(
 
     compute = whole_batch if settings.accumulation == 1 else in_parts
 
-    def train_step(state: TrainState, data: DeviceSplit, order: Array) -> TrainState:
-        batch = take_training_batch(
+    def take_resident(state: TrainState, data: DeviceSplit, order: Array) -> Batch:
+        return take_training_batch(
             data,
             order,
             state.step,
@@ -233,6 +236,9 @@ def make_train_step(
             augmentation=settings.augmentation,
             sharding=settings.batch_sharding,
         )
+
+    def train_step(state: TrainState, *where: Any) -> TrainState:
+        batch = take(*where) if take else take_resident(state, *where)
         loss, model_state, metrics, grads = compute(state, batch, state.key(NOISE))
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -89,21 +89,24 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Evaluate, arguments, program="adaptive-nets evaluate")
     require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
     import jax.numpy as jnp
+    import numpy as np
 
     from adaptive_nets import create_model
     from adaptive_nets.analysis import count_macs, count_params
     from adaptive_nets.analysis.parameters import abstract_variables
     from adaptive_nets.data.device import DeviceSplit
     from adaptive_nets.data.sources import load
+    from adaptive_nets.data.streams import StreamOptions
     from adaptive_nets.models import model_entry
     from adaptive_nets.models.weights import check_fits
+    from adaptive_nets.training.config import MeshConfig
     from adaptive_nets.training.evaluation import make_evaluate
+    from adaptive_nets.training.mesh import batch_sharding, check_batch, make_mesh
+    from adaptive_nets.training.streamed import BatchMaker, make_streamed_evaluate
 
     entry = model_entry(options.model)
     stored, origin = _read(options, entry.name)
     dataset = load(options.data, root=options.data_dir, splits=("test",))
-    test = dataset.test
-    assert test is not None
     if dataset.num_classes != stored.num_classes:
         raise UserError(
             f"--data {options.data} has {dataset.num_classes} classes; {options.weights} has "
@@ -116,18 +119,31 @@ def main(arguments: Sequence[str]) -> None:
         abstract_variables(model, entry.input_shape),
         source=f"--weights {options.weights}",
     )
-    height, width, channels = test.images.shape[1:]
-    shape = (height, width, channels)
-    _check_images(model, stored, shape, where=f"--data {options.data}")
-    split = DeviceSplit(
-        images=jnp.asarray(test.images),
-        labels=jnp.asarray(test.labels),
-        offset=jnp.asarray(stored.normalisation.offset),
-        scale=jnp.asarray(stored.normalisation.scale),
-        pixel_scale=jnp.float32(stored.normalisation.pixel_scale),
-        per_image=stored.normalisation.per_image,
-    )
-    result = make_evaluate(model, batch_size=options.batch_size)(stored.variables, split)
+    test = dataset.test
+    shape = entry.input_shape if test is None else test.images.shape[1:]
+    _check_images(model, stored, (shape[0], shape[1], shape[2]), where=f"--data {options.data}")
+    normalisation = stored.normalisation
+    constants = (normalisation.offset, normalisation.scale, np.float32(normalisation.pixel_scale))
+    if test is None:
+        mesh = make_mesh(MeshConfig())
+        check_batch(mesh, options.batch_size, flag="batch-size")
+        sharding = batch_sharding(mesh)
+        split = dataclasses.replace(dataset.streams["test"], image_shape=shape)
+        result = make_streamed_evaluate(
+            model,
+            BatchMaker(options.batch_size, sharding, constants, per_image=normalisation.per_image),
+            batch_size=options.batch_size,
+            sharding=sharding,
+            options=StreamOptions(threads=16),
+        )(stored.variables, split)
+    else:
+        split = DeviceSplit(
+            jnp.asarray(test.images),
+            jnp.asarray(test.labels),
+            *(jnp.asarray(constant) for constant in constants),
+            per_image=normalisation.per_image,
+        )
+        result = make_evaluate(model, batch_size=options.batch_size)(stored.variables, split)
     report = {
         "model": entry.name,
         "weights": str(options.weights),

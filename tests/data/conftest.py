@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from packing import pack_idx
+from photographs import built, folders  # noqa: F401
 
 from adaptive_nets.data import CATALOGUE, DatasetInfo, Form, OfficialFile
 from adaptive_nets.errors import UserError

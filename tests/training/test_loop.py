@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest_training import network, run, with_values
+from conftest_training import StopAt, assert_same, logged, network, run, with_values
 from jax import lax
 
 from adaptive_nets.errors import UserError
@@ -22,29 +22,6 @@ from adaptive_nets.training import loop
 from adaptive_nets.training.interrupt import Interrupted
 from adaptive_nets.training.progress import SilentProgress
 from adaptive_nets.training.step import classification
-
-
-def assert_same(first, second):
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def logged(directory):
-    """What was written, without what depends on the clock."""
-    lines = read_json_lines(directory / "metrics.jsonl")
-    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
-
-
-class StopAt(SilentProgress):
-    """Sends this process a signal once so many steps are done."""
-
-    def __init__(self, step, number=signal.SIGTERM):
-        self.step, self.number = step, number
-
-    def update(self, done, values=None):
-        if done >= self.step:
-            self.step = 10**9
-            os.kill(os.getpid(), self.number)
 
 
 def test_it_learns_and_writes_what_it_did(config, dataset, tmp_path):
