@@ -91,10 +91,9 @@ def _elementwise(equation: Any, operands: Sequence[Any], source: CompactTensor) 
     kept = (output[0], 1, source.plan.kept, output[3])
     ready: list[Any] = []
     for operand in operands:
-        shape = jnp.shape(operand) if not isinstance(operand, CompactTensor) else None
-        if shape is None or not shape:
+        if isinstance(operand, CompactTensor) or not jnp.shape(operand):
             ready.append(operand)
-        elif len(shape) == 4 and shape[1:3] == (1, 1):
+        elif jnp.ndim(operand) == 4 and jnp.shape(operand)[1:3] == (1, 1):
             ready.append(jnp.broadcast_to(operand, kept))
         else:
             return None

@@ -97,7 +97,9 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
         for atom, value in zip(equation.invars, operands, strict=True)
         if is_variable(atom)
     }
-    single = core.Jaxpr([], list(values), equation.outvars, [equation], equation.effects, _EVALUATED)
+    single = core.Jaxpr(
+        [], list(values), equation.outvars, [equation], equation.effects, _EVALUATED
+    )
     return list(eval_jaxpr(single, [], *values.values()))
 
 
