@@ -141,18 +141,28 @@ def make_case(settings: Settings) -> Case:
     variables = _with_bias(variables, lambda name, bias: bias - 30.0)
     variables = _with_statistics(model, variables, images)
     forward = jax.jit(lambda prepared, x: skip(model, prepared, x))
+    rule = model.halting.rule
     for stage, size in enumerate(model.stage_sizes):
         if size == 1:
             continue
-        logits = forward(fold(variables), images).blocks[stage].halting_logits
-        moved = _bias_for(
-            np.asarray(logits)[..., :-1], settings.stop_early, adds=model.halting.rule != "pact"
-        )
-        rule = model.halting.rule
+        logits = np.asarray(forward(fold(variables), images).blocks[stage].halting_logits)
+        guess = _bias_for(logits[..., :-1], settings.stop_early, adds=rule != "pact")
         names = {head_name(model.unit_name(stage, i), rule) for i in range(size)}
-        variables = _with_bias(
-            variables, lambda name, bias, m=moved, ns=names: bias + m if name in ns else bias
-        )
+        start = variables
+
+        def moved(by: float, start=start, names=names) -> dict[str, Any]:
+            return _with_bias(start, lambda name, bias: bias + by if name in names else bias)
+
+        # What halts changes what its neighbours see, so the guess is only near.
+        low, high = guess - 8.0, guess + 2.0
+        for _ in range(8):
+            variables = moved((low + high) / 2)
+            units = np.asarray(forward(fold(variables), images).blocks[stage].num_units)
+            early = np.mean(units < size)
+            if abs(early - settings.stop_early) < 0.02:
+                break
+            middle = (low + high) / 2
+            low, high = (middle, high) if early < settings.stop_early else (low, middle)
     prepared = fold(variables)
     output = forward(prepared, images)
 
