@@ -19,6 +19,8 @@ INCIDENTAL = (
     # Folders; what was in them is told by digests.
     "perforation.source",
     "search.begin_from",
+    # How long is timed.
+    "timing.seconds",
 )
 
 # Values that came after the first records. At these they change nothing, and are left out of a

@@ -120,10 +120,12 @@ class SearchedConfig(TrainConfig):
 
 @dataclasses.dataclass(frozen=True)
 class RuleConfig:
-    """A perforation by rule: one keep fraction for all layers that the paper perforates."""
+    """A perforation by rule, the same for all layers that the paper perforates."""
 
     reduction: float = 2.0
     """Factor by which multiply-accumulates fall at least."""
+    falloff: float = 0.0
+    """Keep fractions fall with this power of a layer's positions; 0: all layers keep the same."""
     kind: Literal["uniform", "grid"] = "grid"
     """Kind of the masks."""
     layer: str = ""
@@ -133,6 +135,7 @@ class RuleConfig:
 
     def __post_init__(self):
         require(self.reduction >= 1, "rule.reduction", self.reduction, "a factor of 1 or more")
+        require(0 <= self.falloff <= 1, "rule.falloff", self.falloff, "a power from 0 to 1")
         require(0 <= self.rate < 1, "rule.rate", self.rate, "a perforation rate in [0, 1)")
 
 

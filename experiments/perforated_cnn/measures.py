@@ -147,16 +147,20 @@ def plan_with_fewer_macs(
     macs: ExecutedMacs,
     *,
     reduction: float,
+    falloff: float = 0.0,
     kind: Any = "grid",
     model: str = "",
 ) -> PerforationPlan:
-    """All layers that the paper perforates at one keep fraction, the largest that is small enough.
+    """All layers that the paper perforates by one rule, as little as is enough.
+
+    A layer with n of the fewest positions that one has keeps the fraction k·n^(−falloff) of them.
 
     Args:
         key: of the masks.
         layers: all convolutions of the network.
         macs: counts a plan.
         reduction: factor by which multiply-accumulates have to fall at least.
+        falloff: 0 for one fraction; above, the larger maps keep less.
         kind: of the masks.
         model: name of the network.
 
@@ -166,11 +170,15 @@ def plan_with_fewer_macs(
     if reduction == 1:
         return make_plan(key, layers, {}, model=model)
     chosen = searched_layers(layers)
+    fewest = min(layer.positions for layer in chosen)
     counted: dict[str, int] = {}
 
     def plan_of(keep: float) -> PerforationPlan:
-        # A layer too small for the fraction keeps two positions.
-        rates = {layer.name: 1 - max(keep, min(1.0, 2 / layer.positions)) for layer in chosen}
+        rates = {}
+        for layer in chosen:
+            fraction = keep * (fewest / layer.positions) ** falloff
+            # A layer too small for the fraction keeps two positions.
+            rates[layer.name] = 1 - min(1.0, max(fraction, 2 / layer.positions))
         return make_plan(key, layers, rates, kind, model=model)
 
     def is_enough(keep: float) -> bool:
@@ -180,7 +188,7 @@ def plan_with_fewer_macs(
             counted[name] = macs(plan)
         return counted[name] * reduction <= macs.whole
 
-    low, high = 1e-3, 1.0
+    low, high = 1e-3, max(layer.positions / fewest for layer in chosen) ** falloff
     if not is_enough(low):
         most = macs.whole / macs(plan_of(low))
         raise UserError(

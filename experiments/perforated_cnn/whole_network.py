@@ -50,7 +50,13 @@ def run(
         plan = make_plan(key, layers, {rule.layer: rule.rate}, rule.kind, model=name)
     else:
         plan = measures.plan_with_fewer_macs(
-            key, layers, macs, reduction=rule.reduction, kind=rule.kind, model=name
+            key,
+            layers,
+            macs,
+            reduction=rule.reduction,
+            falloff=rule.falloff,
+            kind=rule.kind,
+            model=name,
         )
     save_plan(directory / "plan.safetensors", plan)
     metrics = measures.cost_metrics(model, variables, plan, image_shape=shape, macs=macs)

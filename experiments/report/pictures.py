@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import math
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
@@ -103,6 +104,57 @@ def pixel_map(title: str, counts: np.ndarray) -> Picture:
     ends = ("0", "", f"{most} weights")
     return Picture(
         title, _uri(levels, "cividis"), width, height, alt, _scale("cividis"), ends, note
+    )
+
+
+def map_sheet(
+    title: str,
+    maps: Mapping[str, np.ndarray],
+    *,
+    what: str,
+    ends: tuple[str, str, str],
+    note: str = "",
+) -> Picture:
+    """Maps of several layers on one sheet, each with a scale of its own from 0 to its largest.
+
+    Args:
+        title: whose they are.
+        maps: layer -> [H, W], not negative; of one larger than 64 only the first 64 rows and
+            columns are drawn.
+        what: the maps, for the alternative text, such as "masks".
+        ends: low end, middle and high end of the scale in words.
+        note: below the sheet.
+
+    Returns:
+        Maps in rows, smaller ones magnified by whole factors, with gaps between.
+    """
+    drawn = [np.asarray(values, np.float64)[:64, :64] for values in maps.values()]
+    side = max(max(values.shape) for values in drawn)
+    tiles = []
+    for values in drawn:
+        factor = max(1, side // max(values.shape))
+        levels = np.rint(values / max(values.max(), 1e-30) * (_LEVELS - 1)).astype(np.uint8)
+        tiles.append(np.kron(levels, np.ones((factor, factor), np.uint8)))
+    columns = _columns(len(tiles)) if len(tiles) > 4 else len(tiles)
+    rows = math.ceil(len(tiles) / columns)
+    sheet = np.full((rows * (side + 1) - 1, columns * (side + 1) - 1), _GAP, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * (side + 1), i % columns * (side + 1)
+        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    sizes = ", ".join(f"{name} {v.shape[0]}x{v.shape[1]}" for name, v in maps.items())
+    clipped = any(max(values.shape) > 64 for values in maps.values())
+    notes = (note, "Of maps larger than 64x64 the corner is shown." if clipped else "")
+    height, width = sheet.shape
+    return Picture(
+        title,
+        _uri(sheet, "cividis"),
+        width,
+        height,
+        f"{title}: {what} of {sizes}",
+        _scale("cividis"),
+        ends,
+        " ".join((f"In order of the layers: {sizes}.", *(n for n in notes if n))),
+        640,
     )
 
 
