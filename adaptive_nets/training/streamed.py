@@ -127,6 +127,10 @@ class StreamedFeed:
         options: how to read.
         seed: of the order and the random crops.
         flip: mirror half of the images.
+
+    Attributes:
+        train_step: as given.
+        waiting: the batch of the next step, if it is on the devices already.
     """
 
     longest_group = 1
@@ -143,12 +147,12 @@ class StreamedFeed:
         seed: int,
         flip: bool,
     ):
-        self._split, self._train_step, self._maker = split, train_step, maker
+        self._split, self.train_step, self._maker = split, train_step, maker
         self._batch_size, self._total_steps = batch_size, total_steps
         self._options, self._seed, self._flip = options, seed, flip
         self._stream: Iterator[dict[str, np.ndarray]] | None = None
         self._next_step = -1
-        self._ready: DeviceSplit | None = None
+        self.waiting: DeviceSplit | None = None
         self._trouble: UserError | None = None
         self._waited, self._since = 0.0, time.monotonic()
 
@@ -156,7 +160,7 @@ class StreamedFeed:
         """See `Feed`."""
         if step != self._next_step:
             self._open(step)
-        if self._ready is None and self._trouble is None:
+        if self.waiting is None and self._trouble is None:
             self._fetch()
         if self._trouble is not None:
             raise self._trouble
@@ -165,9 +169,9 @@ class StreamedFeed:
         """See `Feed`."""
         for number in range(step, step + count):
             self.prepare(number)
-            batch, self._ready = self._ready, None
+            batch, self.waiting = self.waiting, None
             assert batch is not None
-            state = self._train_step(state, batch)
+            state = self.train_step(state, batch)
             self._next_step = number + 1
             if self._next_step < self._total_steps:
                 self._fetch()
@@ -188,7 +192,7 @@ class StreamedFeed:
 
     def _open(self, step: int) -> None:
         self.close()
-        self._ready = self._trouble = None
+        self.waiting = self._trouble = None
         self._next_step = step
         self._stream = stream(
             self._split,
@@ -205,7 +209,7 @@ class StreamedFeed:
         assert self._stream is not None
         began = time.monotonic()
         try:
-            self._ready = self._maker(next(self._stream))
+            self.waiting = self._maker(next(self._stream))
         except UserError as error:
             # Raised when the step is due, so that those before it are not lost.
             self._trouble = error

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from adaptive_nets.errors import UserError
 from adaptive_nets.files import write_json_atomically
-from adaptive_nets.training.config import require
+from adaptive_nets.training.config import MeshConfig, require
 from experiments import provenance
 from experiments.commands import bench_adaptive, bench_autotune, bench_kernels
 from experiments.commands.choice import choose
@@ -34,6 +34,44 @@ class Training:
     """How often each is timed, in turns."""
     steps: int = 20
     """Steps per timing."""
+    collectives: bool = False
+    """Instead of timing, list what devices tell each other in a step, and the least they must."""
+    network: str = "lenet_300_100"
+    """Network whose collectives are listed."""
+    batch_size: int = 64
+    """Examples per step of that network, over all devices."""
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    """How the devices are arranged for that."""
+    json: Path | None = None
+    """File for the measured values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Examples per second from records to batches of 224x224, and their share of a training step.
+
+    Reads, decodes, crops and flips the training part of a set as training does. A set of samples
+    stands for a large one when its files are read several times over.
+    """
+
+    data: str = "imagenet"
+    """Name of the data set, see 'adaptive-nets data list'."""
+    batch_size: int = 32
+    """Examples per batch."""
+    epochs: int = 3
+    """Passes over the set; memory is measured after each."""
+    copies: int = 1
+    """How often each file of records counts."""
+    workers: int = 0
+    """Processes that decode; 0 for threads alone."""
+    threads: int = 16
+    """Threads that decode at once, in each of these processes."""
+    network: str | None = None
+    """Train this network too, to see what reading adds to a step."""
+    steps: int = 5
+    """Steps of that training that are timed, with and without reading."""
+    data_dir: Path | None = None
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
     json: Path | None = None
     """File for the measured values."""
 
@@ -98,6 +136,9 @@ def bench_training(arguments: Sequence[str]) -> None:
     options = parse(Training, arguments, program=f"{PROGRAM} training")
     require(options.rounds > 0, "rounds", options.rounds, "a positive number")
     require(options.steps > 0, "steps", options.steps, "a positive number")
+    if options.collectives:
+        list_collectives(options)
+        return
     from experiments.bench import training
 
     shown = table("network", "contender", "steps/s", "ours / this")
@@ -113,6 +154,93 @@ def bench_training(arguments: Sequence[str]) -> None:
     Console().print(shown)
     print("medians over rounds taken in turns; ratios are medians of the ratios within a round")
     write(options.json, "training", values)
+
+
+def list_collectives(options: Training) -> None:
+    """Prints the communication of a compiled step beside the least that it needs."""
+    require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
+    from adaptive_nets.training.config import DataConfig, ModelConfig, TrainConfig
+    from adaptive_nets.training.mesh import make_mesh
+    from experiments.bench import collectives
+
+    mesh = make_mesh(options.mesh)
+    if mesh.size == 1:
+        raise UserError(
+            "there is one device here, which has nobody to talk to; expected several: on a "
+            "processor, XLA_FLAGS=--xla_force_host_platform_device_count=4 in the environment"
+        )
+    size = options.batch_size
+    config = TrainConfig(
+        data=DataConfig(batch_size=size, eval_batch_size=size),
+        model=ModelConfig(name=options.network),
+        mesh=options.mesh,
+    )
+    found = collectives.report(config, mesh)
+    shown = table("collective", "bytes", "arrays", "for")
+    for each in found.collectives:
+        source = each.source if len(each.source) < 60 else f"{each.source[:57]}..."
+        shown.add_row(each.kind, f"{each.bytes:,}", str(each.arrays), source)
+    Console().print(shown, markup=False)
+    print(f"mesh {found.mesh}, parameters {found.parameters:,} bytes, divided {found.divided:,}")
+    for kind in collectives.KINDS:
+        total = found.total(kind)
+        if found.minimum is None:
+            if total:
+                print(f"{kind}: {total:,} bytes")
+        elif total or found.minimum.get(kind):
+            least = found.minimum.get(kind, 0)
+            print(f"{kind}: {total:,} bytes, at least {least:,}, {total - least:+,}")
+    values = {"network": options.network, "batch": size, **dataclasses.asdict(found)}
+    write(options.json, "collectives", values)
+
+
+def bench_input(arguments: Sequence[str]) -> None:
+    """Times reading and decoding."""
+    options = parse(Input, arguments, program=f"{PROGRAM} input")
+    for name in ("batch_size", "epochs", "copies", "threads", "steps"):
+        value = getattr(options, name)
+        require(value > 0, name.replace("_", "-"), value, "a positive number")
+    require(options.workers >= 0, "workers", options.workers, "0 or more processes")
+    from adaptive_nets.data.streams import StreamOptions
+    from experiments.bench import input as bench
+
+    stream = StreamOptions(options.workers, options.threads)
+    split = bench.open_split(options.data, options.data_dir, options.copies)
+    epochs = bench.read_epochs(
+        split, batch_size=options.batch_size, epochs=options.epochs, options=stream
+    )
+    shown = table("epoch", "examples", "examples/s", "memory, MiB")
+    for number, epoch in enumerate(epochs, 1):
+        rate = f"{epoch.examples / epoch.seconds:.0f}"
+        memory = f"{epoch.resident_bytes / 2**20:.0f}"
+        shown.add_row(str(number), str(epoch.examples), rate, memory)
+    Console().print(shown)
+    values: dict[str, Any] = {
+        "image_shape": split.image_shape,
+        "batch": options.batch_size,
+        "copies": options.copies,
+        "files": len(split.paths) // options.copies,
+        "workers": options.workers,
+        "threads": options.threads,
+        "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
+    }
+    if options.network is not None:
+        share = bench.share_of_step(
+            options.data,
+            options.data_dir,
+            network=options.network,
+            batch_size=options.batch_size,
+            steps=options.steps,
+            copies=options.copies,
+            options=stream,
+        )
+        print(
+            f"{share.network}, batch {share.batch}: a step takes {share.seconds_streamed:.3f} s "
+            f"with reading, {share.seconds_resident:.3f} s without; reading adds "
+            f"{100 * share.extra:.1f} % of it"
+        )
+        values["training"] = dataclasses.asdict(share)
+    write(options.json, "input", values)
 
 
 def bench_networks(arguments: Sequence[str]) -> None:
@@ -198,6 +326,7 @@ def main(arguments: Sequence[str]) -> None:
             "networks": (bench_networks, "time of forward passes"),
             "adaptive": (bench_adaptive.main, "networks of adaptive depth, skipping beside plain"),
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
+            "input": (bench_input, "examples per second of a set that is read while training"),
             "kills": (bench_kills, "a training killed again and again, beside an undisturbed one"),
             "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by the clock"),
         },
