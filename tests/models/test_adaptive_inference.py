@@ -19,11 +19,14 @@ RNGS = {"halting": jax.random.key(5)}
 @pytest.mark.parametrize(
     ("model", "mode"),
     [
-        pytest.param(cifar("sact"), None, id="sact"),
+        # Each compiles two networks; the quick ones have one block that halts.
         pytest.param(bottleneck("sact", head_norm=False), None, id="bottleneck"),
-        pytest.param(cifar("act"), None, id="act"),
-        pytest.param(cifar("pact"), "discrete", id="discrete"),
-        pytest.param(cifar("pact", groups=2), "thresholded", id="thresholded"),
+        pytest.param(cifar("act"), None, id="act", marks=pytest.mark.slow),
+        pytest.param(cifar("sact"), None, id="sact", marks=pytest.mark.slow),
+        pytest.param(bottleneck("pact"), "discrete", id="discrete"),
+        pytest.param(
+            cifar("pact", groups=2), "thresholded", id="thresholded", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_skipping_equals_masking(model, mode):
@@ -38,6 +41,8 @@ def test_skipping_equals_masking(model, mode):
         for ours, theirs in zip(found.blocks, expected.blocks, strict=True):
             assert np.array_equal(ours.num_units, theirs.num_units)
             close(ours.weights, theirs.weights, terms=1000)
+            ran = np.arange(ours.weights.shape[-1]) < np.asarray(ours.num_units)[..., None]
+            assert np.all(np.asarray(ours.halting_probs)[~ran] == 0)
             close(ours.log_prob, theirs.log_prob, terms=1000)
             if mode is None:
                 close(ours.ponder_cost, theirs.ponder_cost, terms=1000)
@@ -49,6 +54,7 @@ def test_skipping_equals_masking(model, mode):
         assert "some" in seen
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_is_the_image_in_a_batch():
     model = cifar("sact")
     prepared = prepare(model, variables(model, bias=-0.5))
@@ -56,14 +62,6 @@ def test_a_batch_of_one_is_the_image_in_a_batch():
     one = skip(model, prepared, IMAGES[1:])
     close(one.logits, both.logits[1:], terms=1000)
     assert np.array_equal(one.blocks[0].num_units, both.blocks[0].num_units[1:])
-
-
-def test_what_did_not_run_has_no_probability():
-    model = cifar("sact")
-    output = skip(model, prepare(model, variables(model, bias=40.0)), IMAGES)
-    for block in output.blocks:
-        assert np.all(np.asarray(block.halting_probs)[..., 1:] == 0)
-        assert np.all(np.isfinite(block.weights))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,7 @@ def test_what_did_not_run_has_no_probability():
 def test_a_mistake_is_named(options, message):
     model = cifar("pact")
     with pytest.raises(UserError, match=message):
-        skip(model, prepare(model, initial(model)), IMAGES, **options)
+        skip(model, None, IMAGES, **options)
 
 
 def test_weights_of_another_rule_are_refused():
@@ -87,6 +85,7 @@ def test_weights_of_another_rule_are_refused():
 def test_units_are_as_wide_as_computed(rng):
     """In half precision too, where heads stay in single."""
     model = cifar("sact").copy(dtype=jnp.bfloat16)
-    output = skip(model, prepare(model, variables(model, bias=-0.5)), IMAGES)
+    values = initial(model)
+    output = jax.eval_shape(lambda v, x: skip(model, prepare(model, v), x), values, IMAGES)
     assert output.logits.dtype == jnp.bfloat16
     assert output.blocks[0].halting_probs.dtype == jnp.float32
