@@ -6,8 +6,8 @@ decide by itself: who writes, what all of them agree on, and what happens when o
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import hashlib
 import os
 import re
 import sys
@@ -74,6 +74,10 @@ def start(config: DistributedConfig) -> None:
             f"the processes of --distributed.coordinator {where} did not all come together within "
             f"--distributed.start-seconds {config.start_seconds}: {_brief(error)}"
         ) from error
+    devices = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(devices.values())) > 1:
+        counts = ", ".join(f"{devices[i]} in process {i}" for i in sorted(devices))
+        raise UserError(f"there are {counts}; expected as many devices in each process")
 
 
 def is_first() -> bool:
@@ -96,25 +100,30 @@ def of_first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
+def texts(text: str) -> list[str]:
+    """The text of every process, for all."""
+    if jax.process_count() == 1:
+        return [text]
+    content = np.frombuffer(text.encode(), np.uint8)
+    (longest,) = agree([len(content)])
+    padded = np.zeros(longest + 1, np.uint8)
+    padded[: len(content)] = content
+    gathered = np.asarray(multihost_utils.process_allgather(padded), np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode() for row in gathered]
+
+
 def path_of_first(path: Path) -> Path:
     """The path of process 0, absolute, for all; they must share the file system."""
-    if jax.process_count() == 1:
-        return path
-    text = str(path.absolute()).encode()
-    padded = np.zeros(4096, np.uint8)
-    padded[: len(text)] = np.frombuffer(text, np.uint8)
-    received = np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)
-    return Path(received.tobytes().rstrip(b"\0").decode())
+    return path if jax.process_count() == 1 else Path(texts(str(path.absolute()))[0])
 
 
 def check_same(text: str, what: str) -> None:
     """Raises `UserError` unless all processes have the same text, a fingerprint for instance."""
     if jax.process_count() == 1:
         return
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.int32)
-    every = multihost_utils.process_allgather(digest)
+    every = texts(text)
     for process, other in enumerate(every):
-        if (other != every[0]).any():
+        if other != every[0]:
             raise UserError(
                 f"processes 0 and {process} have different {what}; expected the same on all hosts"
             )
