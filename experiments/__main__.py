@@ -17,6 +17,7 @@ COMMANDS = {
     "list": "experiments, the paper's cell each one reproduces, cost and state",
     "show": "one experiment: resolved values, network, deviations from the paper",
     "run": "train and measure an experiment, or go on with an interrupted one",
+    "launch": "scripts that run an experiment on a cluster: SLURM, Kubernetes, SSH",
     "table": "the paper's values beside ours",
     "report": "one HTML page with tables, curves and pictures",
     "models": "the networks by name, with parameters and multiply-accumulates",

@@ -197,8 +197,8 @@ class DistributedConfig:
     """How many processes there are."""
     process_id: int | None = None
     """Which of them this is, from 0."""
-    cluster: Literal["off", "auto", "slurm", "ompi", "mpi4py", "k8s", "tpu"] = "off"
-    """Ask the cluster for what is not given: auto finds out which one it is."""
+    cluster: Literal["off", "auto", "slurm", "ompi", "mpi4py", "gcetpu", "gketpu"] = "off"
+    """Ask the cluster for what is not given; auto finds out which one it is, Kubernetes too."""
     heartbeat_seconds: int = 60
     """A process that was not heard of for so long takes the others down."""
     start_seconds: int = 300

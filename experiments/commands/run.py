@@ -41,7 +41,7 @@ class Run:
     """Several processes, started by a scheduler or by hand, as one run."""
 
 
-def _with_values(config: Any) -> type:
+def with_values(config: Any) -> type:
     """The form above with every value of a configuration as a flag."""
     values = (
         "values",
@@ -53,7 +53,7 @@ def _with_values(config: Any) -> type:
     return form
 
 
-def _chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
+def chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
     """Id and preset among the arguments, before the values that they decide can be read."""
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     preset: str = Run.preset
@@ -67,7 +67,7 @@ def _chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Runs an experiment and prints its numbers beside the paper's."""
-    name, preset_name = _chosen(arguments)
+    name, preset_name = chosen(arguments)
     if name is None:
         if not arguments or arguments[0] not in ("-h", "--help"):
             raise UserError(
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     experiment = find_experiment(name)
     preset = find_preset(experiment, preset_name)
-    options = parse(_with_values(preset.config), arguments, program=PROGRAM)
+    options = parse(with_values(preset.config), arguments, program=PROGRAM)
     seeds = preset.seeds if options.seeds is None else options.seeds
     require(seeds > 0, "seeds", seeds, "a positive number")
     out = options.out or Path("runs") / experiment.id / preset_name

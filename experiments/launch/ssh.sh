@@ -1,0 +1,37 @@
+#!/bin/bash
+# Run it anywhere that reaches the hosts without a password; ^C or SIGTERM here saves on all of them.
+set -uo pipefail
+hosts=(@HOSTS@)
+directory=@DIRECTORY@
+marks="/tmp/@NAME@.$$"
+
+start() { # host, number of the process: its shell becomes the training, so the mark is its id
+  ssh -o BatchMode=yes "$1" "cd $directory && echo \$\$ > $marks.$2 && exec @COMMAND@ \
+--distributed.coordinator ${hosts[0]#*@}:@PORT@ --distributed.num-processes ${#hosts[@]} --distributed.process-id $2"
+}
+
+stop() {
+  for number in "${!hosts[@]}"; do
+    ssh -o BatchMode=yes "${hosts[$number]}" "kill -TERM \$(cat $marks.$number) 2>/dev/null; rm -f $marks.$number" &
+  done
+}
+
+trap stop INT TERM
+started=()
+for number in "${!hosts[@]}"; do
+  start "${hosts[$number]}" "$number" &
+  started+=($!)
+done
+
+code=0
+for process in "${started[@]}"; do
+  # A signal ends the first wait, not the training.
+  until wait "$process"; do
+    result=$?
+    if ! kill -0 "$process" 2>/dev/null; then
+      [ "$code" -ne 0 ] || code=$result
+      break
+    fi
+  done
+done
+exit "$code"
