@@ -44,7 +44,7 @@ class PerforationConfig:
     """Which network is perforated, and where it has to be fast."""
 
     source: str = ""
-    """Run of perforated_cnn.table1.nin whose network is taken, or 'random' for fresh weights."""
+    """Run of perforated_cnn.table1.nin, or a file of weights for ImageNet's rows; or 'random'."""
     device: Device = "cpu"
     """Device whose time counts; the run refuses another."""
 

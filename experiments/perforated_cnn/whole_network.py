@@ -1,7 +1,10 @@
 """Runs a row of AlexNet or VGG-16: perforated by rule, what it costs measured on the real network.
 
-The errors of these rows need ImageNet and weights trained on it; time, multiplications and memory
-need neither, so they are measured with random weights on random images.
+Time, multiplications and memory need no data, so they are measured with random weights on random
+images. The errors need a prepared ImageNet and weights trained on it, which
+``--perforation.source FILE`` names:
+
+    adaptive-nets run ID --preset paper --perforation.source vgg16.pth --data-dir ROOT
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_nets.models import create_model, model_entry
-from adaptive_nets.perforation import PerforationPlan, conv_layers, make_plan, save_plan
+from adaptive_nets.perforation import PerforationPlan, conv_layers, make_plan, perforate, save_plan
 from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.training.progress import ProgressReporter
 from experiments.experiment import Metric, Outcome
-from experiments.perforated_cnn import measures
+from experiments.perforated_cnn import imagenet_errors, measures
 from experiments.perforated_cnn.groups import RuledConfig
 
 
@@ -33,7 +36,6 @@ def run(
     title: str,
 ) -> Outcome:
     """Perforates one network and measures it; see `experiments.experiment.Runner`."""
-    del dataset
     began = time.monotonic()
     measures.check_device(config.perforation.device)
     name = config.model.name
@@ -77,6 +79,15 @@ def run(
         metrics |= measures.layer_metrics(
             layer, mask, batch=config.timing.batches[-1], seconds=config.timing.seconds
         )
+    if config.needs_data:
+        stored = imagenet_errors.load_weights(config.perforation.source, name)
+        batches, total = imagenet_errors.validation_batches(dataset, config, shape)
+        networks = {"whole": model, "perforated": perforate(model, stored.variables, plan)}
+        found = imagenet_errors.errors(
+            networks, stored.variables, batches, stored.normalisation, progress=progress,
+            title=f"{title}: validation images", total=total,
+        )  # fmt: skip
+        metrics |= imagenet_errors.error_metrics(found)
     return Outcome(metrics, masks_of(plan), seconds=time.monotonic() - began, steps=0)
 
 

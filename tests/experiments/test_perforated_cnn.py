@@ -18,9 +18,17 @@ from adaptive_nets.models import create_model
 from adaptive_nets.models.weights import InputNormalisation, save_network
 from adaptive_nets.perforation import ExecutedMacs, conv_layers, make_plan
 from adaptive_nets.training.config import DataConfig, ModelConfig
+from adaptive_nets.training.progress import SilentProgress
 from experiments.__main__ import main
 from experiments.comparison import compare, group_records
-from experiments.perforated_cnn import figures_curves, figures_search, measures, searched, source
+from experiments.perforated_cnn import (
+    figures_curves,
+    figures_search,
+    imagenet_errors,
+    measures,
+    searched,
+    source,
+)
 from experiments.perforated_cnn.figures import figures
 from experiments.perforated_cnn.groups import (
     LayerConfig,
@@ -331,3 +339,43 @@ def test_what_a_network_costs_needs_no_data_and_errors_stay_not_run(tmp_path, mo
     assert not RuledConfig().needs_data
     sourced = dataclasses.replace(RuledConfig().perforation, source="x")
     assert RuledConfig(perforation=sourced).needs_data
+
+
+def test_top_1_and_top_5_errors_are_counted_over_every_image_once(rng):
+    class Table:
+        """Logits are the pixels themselves."""
+
+        def apply(self, variables, images, train=False):
+            return images.reshape(len(images), -1)
+
+    pixels = rng.permuted(np.tile(np.arange(12), (9, 1)), axis=1).astype(np.uint8)
+    labels = rng.integers(0, 12, 9)
+    padded = np.concatenate([pixels, pixels[-1:]]).reshape(5, 2, 2, 2, 3)
+    batches = [
+        {
+            "image": padded[i],
+            "label": np.concatenate([labels, labels[-1:]]).reshape(5, 2)[i],
+            "weight": np.array([1, float(i < 4)], np.float32),
+        }
+        for i in range(5)
+    ]
+    normalisation = InputNormalisation(
+        1.0, np.zeros((1, 1, 3), np.float32), np.ones((1, 1, 3), np.float32)
+    )
+    found = imagenet_errors.errors(
+        {"whole": Table(), "perforated": Table()}, {}, batches, normalisation,
+        progress=SilentProgress(), title="", total=5,
+    )  # fmt: skip
+    rank = 11 - pixels[np.arange(9), labels].astype(int)
+    expected = {"error": np.mean(rank >= 1), "top5_error": np.mean(rank >= 5), "count": 9}
+    assert found["whole"] == pytest.approx(expected)
+    metrics = imagenet_errors.error_metrics(found)
+    assert metrics["top5_increase"].value == 0
+    assert metrics["top5_error"].count == 9
+
+
+def test_imagenets_rows_name_what_they_lack(tmp_path):
+    with pytest.raises(UserError, match=r"source is 'absent.pth', which is no file; expected"):
+        imagenet_errors.load_weights("absent.pth", "vgg16")
+    with pytest.raises(UserError, match=r"--data.name is 'cifar10'.* expected a prepared"):
+        imagenet_errors.validation_batches(tiny_dataset(), CONFIG, (224, 224, 3))

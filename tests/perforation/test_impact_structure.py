@@ -29,7 +29,7 @@ def test_the_correlation_is_of_the_grid_alone(rng):
     hill = np.exp(-((np.arange(16)[:, None] - 8) ** 2 + (np.arange(17) - 8) ** 2) / 90)
     assert pooling_correlation(hill * counts, counts) > 0.95
     assert abs(pooling_correlation(rng.random((16, 17)), counts)) < 0.25
-    assert pooling_correlation(1 / counts, counts) < -0.7
+    assert pooling_correlation(1 / (1 + counts), counts) < -0.7
 
 
 def test_what_does_not_vary_has_no_correlation():
@@ -42,5 +42,5 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match=r"counts has shape \(3, 4\); expected \(4, 3\)"):
         pooling_correlation(np.ones((4, 3)), np.ones((3, 4)))
     for wrong in (np.zeros((3, 3)), np.ones(3)):
-        with pytest.raises(UserError, match="expected .* with a positive sum"):
+        with pytest.raises(UserError, match="with a positive sum"):
             centre_bias(wrong)
