@@ -19,11 +19,17 @@ from experiments import render
 from experiments.bench.kernel_figure import draw
 from experiments.bench.kernel_summary import break_evens, gigaflops, summary
 from experiments.comparison import compare, group_records
+from experiments.perforated_cnn.speed_table import speed_table
 from experiments.registry import select
 from experiments.results import PUBLISHED, Record, collect, mean_and_deviation
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "BUILD_NOTES.md", "kernels/README.md")
+DOCUMENTS = (
+    "experiments/perforated_cnn/README.md",
+    "README.md",
+    "BUILD_NOTES.md",
+    "kernels/README.md",
+)
 BENCHMARKS = PUBLISHED / "bench"
 PICTURE = PUBLISHED / "figures" / "sparsity-over-training.svg"
 KERNEL_PICTURE = PUBLISHED / "figures" / "kernel-speedups.svg"
@@ -237,6 +243,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "summary": summary_table,
     "table1": lambda: comparison_table("sparse_vd.table1"),
     "random-labels": lambda: comparison_table("sparse_vd.random-labels"),
+    "perforated-table1": lambda: comparison_table("perforated_cnn.table1"),
+    "perforated-table2": lambda: comparison_table("perforated_cnn.table2"),
+    "perforated-table3": lambda: comparison_table("perforated_cnn.table3"),
+    "perforated-figures": lambda: comparison_table("perforated_cnn.figure"),
+    "perforated-speed": lambda: speed_table(collect([PUBLISHED])),
     "runs": run_table,
     "bench-training": training_benchmark,
     "bench-networks": networks_benchmark,
