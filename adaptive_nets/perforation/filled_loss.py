@@ -109,7 +109,7 @@ class FilledLoss:
                 "each of at least one image"
             )
         self.count = len(images)
-        self._variables = variables
+        self._variables = jax.device_put(variables)
         self._unperforated = {
             name: np.arange(high * wide, dtype=np.int32).reshape(high, wide)
             for name, (high, wide) in sizes.items()

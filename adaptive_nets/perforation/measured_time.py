@@ -30,7 +30,8 @@ class MeasuredTime:
     def __init__(self, model: nn.Module, variables: Any, images: np.ndarray, *, runs: int = 5):
         if runs < 1:
             raise UserError(f"runs is {runs!r}; expected a positive number of forward passes")
-        self._model, self._variables, self._runs = model, variables, runs
+        self._model, self._runs = model, runs
+        self._variables = jax.device_put(variables)
         self._images = jax.device_put(images)
 
     def __call__(self, plan: PerforationPlan) -> float:
