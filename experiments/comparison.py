@@ -189,10 +189,9 @@ def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dic
         for row in paper.rows.values():
             cited = row.id not in owned and (row.table, row.network) in networks
             if row.id in by_row or cited:
-                table = f"{paper.name}: {row.table}"
-                tables.setdefault(table, []).extend(
-                    compare_row(paper, row, by_row.get(row.id), records)
-                )
+                cells = compare_row(paper, row, by_row.get(row.id), records)
+                if cells:
+                    tables.setdefault(f"{paper.name}: {row.table}", []).extend(cells)
     return tables
 
 
@@ -214,4 +213,9 @@ def state_of(experiment: Experiment, records: Sequence[Record]) -> str:
             return "measured"
         good = sum(c.verdict == "reproduced" for c in best)
         return f"reproduced {good}/{len(best)}"
+    if not cells:
+        # The paper prints no number of this row; ours stand in figures.
+        groups = group_records([r for r in records if r.experiment == experiment.id])
+        whole = any(not group.is_reduced for group in groups)
+        return "measured" if whole else "reduced" if groups else "not run"
     return "reduced" if any(c.verdict == "reduced" for c in cells) else "not run"

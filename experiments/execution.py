@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaptive_nets.data import Dataset, Split, load, random_labels
+from adaptive_nets.data.sequences import PARITY, parity
 from adaptive_nets.errors import UserError
 from adaptive_nets.files import exclusive, write_json_atomically
 from adaptive_nets.training.config import TrainConfig
@@ -42,7 +43,10 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
     Raises:
         UserError: it is not there, damaged, or incomplete.
     """
-    dataset = load(config.data.name, root=data_dir, source=config.data.source)
+    if config.data.name == PARITY:
+        dataset = parity()
+    else:
+        dataset = load(config.data.name, root=data_dir, source=config.data.source)
     if complete and not dataset.complete and config.data.source == "auto":
         size = dataset.count("train")
         raise UserError(

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+from adaptive_nets.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RunConfig,
+    ScheduleConfig,
+)
 from experiments.experiment import Bound, Experiment, Preset
 from experiments.sact import recipes
-from experiments.sact.options import LatentConfig, LatentTrainConfig
+from experiments.sact.options import (
+    LatentConfig,
+    LatentTrainConfig,
+    ScoresConfig,
+    ScoresTrainConfig,
+)
 
 RUNNER = "experiments.pact.experiment:run"
 
 # Groups of positions per axis -> latent variables of an image: 3, 48, 576, 1344.
 REINFORCE_GROUPS = (1, 4, 16, 32)
+_PARITY_TAU = {"act": 0.15, "pact": 0.3}
 
 _OPEN = (
     "The paper's training is not known; ours is that of the authors' code for SACT.",
@@ -71,6 +85,38 @@ def _estimator(estimator: str, groups: int) -> Experiment:
     )
 
 
+def _parity(rule: str) -> Experiment:
+    """A recurrent network that counts; ponder time per time step is what is asked for."""
+    common: dict[str, Any] = {
+        "data": DataConfig(
+            name="parity", batch_size=128, eval_batch_size=1000, pixel_scale=1.0, centre="none"
+        ),
+        "model": ModelConfig(name=f"rnn_{rule}_parity"),
+        "optimiser": OptimiserConfig(name="adam", learning_rate=2e-3, clip_norm=1.0),
+        "schedule": ScheduleConfig(length="6000 steps", kind="cosine", hold="50%"),
+        "run": RunConfig(log_every="2%", eval_every="10%", checkpoint_every="25%"),
+    }
+    depth = {"tau": _PARITY_TAU[rule], "tau_ramp": "50%", "bias": -1.0}
+    config = (
+        ScoresTrainConfig(**common, halting=ScoresConfig(**depth))
+        if rule == "act"
+        else LatentTrainConfig(**common, halting=LatentConfig(**depth))
+    )
+    row = f"recurrent.parity-{rule}"
+    return Experiment(
+        id=f"pact.{row}",
+        title=f"running parity, a recurrent network with {rule.upper()}",
+        row=row,
+        presets=recipes.presets(config, quick="6000 steps", bounds=(Bound("error", 0, 10),)),
+        runner="experiments.pact.recurrent:run",
+        data="made by a rule",
+        deviations=(
+            "The paper describes the recurrent form and reports no experiment with it; the task is "
+            "that of graves2016, smaller.",
+        ),
+    )
+
+
 EXPERIMENTS = (
     _latent(32, 0.01, quick="600 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
     _latent(110, 0.001, quick="150 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
@@ -79,4 +125,6 @@ EXPERIMENTS = (
         for groups in REINFORCE_GROUPS
         for estimator in ("relaxation", "reinforce")
     ),
+    _parity("act"),
+    _parity("pact"),
 )

@@ -158,6 +158,65 @@ def map_sheet(
     )
 
 
+def map_grid(
+    title: str, maps: np.ndarray, *, what: str, low: float, high: float, note: str = ""
+) -> Picture:
+    """Non-negative maps side by side on one scale.
+
+    Args:
+        title: what is mapped.
+        maps: float[P, h, w]; each is enlarged by whole numbers to the same size.
+        what: unit of the values.
+        low: value of the darkest colour.
+        high: value of the brightest.
+        note: below the picture.
+    """
+    levels = np.clip((maps - low) / max(high - low, 1e-9), 0, 1) * (_LEVELS - 1)
+    grid = _side_by_side(np.rint(levels).astype(np.uint8))
+    alt = (
+        f"{title}: {len(maps)} maps of {maps.shape[1]} by {maps.shape[2]}, from {maps.min():.2f} "
+        f"to {maps.max():.2f} {what}"
+    )
+    ends = (f"{low:.3g}", "", f"{high:.3g} {what}")
+    height, width = grid.shape
+    uri, scale = _uri(grid, "cividis"), _scale("cividis")
+    return Picture(title, uri, width, height, alt, scale, ends, note, 463)
+
+
+def photo_grid(title: str, images: np.ndarray) -> Picture:
+    """Images side by side in shades of grey, in the order of `map_grid`.
+
+    Args:
+        title: what they are.
+        images: uint8[P, H, W, C].
+    """
+    grey = images.astype(np.float64) @ np.full(images.shape[-1], 1 / images.shape[-1])
+    grid = _side_by_side(np.rint(grey / 255 * (_LEVELS - 1)).astype(np.uint8))
+    height, width = grid.shape
+    alt = f"{title}: {len(images)} images in shades of grey"
+    return Picture(
+        title, _uri(grid, "gray"), width, height, alt, _scale("gray"), ("0", "", "255"), "", 463
+    )
+
+
+# Images of a grid are this large, so that grids of maps and of photographs agree.
+_SIDE = 32
+
+
+def _side_by_side(levels: np.ndarray) -> np.ndarray:
+    """uint8[P, h, w] as one picture with gaps of one pixel."""
+    zoom = max(1, _SIDE // levels.shape[1])
+    levels = np.repeat(np.repeat(levels, zoom, axis=1), zoom, axis=2)
+    count, height, width = levels.shape
+    columns = _columns(count)
+    rows = math.ceil(count / columns)
+    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), _GAP, np.uint8)
+    for i, image in enumerate(levels):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
 def _columns(count: int) -> int:
     """Columns of a grid that is full and a little wider than high, where there is one."""
     root = math.sqrt(count)
