@@ -9,6 +9,7 @@ FLOOR := .venv-floor
 FLOOR_JAX := 0.11.2
 AOT := .venv-aot
 AOT_RECORD := experiments/results/bench/compile-kernels.json
+STEPS_RECORD := experiments/results/bench/compile-steps.json
 ROW := sparse_vd.table1.lenet-300-100
 TEST := -m pytest -q -n auto --dist loadfile
 # What depends on JAX's version: kernels, layers, a step of training, values and gradients of small networks.
@@ -16,7 +17,7 @@ CORE := $(addprefix tests/,kernels layers variational halting perforation traini
 TRACED := test_shapes_and_dtypes or test_counts_agree
 PIP := -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup reproduce test test-floor compile-kernels lint format docs lock clean
+.PHONY: help setup reproduce test test-floor compile-kernels compile-steps lint format docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +27,7 @@ help:
 	@echo "make lint           ruff and pyright"
 	@echo "make test-floor     kernels and core on the oldest supported JAX"
 	@echo "make compile-kernels  compile the Pallas kernels for an H100, a TPU v5e and a v6e, none needed"
+	@echo "make compile-steps  compile ResNet-50 training steps for four TPU v5e and four H100, none needed"
 	@echo "make docs           render the tables of README and BUILD_NOTES again from the records"
 	@echo "make lock           refresh requirements.lock (needs uv)"
 
@@ -83,6 +85,11 @@ $(AOT)/.ready: $(VENV)/.ready
 
 compile-kernels: $(AOT)/.ready
 	@$(AOT)/bin/python -m kernels.aot --out $(AOT_RECORD)
+
+# The compilers' environment has JAX alone; the rest is taken from the other one.
+compile-steps: $(AOT)/.ready
+	@PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'):$(CURDIR)" \
+	  $(AOT)/bin/python -m experiments.aot --out $(STEPS_RECORD)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -78,6 +78,9 @@ def test_a_process_that_dies_takes_the_others_down_with_a_message(tmp_path):
 @pytest.mark.parametrize(
     ("processes", "devices", "mesh"),
     [
+        (1, 1, {}),
+        (1, 2, {}),
+        (1, 8, {}),
         (2, 1, {}),
         (4, 1, {}),
         (4, 2, {"shard_parameters": True, "shard_from": 0}),

@@ -1,0 +1,76 @@
+"""Adaptive losses are the same on one device as on several, images or channels divided."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest_training import with_values
+
+from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.layers import SparseVDLayers
+from adaptive_nets.models.mlp import MultilayerPerceptron
+from adaptive_nets.models.resnet_act import AdaptiveCifarResNet
+from adaptive_nets.training.config import MeshConfig
+from adaptive_nets.training.depth import adaptive_depth
+from adaptive_nets.training.distributed import put
+from adaptive_nets.training.mesh import batch_sharding, make_mesh, replicated
+from adaptive_nets.training.setup import Task, make_program
+from adaptive_nets.training.step import classification
+from adaptive_nets.training.streamed import take_streamed_batch
+from adaptive_nets.variational import kl_divergence
+
+SHAPE, SIZE = (8, 8, 3), 8
+
+
+def kl_task():
+    model = MultilayerPerceptron(hidden=(16,), num_classes=4, layers=SparseVDLayers())
+    penalty = lambda params, step: {"kl": kl_divergence(params) / 100}  # noqa: E731
+    return Task(model, classification(penalty=penalty))
+
+
+def ponder_task():
+    model = AdaptiveCifarResNet((2,), num_classes=4)
+    return Task(model, adaptive_depth(lambda step: jnp.float32(0.05)))
+
+
+def metrics_on(task, config, devices, **mesh):
+    """Metrics of two steps."""
+    mesh_config = MeshConfig(shard_from=0, **mesh)
+    program = make_program(
+        task, with_values(config, mesh={"shard_from": 0, **mesh}),
+        mesh=make_mesh(mesh_config, jax.devices()[:devices]),
+        examples=64, image_shape=SHAPE, streamed=True,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    divided, copied = batch_sharding(program.mesh), replicated(program.mesh)
+    images = rng.integers(0, 256, (SIZE, *SHAPE)).astype(np.uint8)
+    batch = DeviceSplit(
+        put(images, divided), put(rng.integers(0, 4, SIZE).astype(np.int32), divided),
+        put(np.zeros((1, 1, 3), np.float32), copied), put(np.ones((1, 1, 3), np.float32), copied),
+        put(np.float32(255), copied),
+    )  # fmt: skip
+    assert take_streamed_batch(batch)["image"].shape == images.shape
+    key = np.asarray(jax.random.key_data(jax.random.key(1)))
+    state = jax.jit(program.create, out_shardings=program.shardings)(key)
+    step = jax.jit(program.train_step, out_shardings=program.shardings)
+    for _ in range(2):
+        state = step(state, batch)
+    return {name: mean.value() for name, mean in state.metrics.items()}
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (kl_task, "kl"),
+        pytest.param(ponder_task, "", marks=pytest.mark.slow),
+    ],
+)
+def test_adaptive_losses_do_not_depend_on_the_devices(config, make, name):
+    alone = metrics_on(make(), config, 1)
+    assert alone[name] > 0 if name else len(alone) > 3
+    for devices, mesh in ((2, {}), (4, {"model": 2, "shard_parameters": True})):
+        found = metrics_on(make(), config, devices, **mesh)
+        for metric, value in alone.items():
+            assert found[metric] == pytest.approx(value, rel=2e-6, abs=1e-7), metric
