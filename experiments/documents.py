@@ -22,10 +22,13 @@ from experiments.comparison import compare, group_records
 from experiments.perforated_cnn.speed_table import speed_table
 from experiments.registry import select
 from experiments.results import PUBLISHED, Record, collect, mean_and_deviation
+from experiments.sact import summary as depth
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "experiments/perforated_cnn/README.md",
+    "experiments/sact/README.md",
+    "experiments/pact/README.md",
     "README.md",
     "BUILD_NOTES.md",
     "kernels/README.md",
@@ -248,6 +251,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "perforated-table3": lambda: comparison_table("perforated_cnn.table3"),
     "perforated-figures": lambda: comparison_table("perforated_cnn.figure"),
     "perforated-speed": lambda: speed_table(collect([PUBLISHED])),
+    "depth-table1": lambda: comparison_table("sact"),
+    "depth-cost": lambda: depth.cost_table(collect([PUBLISHED])),
+    "depth-ponder": lambda: depth.ponder_table(collect([PUBLISHED])),
+    "pact-table1": lambda: comparison_table("pact.table1"),
+    "pact-estimators": lambda: depth.estimator_table(collect([PUBLISHED])),
+    "pact-parity": lambda: depth.parity_table(collect([PUBLISHED])),
     "runs": run_table,
     "bench-training": training_benchmark,
     "bench-networks": networks_benchmark,

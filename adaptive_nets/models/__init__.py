@@ -2,6 +2,7 @@
 
 # A family registers its models when it is imported.
 from adaptive_nets.models import (  # noqa: F401
+    adaptive_recurrent,
     alexnet,
     bn_inception,
     densenet,
