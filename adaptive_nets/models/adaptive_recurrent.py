@@ -161,7 +161,8 @@ def _builder(rule: Rule) -> Callable[..., nn.Module]:
     return build
 
 
-for _rule, _source in (("act", "graves2016"), ("pact", "figurnov2018")):
+_RULES: dict[Rule, str] = {"act": "graves2016", "pact": "figurnov2018"}
+for _rule, _source in _RULES.items():
     register_model(f"rnn_{_rule}_parity", input_shape=(3, 5, 1), num_classes=8, source=_source)(
         _builder(_rule)
     )

@@ -132,7 +132,7 @@ def conv_general_dilated(
     )
     if not covered:
         return plain()
-    window = rhs.shape[:2]
+    window = (rhs.shape[0], rhs.shape[1])
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], window, (1, 1), padding)
     pad = tuple((int(low), int(high)) for low, high in padding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from adaptive_nets.training.config import (
     DataConfig,
@@ -58,15 +58,9 @@ def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = (
     )
 
 
-def _estimator(estimator: str, groups: int) -> Experiment:
+def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Experiment:
     """One point of the figure that compares estimators over the number of latent variables."""
-    halting = LatentConfig(
-        tau=0.01,
-        groups=groups,
-        estimator=estimator,
-        units=2,
-        width=8,  # pyright: ignore
-    )
+    halting = LatentConfig(tau=0.01, groups=groups, estimator=estimator, units=2, width=8)
     config = recipes.cifar("resnet32_pact_cifar10", config=LatentTrainConfig, halting=halting)
     latents = 3 * groups**2 if groups <= 8 else {16: 576, 32: 1344}[groups]
     row = f"figure.{estimator}-{latents}"

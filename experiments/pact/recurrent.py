@@ -32,14 +32,13 @@ def run(
     title: str,
 ) -> Outcome:
     """Trains one network and measures it; see `experiments.experiment.Runner`."""
-    halting = config.halting
     overrides: dict[str, Any] = (
-        {"eps": halting.eps}
+        {"eps": config.halting.eps}
         if isinstance(config, ScoresTrainConfig)
         else {"temperature": config.halting.temperature}
-    )  # pyright: ignore
+    )
     model = create_model(config.model.name, num_classes=dataset.num_classes, **overrides)
-    task = Task(model, adaptive_depth(rate_of(config, dataset)), start=start_of(halting))
+    task = Task(model, adaptive_depth(rate_of(config, dataset)), start=start_of(config.halting))
     result = train(
         task,
         config,
