@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 CENTRAL_SHARE = 0.875
 _AREA, _RATIO, _ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
@@ -49,9 +49,7 @@ def decode_for_training(
     content: bytes, *, size: int, flip: bool, generator: np.random.Generator
 ) -> np.ndarray:
     """A random part of the image, resized, half of the time mirrored: uint8[size, size, 3]."""
-    with Image.open(io.BytesIO(content)) as image:
-        box = random_crop_box(*image.size, generator)
-        pixels = _resized(image, box, size)
+    pixels = _read(content, lambda width, height: random_crop_box(width, height, generator), size)
     if flip and generator.random() < 0.5:
         pixels = pixels[:, ::-1]
     return pixels
@@ -59,11 +57,17 @@ def decode_for_training(
 
 def decode_for_evaluation(content: bytes, *, size: int) -> np.ndarray:
     """The middle of the image, resized: uint8[size, size, 3]."""
+    return _read(content, central_crop_box, size)
+
+
+def _read(
+    content: bytes, choose: Callable[[int, int], tuple[float, float, float, float]], size: int
+) -> np.ndarray:
+    from PIL import Image
+
     with Image.open(io.BytesIO(content)) as image:
-        return _resized(image, central_crop_box(*image.size), size)
-
-
-def _resized(image: Image.Image, box: tuple[float, float, float, float], size: int) -> np.ndarray:
-    # Pillow widens the filter when it makes smaller, so nothing is skipped over.
-    rgb = image.convert("RGB")
-    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        # Pillow widens the filter when it makes smaller, so nothing is skipped over.
+        resized = image.convert("RGB").resize(
+            (size, size), Image.Resampling.BILINEAR, box=choose(*image.size)
+        )
+    return np.asarray(resized)

@@ -41,7 +41,7 @@ class AdaptiveRecurrent(nn.Module):
         halting: the rule; scores are added up ("act") or read as probabilities ("pact").
         hidden: size of the state U.
         max_units: L, largest number of updates in a time step.
-        num_classes: 2^T.
+        num_classes: at most 2^T, fewer where some sequences of answers never occur.
         dtype: dtype of the computation.
     """
 
@@ -69,12 +69,13 @@ class AdaptiveRecurrent(nn.Module):
             temperature: λ of relaxed indicators.
 
         Raises:
-            UserError: there are not log2(num_classes) time steps.
+            UserError: there are fewer than log2(num_classes) time steps.
         """
         count, steps = x.shape[:2]
-        if 2**steps != self.num_classes:
+        if not 1 <= self.num_classes <= 2**steps:
             raise UserError(
-                f"num_classes is {self.num_classes}; expected {2**steps} for {steps} time steps"
+                f"num_classes is {self.num_classes}; "
+                f"expected at most {2**steps} for {steps} time steps"
             )
         mode = self.halting.mode(mode, train=train)
         if mode in ("relaxed", "discrete") and not self.has_rng(STREAM):
@@ -120,7 +121,7 @@ class AdaptiveRecurrent(nn.Module):
                 )
             traces.append(trace)
             answers.append(answer(state[:, 0, 0])[:, 0])
-        return ModelOutput(joint_logits(jnp.stack(answers, axis=1)), blocks=tuple(traces))
+        return ModelOutput(joint_logits(jnp.stack(answers, axis=1), self.num_classes), blocks=tuple(traces))
 
     def _head_of(self, head: nn.Module) -> Callable[[Array], Array]:
         """The head, per image or per position, as its rule wants it."""
@@ -129,17 +130,18 @@ class AdaptiveRecurrent(nn.Module):
         return lambda state: head(state.astype(jnp.float32))[..., 0]
 
 
-def joint_logits(answers: Float[Array, "N T"]) -> Float[Array, "N K"]:
-    """Logits of all 2^T sequences of answers, whose log probabilities add up.
+def joint_logits(answers: Float[Array, "N T"], num_classes: int) -> Float[Array, "N K"]:
+    """Logits of sequences of answers, whose log probabilities add up.
 
     Args:
         answers: float[N, T], logit of each answer being 1.
+        num_classes: K, number of sequences, of all 2^T the first.
 
     Returns:
-        float[N, 2^T]; bit t of the class is answer t.
+        float[N, K]; bit t of the class is answer t.
     """
     steps = answers.shape[1]
-    classes = jnp.arange(2**steps)[:, None]
+    classes = jnp.arange(num_classes)[:, None]
     bits = (classes >> jnp.arange(steps)[None]) & 1
     return answers @ bits.T.astype(answers.dtype)
 

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.comparison import Cell
 from experiments.experiment import Experiment
 from experiments.paper_values import Measure
-from experiments.render import blocks, difference_text, measure_text, number, ours_text
+from experiments.render import blocks, difference_text, measure_text, ours_text, paper_text
 from experiments.report.markup import Markup, code, element, folded, items, join, scrolled
 
 # Words carry the meaning; signs and colours only help to find it.
@@ -176,8 +176,7 @@ def _paper_value(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
     """The paper's number; how it reached us is a tooltip, and a letter where ways differ."""
     source = (cell.row.tag, cell.row.source)
     letter = element("sup", chr(ord("a") + sources.index(source))) if len(sources) > 1 else None
-    value = number(cell.paper, cell.measure.digits)
-    return join((element("span", value, title=": ".join(source)), letter))
+    return join((element("span", paper_text(cell), title=": ".join(source)), letter))
 
 
 def _sources(sources: Sequence[tuple[str, str]]) -> Markup:

@@ -292,7 +292,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
         (["table", "--results", "nowhere"], "--results is 'nowhere', which is no folder"),
         (["models", "resnt*"], "no model matches 'resnt*'"),
         (["models", "--jsn"], "--jsn"),
-        (["data"], "expects one of list|check|import"),
+        (["data"], "expects one of list|check|build|import"),
         (["data", "lst"], "has no 'lst'; did you mean 'list'?"),
         (["data", "check", "mnits"], "'mnits'; did you mean 'mnist'?"),
         (["data", "import", "mnist"], "PATH"),
