@@ -121,7 +121,9 @@ class AdaptiveRecurrent(nn.Module):
                 )
             traces.append(trace)
             answers.append(answer(state[:, 0, 0])[:, 0])
-        return ModelOutput(joint_logits(jnp.stack(answers, axis=1), self.num_classes), blocks=tuple(traces))
+        return ModelOutput(
+            joint_logits(jnp.stack(answers, axis=1), self.num_classes), blocks=tuple(traces)
+        )
 
     def _head_of(self, head: nn.Module) -> Callable[[Array], Array]:
         """The head, per image or per position, as its rule wants it."""

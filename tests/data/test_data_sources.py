@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from privileges import without_privileges
 
 from adaptive_nets.data import CATALOGUE, Split, data_root, load, random_labels, survey
 from adaptive_nets.data.splits import digest
@@ -186,14 +187,11 @@ def test_folders_and_files_without_permission(tiny, complains):
         for closed, named in ((hidden, hidden), (folder, folder), (base, base)):
             mode = closed.stat().st_mode
             closed.chmod(0)
-            os.seteuid(65534)
-            try:
+            with without_privileges():
                 for name in ("tiny", "mnist") if closed == base else ("tiny",):
                     complains(
                         lambda n=name: load(n, root=base), named, "cannot be read", "permission"
                     )
-            finally:
-                os.seteuid(0)
             closed.chmod(mode)
     finally:
         shutil.rmtree(base)
