@@ -18,6 +18,7 @@ from adaptive_nets.training.progress import format_seconds
 from experiments import render
 from experiments.bench.kernel_figure import draw
 from experiments.bench.kernel_summary import break_evens, gigaflops, summary
+from experiments.bench.networks import STAGES
 from experiments.comparison import compare, group_records
 from experiments.perforated_cnn.speed_table import speed_table
 from experiments.registry import select
@@ -123,7 +124,7 @@ def training_benchmark() -> str:
 
 
 def networks_benchmark() -> str:
-    """Forward passes beside PyTorch, and the time until the first output."""
+    """Forward passes beside PyTorch."""
     content = _benchmark("networks")
     values = content["values"]
     beside = {v["name"] for v in values if v["contender"] != "ours"}
@@ -140,19 +141,32 @@ def networks_benchmark() -> str:
         if v["name"] in beside
     ]
     header = ("network", "batch", "contender", "forward, ms", "GMAC/s", "ours / this")
-    passes = render.markdown_table(header, rows, (1, 3, 4, 5))
-    rows = [
-        (v["name"], f"{v['macs'] / 1e9:.2f}", f"{v['compile_seconds']:.0f}")
-        for v in values
-        if v["contender"] == "ours"
-    ]
-    first = render.markdown_table(("network", "GMACs", "first output after, s"), rows, (1, 2))
     packages = content["packages"]
     return (
-        f"{passes}\nMedians over {values[0]['rounds']} rounds taken in turns, times of PyTorch "
-        f"{packages['torch']} in a process of its own; jax {packages['jax']}, "
-        f"{content['devices']['cpu_cores']} processor cores. Until the first output, from "
-        f"`create_model` on, initialisation and compilation included:\n\n{first}"
+        f"{render.markdown_table(header, rows, (1, 3, 4, 5))}\n"
+        f"Medians over {values[0]['rounds']} rounds taken in turns, times of PyTorch "
+        f"{packages.get('torch', 'not measured')} in a process of its own; jax {packages['jax']}, "
+        f"{content['devices']['cpu_cores']} processor cores.\n"
+    )
+
+
+def first_output() -> str:
+    """What passes between `create_model` and the first output of the deepest networks."""
+    content = _benchmark("first-output")
+    rows = [
+        (
+            v["name"],
+            f"{v['macs'] / 1e9:.2f}",
+            *(f"{v['first_output'][stage]:.1f}" for stage in STAGES),
+            f"{sum(v['first_output'].values()):.1f}",
+        )
+        for v in content["values"]
+    ]
+    header = ("network", "GMACs", *(f"{stage}, s" for stage in STAGES), "first output after, s")
+    return (
+        f"{render.markdown_table(header, rows, range(1, len(header)))}\n"
+        f"Batch {content['values'][0]['batch']}; jax {content['packages']['jax']}, "
+        f"{content['devices']['cpu_cores']} processor cores.\n"
     )
 
 
@@ -260,6 +274,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "runs": run_table,
     "bench-training": training_benchmark,
     "bench-networks": networks_benchmark,
+    "first-output": first_output,
     "bench-kernels": kernels_benchmark,
     "break-even": break_even_table,
     "compile-kernels": compiled_kernels,

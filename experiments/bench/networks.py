@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -15,6 +17,7 @@ from adaptive_nets.models import model_entry
 from experiments.bench.torch_peer import LAYOUTS, NETWORKS, NetworkJob, TorchPeer
 
 OURS = "ours"
+STAGES = ("compile initialisation", "initialise", "compile", "first pass")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +29,10 @@ class ForwardTime:
         batch: images per pass.
         contender: "ours", or PyTorch with one of its layouts.
         macs: multiply-accumulates per image.
-        compile_seconds: from `create_model` to the first output; ours only.
-        seconds: median time of a pass.
-        ratio: median over rounds of our time divided by this one's in the same round.
+        first_output: seconds of each of `STAGES`, from `create_model` to the first output; ours
+            only.
+        seconds: median time of a pass; None where none was timed.
+        ratio: median over rounds of our time divided by this one's in the same round; or None.
         rounds: how often each was timed, in turns.
     """
 
@@ -36,28 +40,40 @@ class ForwardTime:
     batch: int
     contender: str
     macs: int
-    compile_seconds: float | None
-    seconds: float
-    ratio: float
+    first_output: dict[str, float]
+    seconds: float | None
+    ratio: float | None
     rounds: int
 
 
-def _ours(name: str, batch: int) -> tuple[Callable[[], float], float]:
-    """What times one pass, and the seconds until the first output."""
-    began = time.perf_counter()
+def _ours(name: str, batch: int) -> tuple[Callable[[], float], dict[str, float]]:
+    """What times one pass, and the seconds of each stage until the first output."""
+    moments = [time.perf_counter()]
+
+    def done(result: Any) -> Any:
+        jax.block_until_ready(result)
+        moments.append(time.perf_counter())
+        return result
+
     model = create_model(name)
     images = jax.random.normal(jax.random.key(1), (batch, *model_entry(name).input_shape))
-    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images[:1])
+    initialise = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))
+    initialise = done(initialise.lower(images[:1]).compile())
+    variables = done(initialise(images[:1]))
     forward = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
-    jax.block_until_ready(forward(variables, images))
-    until_first = time.perf_counter() - began
+    forward = done(forward.lower(variables, images).compile())
+    done(forward(variables, images))
+    stages = {
+        stage: round(after - before, 2)
+        for stage, (before, after) in zip(STAGES, itertools.pairwise(moments), strict=True)
+    }
 
     def once() -> float:
         began = time.perf_counter()
         jax.block_until_ready(forward(variables, images))
         return time.perf_counter() - began
 
-    return once, until_first
+    return once, stages
 
 
 def time_forward(
@@ -68,22 +84,22 @@ def time_forward(
     Args:
         name: of the network.
         batch: images per pass.
-        rounds: how often each contender is timed, in turns.
+        rounds: how often each contender is timed, in turns; with 0 the first output is timed alone.
         peer: PyTorch, for the networks that it knows.
 
     Returns:
         Ours first, then PyTorch's, one for each layout.
     """
-    once, until_first = _ours(name, batch)
+    once, stages = _ours(name, batch)
     contenders: dict[str, Callable[[], float]] = {OURS: once}
-    if peer is not None and name in NETWORKS:
+    if peer is not None and name in NETWORKS and rounds:
         for layout in LAYOUTS:
             job = NetworkJob(name, (batch, *model_entry(name).input_shape), layout)
             contenders[f"PyTorch, {layout.replace('_', ' ')}"] = lambda job=job: peer.time(job)
     times: dict[str, list[float]] = {contender: [] for contender in contenders}
-    for run in contenders.values():
-        run()
     names = list(contenders)
+    for run in contenders.values() if rounds else ():
+        run()
     for turn in range(rounds):
         first = turn % len(names)
         for contender in names[first:] + names[:first]:
@@ -95,15 +111,17 @@ def time_forward(
             batch=batch,
             contender=contender,
             macs=macs,
-            compile_seconds=round(until_first, 2) if contender == OURS else None,
-            seconds=round(statistics.median(times[contender]), 6),
+            first_output=stages if contender == OURS else {},
+            seconds=round(statistics.median(times[contender]), 6) if rounds else None,
             ratio=round(
                 statistics.median(
                     ours / theirs
                     for ours, theirs in zip(times[OURS], times[contender], strict=True)
                 ),
                 4,
-            ),
+            )
+            if rounds
+            else None,
             rounds=rounds,
         )
         for contender in names

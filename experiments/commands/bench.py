@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
-import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +15,7 @@ from adaptive_nets.errors import UserError
 from adaptive_nets.files import write_json_atomically
 from adaptive_nets.training.config import MeshConfig, require
 from experiments import provenance
-from experiments.commands import bench_adaptive, bench_autotune, bench_kernels
+from experiments.commands import bench_adaptive, bench_autotune, bench_kernels, bench_networks
 from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
 
@@ -72,22 +68,6 @@ class Input:
     """Steps of that training that are timed, with and without reading."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
-    json: Path | None = None
-    """File for the measured values."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Networks:
-    """Time of a forward pass of networks of the zoo, where possible with PyTorch beside it."""
-
-    pattern: tyro.conf.Positional[tuple[str, ...]] = ("*",)
-    """Shell patterns of names."""
-    batch: tuple[int, ...] = (1, 8, 32)
-    """Batch sizes."""
-    rounds: int = 20
-    """How often each is timed, in turns."""
-    torch_python: Path | None = None
-    """Interpreter that can import torch; this one where not given, if it can."""
     json: Path | None = None
     """File for the measured values."""
 
@@ -243,53 +223,6 @@ def bench_input(arguments: Sequence[str]) -> None:
     write(options.json, "input", values)
 
 
-def bench_networks(arguments: Sequence[str]) -> None:
-    """Times forward passes."""
-    options = parse(Networks, arguments, program=f"{PROGRAM} networks")
-    for size in options.batch:
-        require(size > 0, "batch", size, "positive numbers")
-    require(options.rounds > 0, "rounds", options.rounds, "a positive number")
-    from adaptive_nets import list_models
-    from experiments.bench import networks
-    from experiments.bench.torch_peer import TorchPeer
-
-    names = list(dict.fromkeys(name for p in options.pattern for name in list_models(p)))
-    if not names:
-        raise UserError(
-            f"no model matches {' '.join(options.pattern)!r}; adaptive-nets models lists all"
-        )
-    with contextlib.ExitStack() as stack:
-        peer = None
-        if options.torch_python is not None or importlib.util.find_spec("torch") is not None:
-            peer = stack.enter_context(TorchPeer(options.torch_python))
-        values = []
-        try:
-            for name, size in itertools.product(names, options.batch):
-                found = networks.time_forward(name, batch=size, rounds=options.rounds, peer=peer)
-                values += [dataclasses.asdict(timed) for timed in found]
-                print(f"{name}, batch {size}: {1e3 * found[0].seconds:.1f} ms", flush=True)
-        except KeyboardInterrupt:
-            print("stopped; what follows is of the networks above")
-    shown = table(
-        "network", "batch", "contender", "first output, s", "forward, ms", "images/s", "GMAC/s",
-        "ours / this",
-    )  # fmt: skip
-    for v in values:
-        shown.add_row(
-            v["name"],
-            str(v["batch"]),
-            v["contender"],
-            "" if v["compile_seconds"] is None else f"{v['compile_seconds']:.2f}",
-            f"{1e3 * v['seconds']:.3f}",
-            f"{v['batch'] / v['seconds']:.0f}",
-            f"{v['batch'] * v['macs'] / v['seconds'] / 1e9:.2f}",
-            f"{v['ratio']:.3f}",
-        )
-    Console().print(shown)
-    print("times are medians over rounds taken in turns; ratios are of times within a round")
-    write(options.json, "networks", values, **({"torch": peer.version} if peer else {}))
-
-
 def bench_kills(arguments: Sequence[str]) -> None:
     """Kills and compares."""
     options = parse(Kills, arguments, program=f"{PROGRAM} kills")
@@ -323,7 +256,7 @@ def main(arguments: Sequence[str]) -> None:
         arguments,
         {
             "training": (bench_training, "steps per second beside bare JAX"),
-            "networks": (bench_networks, "time of forward passes"),
+            "networks": (bench_networks.main, "time of forward passes"),
             "adaptive": (bench_adaptive.main, "networks of adaptive depth, skipping beside plain"),
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
             "input": (bench_input, "examples per second of a set that is read while training"),

@@ -19,6 +19,7 @@ from adaptive_nets.models import create_model
 from adaptive_nets.models.shapes import abstract_variables
 from adaptive_nets.models.weights import InputNormalisation, save_network
 from experiments.__main__ import COMMANDS, main, usage
+from experiments.bench.networks import STAGES
 from experiments.commands.parsing import parse
 from experiments.registry import EXPERIMENTS
 
@@ -261,6 +262,16 @@ def test_bench_networks(call, tmp_path):
     assert "lenet_300_100" in out
 
 
+def test_bench_networks_of_first_outputs_alone(call, tmp_path):
+    flags = ("--batch", "1", "--rounds", "0", "--json", "first.json")
+    assert call("bench", "networks", "lenet_300_100", *flags)[0] == 0
+    (value,) = json.loads((tmp_path / "first.json").read_text())["values"]
+    assert value["seconds"] is value["ratio"] is None
+    assert set(value["first_output"]) == set(STAGES)
+    assert all(seconds >= 0 for seconds in value["first_output"].values())
+    assert sum(value["first_output"].values()) > 0
+
+
 def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
     from experiments.commands import publish as command
     from experiments.results import publish
@@ -310,6 +321,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
         (["bench", "kernels", "--batch", "0"], "--batch is 0; expected positive numbers"),
         (["bench", "kernels", "--seconds", "-1"], "--seconds is -1.0; expected a positive number"),
         (["bench", "kernels", "LeNet*"], "no layer matches 'LeNet*'"),
+        (["bench", "networks", "lenet5", "--rounds", "-1"], "--rounds is -1; expected a number of"),
         (["bench", "networks", "nothing*"], "no model matches 'nothing*'"),
         (["publish", "nowhere"], "'nowhere' has no record.json"),
     ],
