@@ -39,14 +39,17 @@ class UnitWeights(NamedTuple):
 class HeadWeights(NamedTuple):
     """A halting head, in float32.
 
+    Where no ReLU follows a normalisation it is part of the weights, and its scale and shift None.
+
     Attributes:
         mean_weights: float[C], W.
         bias: float[], b.
-        mean_scale: float[C], of the normalisation of the mean; None, as the others, without one.
+        mean_scale: float[C], of the normalisation of the mean; or None.
         mean_shift: float[C].
         scale: float[C], of the normalisation of x.
         shift: float[C].
         weights: float[3, 3, C], W̃; None for a head per image.
+        tap_biases: float[3, 3], what each tap of W̃ adds where it is on the map; or None.
     """
 
     mean_weights: Float[Array, " C"]
@@ -56,6 +59,7 @@ class HeadWeights(NamedTuple):
     scale: Float[Array, " C"] | None = None
     shift: Float[Array, " C"] | None = None
     weights: Float[Array, "3 3 C"] | None = None
+    tap_biases: Float[Array, "3 3"] | None = None
 
 
 class StageWeights(NamedTuple):
@@ -111,7 +115,7 @@ def prepare(model: AdaptiveNet, variables: Mapping[str, Any]) -> Prepared:
         later = [model.unit_name(stage, i) for i in range(1, size)]
         headed = [head_name(model.unit_name(stage, i), rule) for i in range(size - 1)]
         units = [_unit(_scope(variables, n), norms, convs, epsilon, model.dtype) for n in later]
-        heads = [_head(_scope(variables, name), epsilon) for name in headed]
+        heads = [_head(_scope(variables, name), epsilon, fold=not cifar) for name in headed]
         taken.update(later, headed)
         together = StageWeights(_stack(units), _stack(heads)) if units else None
         stages.append(together)
@@ -155,19 +159,37 @@ def _unit(
     return UnitWeights(scale, shift, tuple(kernels), tuple(biases))
 
 
-def _head(scope: tuple[Any, Any], epsilon: float) -> HeadWeights:
+def _head(scope: tuple[Any, Any], epsilon: float, *, fold: bool) -> HeadWeights:
     params = scope[0]
 
     def affine(name: str) -> tuple[Array, Array] | tuple[None, None]:
         return _affine(scope, name, epsilon) if name in params else (None, None)
 
-    overall, mean = params["dense_global"], affine("norm_global")
-    if "conv_local" not in params:
-        return HeadWeights(overall["kernel"][:, 0], overall["bias"][0], *mean)
-    return HeadWeights(
-        overall["kernel"][:, 0],
-        params["bias"],
-        *mean,
-        *affine("norm_local"),
-        params["conv_local"]["kernel"][..., 0],
-    )
+    overall = params["dense_global"]
+    spatial = "conv_local" in params
+    bias = params["bias"] if spatial else overall["bias"][0]
+    head = HeadWeights(overall["kernel"][:, 0], bias, *affine("norm_global"))
+    if spatial:
+        scale, shift = affine("norm_local")
+        weights = params["conv_local"]["kernel"][..., 0]
+        head = head._replace(weights=weights, scale=scale, shift=shift)
+    return _folded(head) if fold else head
+
+
+def _folded(head: HeadWeights) -> HeadWeights:
+    """The head with its normalisations in its weights."""
+    if head.mean_scale is not None and head.mean_shift is not None:
+        head = head._replace(
+            mean_weights=head.mean_weights * head.mean_scale,
+            bias=head.bias + head.mean_shift @ head.mean_weights,
+            mean_scale=None,
+            mean_shift=None,
+        )
+    if head.weights is not None and head.scale is not None and head.shift is not None:
+        head = head._replace(
+            weights=head.weights * head.scale[None, None],
+            tap_biases=head.weights @ head.shift,
+            scale=None,
+            shift=None,
+        )
+    return head

@@ -183,15 +183,14 @@ class SkippingStage:
             head.weights,
             progress.active,
             before=lambda rows: self._normalise(rows.astype(jnp.float32), head.scale, head.shift),
-            way=None if groups is None else "dense",
+            tap_biases=head.tap_biases,
         )
         return local + overall[:, None, None]
 
     def _normalise(self, x: Array, scale: Array | None, shift: Array | None) -> Array:
         if scale is None or shift is None:
             return x
-        x = x * scale[None] + shift[None]
-        return x if self.slope == 0 else jax.nn.leaky_relu(x, self.slope)
+        return jax.nn.leaky_relu(x * scale[None] + shift[None], self.slope)
 
     def _trace(self, progress: _Progress, x: Array) -> BlockTrace:
         logits = jnp.moveaxis(progress.logits, 0, -1)

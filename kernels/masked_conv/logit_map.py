@@ -8,18 +8,13 @@ and added: every position is read once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from kernels._common.rows import accumulator
 from kernels.masked_conv.active import list_active, over_pieces, piece_sizes, take_rows
 from kernels.masked_conv.sparse_unit import dilate
-
-# Share of positions to read beyond which all are read, which needs no list.
-_ALL_ABOVE = 0.7
 
 
 def logit_map(
@@ -28,7 +23,7 @@ def logit_map(
     mask: Bool[Array, "N H W"],
     *,
     before: Callable[[Float[Array, "B C"]], Float[Array, "B C"]] | None = None,
-    way: Literal["sparse", "dense"] | None = None,
+    tap_biases: Float[Array, "KH KW"] | None = None,
 ) -> Float[Array, "N H W"]:
     """Convolution of ``before(x)`` with one output, stride 1, padding SAME.
 
@@ -37,7 +32,7 @@ def logit_map(
         w: float[KH, KW, C], odd windows.
         mask: bool[N, H, W], where the result is wanted; elsewhere it means nothing.
         before: of each position on its own, a normalisation for instance; padding is zero after it.
-        way: "sparse" reads what the mask needs, "dense" everything; None decides at run time.
+        tap_biases: float[KH, KW], added to what a tap reads on the map, not to padding.
 
     Returns:
         float32[N, H, W].
@@ -52,27 +47,20 @@ def logit_map(
         rows = rows if before is None else before(rows)
         return jnp.dot(rows.astype(w.dtype), taps.T, preferred_element_type=accumulator(w.dtype))
 
-    def dense() -> Array:
-        return product(pixels)
+    active = list_active(needed)
 
-    def sparse() -> Array:
-        active = list_active(needed)
+    # Even where all are active: a piece stays in the cache between its gathering and its product.
+    def piece(start, size, out):
+        rows, valid = take_rows(active, start, size)
+        y = product(pixels.at[rows].get(mode="promise_in_bounds"))
+        places = jnp.where(valid, rows, jnp.int32(len(pixels)))
+        return out.at[places].set(y, mode="drop", unique_indices=True)
 
-        def piece(start, size, out):
-            rows, valid = take_rows(active, start, size)
-            y = product(pixels.at[rows].get(mode="promise_in_bounds"))
-            places = jnp.where(valid, rows, jnp.int32(len(pixels)))
-            return out.at[places].set(y, mode="drop", unique_indices=True)
-
-        out = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
-        sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
-        return over_pieces(active.count, sizes, piece, out)
-
-    if way is None:
-        many = jnp.sum(needed, dtype=jnp.int32) > _ALL_ABOVE * needed.size
-        products = lax.cond(many, dense, sparse)
-    else:
-        products = dense() if way == "dense" else sparse()
+    products = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
+    sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
+    products = over_pieces(active.count, sizes, piece, products)
+    if tap_biases is not None:
+        products = products + tap_biases.reshape(1, -1).astype(products.dtype)
     products = products.reshape(n, height, width, len(taps))
     pads = [(k // 2, k // 2) for k in window]
     padded = jnp.pad(products, ((0, 0), *pads, (0, 0)))

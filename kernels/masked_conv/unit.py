@@ -7,6 +7,7 @@ evaluated where a later one reads it: the mask, dilated by the windows that foll
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from kernels._common.convolution import direct
+from kernels.masked_conv.dense_unit import run_dense
 from kernels.masked_conv.sparse_unit import Chain, Running, dilate, run_sparse
 
 __all__ = ["Running", "dilate", "masked_unit", "running_unit"]
@@ -48,8 +49,8 @@ def masked_unit(
         scale: float[C].
         shift: float[C].
         negative_slope: of the ReLUs, for negative arguments.
-        way: "sparse" or "dense"; None takes the sparse one and leaves it for the dense one at run
-            time where nearly everything is active.
+        way: "sparse" or "dense"; None takes the dense one, at run time, where so much is active
+            that listing positions does not pay.
 
     Returns:
         float[N, H, W, C].
@@ -108,19 +109,31 @@ def running_unit(
     _check(state, mask, chain, share)
     every_way = {
         "sparse": lambda: run_sparse(state, mask, chain, share),
-        "dense": lambda: _dense(state, mask, chain, share),
+        "dense": lambda: run_dense(state, mask, chain, share),
     }
     if way is not None:
         return every_way[way]()
     return lax.cond(
-        jnp.sum(mask, dtype=jnp.int32) > _DENSE_ABOVE * mask.size,
+        jnp.sum(mask, dtype=jnp.int32) > _dense_above(kernels) * mask.size,
         every_way["dense"],
         every_way["sparse"],
     )
 
 
-# Share of active positions beyond which listing them no longer pays.
-_DENSE_ABOVE = 0.95
+# Multiply-accumulates that take as long as gathering an element of a window, from two-core CPUs.
+_MACS_PER_GATHER = 95.0
+
+
+def _dense_above(kernels: Sequence[Array]) -> float:
+    """Share of active positions beyond which listing them no longer pays.
+
+    A listed position costs its multiply-accumulates and the gathering of its windows, in the dense
+    form every one its multiply-accumulates alone.
+    """
+    macs = sum(math.prod(w.shape) for w in kernels)
+    windows = [w for w in kernels if w.shape[:2] != (1, 1)] or kernels[:1]
+    gathered = sum(math.prod(w.shape[:3]) for w in windows)
+    return macs / (macs + _MACS_PER_GATHER * gathered)
 
 
 def _check(state: Running, mask: Array, chain: Chain, share: Array | None) -> None:
@@ -142,18 +155,3 @@ def _check(state: Running, mask: Array, chain: Chain, share: Array | None) -> No
     if state.total is not None and (share is None or tuple(share.shape) != size):
         found = None if share is None else list(share.shape)
         raise ValueError(f"share is {found}; expected float{list(size)} beside a total")
-
-
-def _dense(state: Running, mask: Array, chain: Chain, share: Array | None) -> Running:
-    y = chain.before(state.x)
-    for i, w in enumerate(chain.kernels):
-        up, left = w.shape[0] // 2, w.shape[1] // 2
-        y = direct(y, w, strides=(1, 1), padding=((up, up), (left, left)), groups=1)
-        y = chain.after(y, i)
-    y = jnp.where(mask[..., None], y, jnp.zeros((), y.dtype))
-    total, sums = state.total, state.sums
-    if total is not None and share is not None:
-        total = total + share.astype(y.dtype)[..., None] * y
-    if sums is not None:
-        sums = sums + jnp.sum(y, axis=(1, 2), dtype=sums.dtype)
-    return Running(state.x + y, total, sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from oracle import convolution
 from scipy.ndimage import binary_dilation
 from tolerances import close
 
-from kernels.masked_conv.unit import dilate, masked_unit
+from kernels.masked_conv.unit import Running, dilate, masked_unit, running_unit
 
 pytestmark = pytest.mark.core
 UNITS = {
@@ -59,6 +60,49 @@ def test_it_is_the_dense_unit_at_active_positions(windows, normalised, rng):
             y = np.asarray(way(jnp.asarray(mask)))
             close(y, expected, terms=500)
             assert np.array_equal(y[~mask], np.asarray(x)[~mask])
+
+
+@pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
+@pytest.mark.parametrize("way", ["sparse", "dense"])
+def test_totals_and_sums_are_kept_up_over_several_pieces(windows, way, rng):
+    """1,150 positions are more than a piece, and the pieces do not end with the images."""
+    x = jnp.asarray(rng.standard_normal((2, 23, 25, 4)), jnp.float32)
+    kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3, jnp.float32) for w in windows]
+    share = jnp.asarray(rng.random((2, 23, 25)), jnp.float32)
+    mask = rng.random((2, 23, 25)) < 0.8
+    start = Running(x, 2 * x, jnp.sum(x, axis=(1, 2)))
+    run = jax.jit(lambda s, m: running_unit(s, m, kernels, share=share, way=way))
+    found = run(start, jnp.asarray(mask))
+    biases = [np.zeros(4)] * len(kernels)
+    residual = dense(x, mask, kernels, biases, None, None) - np.asarray(x, np.float64)
+    close(found.x, np.asarray(x) + residual, terms=500)
+    close(found.total, 2 * np.asarray(x) + np.asarray(share)[..., None] * residual, terms=500)
+    close(found.sums, (np.asarray(x) + residual).sum((1, 2)), terms=50_000)
+
+
+def test_the_dense_way_has_gradients(rng):
+    x = jnp.asarray(rng.standard_normal((2, 23, 25, 4)), jnp.float32)
+    kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3) for w in UNITS["bottleneck"]]
+    mask = jnp.asarray(rng.random((2, 23, 25)) < 0.5)
+
+    def loss(x, kernels):
+        return jnp.sum(masked_unit(x, mask, kernels, way="dense") ** 2)
+
+    def plain(x, kernels):
+        y = x
+        for i, w in enumerate(kernels):
+            y = jax.lax.conv_general_dilated(
+                y, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            y = y if i == len(kernels) - 1 else jax.nn.relu(y)
+        return jnp.sum((x + mask[..., None] * y) ** 2)
+
+    chex.assert_trees_all_close(
+        jax.grad(loss, (0, 1))(x, kernels),
+        jax.grad(plain, (0, 1))(x, kernels),
+        rtol=2e-4,
+        atol=1e-3,
+    )
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (5, 1), (3, 7)])

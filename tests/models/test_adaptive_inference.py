@@ -17,24 +17,24 @@ RNGS = {"halting": jax.random.key(5)}
 
 
 @pytest.mark.parametrize(
-    ("model", "mode"),
+    ("model", "mode", "middle"),
     [
         # Each compiles two networks; the quick ones have one block that halts.
-        pytest.param(bottleneck("sact", head_norm=False), None, id="bottleneck"),
-        pytest.param(cifar("act"), None, id="act", marks=pytest.mark.slow),
-        pytest.param(cifar("sact"), None, id="sact", marks=pytest.mark.slow),
-        pytest.param(bottleneck("pact"), "discrete", id="discrete"),
+        pytest.param(bottleneck("sact", head_norm=False), None, -0.5, id="bottleneck"),
+        pytest.param(cifar("act"), None, -0.5, id="act", marks=pytest.mark.slow),
+        pytest.param(cifar("sact"), None, -0.5, id="sact", marks=pytest.mark.slow),
+        pytest.param(bottleneck("pact"), "discrete", -0.5, id="discrete"),
         pytest.param(
-            cifar("pact", groups=2), "thresholded", id="thresholded", marks=pytest.mark.slow
+            cifar("pact", groups=2), "thresholded", -2.0, id="thresholded", marks=pytest.mark.slow
         ),
     ],
 )
-def test_skipping_equals_masking(model, mode):
+def test_skipping_equals_masking(model, mode, middle):
     dense = jax.jit(lambda v, x: model.apply(v, x, mode=mode, rngs=RNGS))
     skipping = jax.jit(lambda v, x: skip(model, prepare(model, v), x, mode=mode, rngs=RNGS))
     seen = set()
     # Everything stops after the first unit, nothing stops, and some of it does.
-    for bias in (40.0, -40.0, -0.5):
+    for bias in (40.0, -40.0, middle):
         values = variables(model, bias=bias)
         expected, found = dense(values, IMAGES), skipping(values, IMAGES)
         close(found.logits, expected.logits, terms=1000)
