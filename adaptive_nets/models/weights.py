@@ -22,6 +22,7 @@ from safetensors.numpy import save
 
 from adaptive_nets.errors import UserError
 from adaptive_nets.files import write_bytes_atomically
+from adaptive_nets.models.adaptive_weights import check_halting_rule, halting_rule
 
 FORMAT = "adaptive_nets.network"
 VERSION = 1
@@ -215,11 +216,16 @@ def load_network(path: Path) -> StoredNetwork:
 def check_fits(variables: Mapping[str, Any], expected: Mapping[str, Any], *, source: str) -> None:
     """Raises `UserError` naming the first tensor that is missing, left over or of another shape.
 
+    Heads of another halting rule are refused as such: they would mean something else.
+
     Args:
         variables: what was read.
         expected: tree of arrays or shapes that the network has.
         source: the file, for the message.
     """
+    rule = halting_rule(expected.get("params", {}))
+    if rule is not None:
+        check_halting_rule(variables.get("params", {}), rule, source=source)
     found = {name: tuple(leaf.shape) for name, leaf in flatten(variables).items()}
     wanted = _abstract_shapes(expected)
     for name in [*wanted, *found]:

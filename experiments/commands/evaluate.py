@@ -39,12 +39,18 @@ class Evaluate:
 
 def _read(options: Evaluate, name: str) -> tuple[Any, str]:
     """The stored network and where its normalisation comes from."""
+    from adaptive_nets import create_model
     from adaptive_nets.models import weight_files
+    from adaptive_nets.models.adaptive_weights import check_halting_rule
     from adaptive_nets.models.weights import load_network
 
     if not options.weights.is_file() or weight_files.is_ours(options.weights):
         stored = load_network(options.weights)
         if stored.model != name:
+            halting = getattr(create_model(name), "halting", None)
+            if halting is not None:
+                params, source = stored.variables["params"], f"--weights {options.weights}"
+                check_halting_rule(params, halting.rule, source=source)
             raise UserError(
                 f"--weights {options.weights} is of the network {stored.model!r}; "
                 f"expected one of {name!r}"

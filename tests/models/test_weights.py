@@ -157,6 +157,15 @@ def test_the_first_tensor_that_does_not_fit_is_named(variables):
         check_fits({}, variables, source="file")
 
 
+def test_heads_of_another_rule_are_refused_for_what_they_mean():
+    heads = {rule: {"params": {f"block1_unit1_{rule}_head": {}}} for rule in ("act", "pact")}
+    check_fits(heads["act"], heads["act"], source="file")
+    with pytest.raises(
+        UserError, match="file has halting heads of 'act'; expected those of 'pact'"
+    ):
+        check_fits(heads["act"], heads["pact"], source="file")
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, variables, monkeypatch):
     path = tmp_path / "network.safetensors"
     saved(path, variables)
