@@ -176,7 +176,7 @@ def update(documents: Sequence[str] = DOCUMENTS) -> list[str]:
         write_text_atomically(PICTURE, text)
         changed.append(str(PICTURE.relative_to(ROOT)))
     before = KERNEL_PICTURE.read_bytes() if KERNEL_PICTURE.exists() else b""
-    draw(_kernel_cases(), KERNEL_PICTURE)
+    draw(tables.kernel_cases(), KERNEL_PICTURE)
     if KERNEL_PICTURE.read_bytes() != before:
         changed.append(str(KERNEL_PICTURE.relative_to(ROOT)))
     return changed

@@ -82,7 +82,8 @@ def first_output() -> str:
 KERNEL_RECORDS = ("kernels-fixed", "kernels-runtime")
 
 
-def _kernel_cases() -> list[dict[str, Any]]:
+def kernel_cases() -> list[dict[str, Any]]:
+    """All cases of the published benchmarks of kernels."""
     return [case for name in KERNEL_RECORDS for case in _benchmark(name)["values"]["cases"]]
 
 
@@ -100,7 +101,7 @@ def kernels_benchmark() -> str:
             f"{row['at_least']:.2f}",
             "met" if row["met"] else "missed",
         )
-        for row in summary(_kernel_cases())
+        for row in summary(kernel_cases())
     ]
     header = (
         "what", "measure", "cases", "mean", "mean beside XLA alone", "least", "slowest, x", "aim",
@@ -124,7 +125,7 @@ def kernels_benchmark() -> str:
 
 def break_even_table() -> str:
     """Up to which share of active positions a run-time mask pays, by layer."""
-    found = break_evens(_kernel_cases())
+    found = break_evens(kernel_cases())
     batches = sorted({batch for _, batch, _ in found})
     shares = {(layer, batch): share for layer, batch, share in found}
 
