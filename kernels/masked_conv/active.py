@@ -92,6 +92,25 @@ def over_pieces(
     return state
 
 
+def everywhere(
+    count: int, size: int, body: Callable[[Int[Array, ""], int, Any], Any], state: Any
+) -> Any:
+    """Folds `body(start, size, state)` over pieces of 0 ... count − 1, as equal as they can be.
+
+    Args:
+        count: number of positions.
+        size: of a piece, at most.
+        body: of a piece's first position, its static size and the state; no piece reaches beyond
+            the end.
+        state: to begin with.
+    """
+    size = -(-count // -(-count // size)) if count else size
+    whole, rest = divmod(count, size)
+    if whole:
+        state = lax.fori_loop(0, whole, lambda i, state: body(i * size, size, state), state)
+    return body(jnp.int32(whole * size), rest, state) if rest else state
+
+
 def take_rows(active: Active, start: Int[Array, ""], size: int) -> tuple[Array, Array]:
     """Rows of a piece, and which of them are active; those beyond the end repeat row 0.
 

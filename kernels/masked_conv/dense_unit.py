@@ -6,16 +6,13 @@ addition, the weighted total and the sums over positions read and write a map on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from kernels._common import rows as rows_lib
 from kernels._common.convolution import direct
-from kernels.masked_conv.active import piece_sizes
+from kernels.masked_conv.active import everywhere, piece_sizes
 from kernels.masked_conv.sparse_unit import Chain, Running
 
 
@@ -64,7 +61,7 @@ def run_dense(
             return _put(out, multiply(rows, range(first)), start)
 
         out = jnp.zeros((positions, chain.kernels[first - 1].shape[3]), state.x.dtype)
-        y = _everywhere(positions, size, before, out)
+        y = everywhere(positions, size, before, out)
     y = y.reshape(n, height, width, -1)
     for i in range(first, last):
         up, left = (k // 2 for k in chain.kernels[i].shape[:2])
@@ -88,21 +85,10 @@ def run_dense(
         return Running(x, total, sums)
 
     total = None if state.total is None else flat(state.total)
-    done = _everywhere(positions, size, after, Running(flat(state.x), total, state.sums))
+    done = everywhere(positions, size, after, Running(flat(state.x), total, state.sums))
     shape = state.x.shape
     total = None if done.total is None else done.total.reshape(shape)
     return Running(done.x.reshape(shape), total, done.sums)
-
-
-def _everywhere(
-    count: int, size: int, body: Callable[[Int[Array, ""], int, Any], Any], state: Any
-) -> Any:
-    """Folds `body(start, size, state)` over pieces of 0 ... count − 1, as equal as they can be."""
-    size = -(-count // -(-count // size)) if count else size
-    whole, rest = divmod(count, size)
-    if whole:
-        state = lax.fori_loop(0, whole, lambda i, state: body(i * size, size, state), state)
-    return body(jnp.int32(whole * size), rest, state) if rest else state
 
 
 def _piece(values: Array, start: Int[Array, ""], size: int) -> Array:

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from kernels._common.rows import accumulator
-from kernels.masked_conv.active import list_active, over_pieces, piece_sizes, take_rows
+from kernels.masked_conv.active import everywhere, list_active, over_pieces, piece_sizes, take_rows
 from kernels.masked_conv.sparse_unit import dilate
+
+# Share of positions to read beyond which all are read, which needs no list.
+_ALL_ABOVE = 0.7
 
 
 def logit_map(
@@ -47,18 +51,30 @@ def logit_map(
         rows = rows if before is None else before(rows)
         return jnp.dot(rows.astype(w.dtype), taps.T, preferred_element_type=accumulator(w.dtype))
 
-    active = list_active(needed)
-
-    # Even where all are active: a piece stays in the cache between its gathering and its product.
-    def piece(start, size, out):
-        rows, valid = take_rows(active, start, size)
-        y = product(pixels.at[rows].get(mode="promise_in_bounds"))
-        places = jnp.where(valid, rows, jnp.int32(len(pixels)))
-        return out.at[places].set(y, mode="drop", unique_indices=True)
-
-    products = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
     sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
-    products = over_pieces(active.count, sizes, piece, products)
+    start = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
+
+    # In pieces, which stay in the cache between what comes before the product and the product.
+    def dense() -> Array:
+        def piece(start, size, out):
+            y = product(lax.dynamic_slice_in_dim(pixels, start, size))
+            return lax.dynamic_update_slice_in_dim(out, y, start, 0)
+
+        return everywhere(len(pixels), sizes[0], piece, start)
+
+    def sparse() -> Array:
+        active = list_active(needed)
+
+        def piece(start, size, out):
+            rows, valid = take_rows(active, start, size)
+            y = product(pixels.at[rows].get(mode="promise_in_bounds"))
+            places = jnp.where(valid, rows, jnp.int32(len(pixels)))
+            return out.at[places].set(y, mode="drop", unique_indices=True)
+
+        return over_pieces(active.count, sizes, piece, start)
+
+    many = jnp.sum(needed, dtype=jnp.int32) > _ALL_ABOVE * needed.size
+    products = lax.cond(many, dense, sparse)
     if tap_biases is not None:
         products = products + tap_biases.reshape(1, -1).astype(products.dtype)
     products = products.reshape(n, height, width, len(taps))
