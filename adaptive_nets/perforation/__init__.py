@@ -11,6 +11,7 @@ from adaptive_nets.perforation.masks import (
     grid_mask,
     impact_mask,
     pooling_structure_mask,
+    regular_mask,
     uniform_mask,
 )
 from adaptive_nets.perforation.measured_time import MeasuredTime
@@ -59,6 +60,7 @@ __all__ = [
     "plan_macs",
     "pooling_counts",
     "pooling_structure_mask",
+    "regular_mask",
     "save_plan",
     "uniform_mask",
 ]

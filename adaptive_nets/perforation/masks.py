@@ -77,6 +77,44 @@ def grid_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.nd
     return mask
 
 
+def regular_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.ndarray, "H W"]:
+    """Every a-th row and every b-th column, b = a or a + 1, the finest grid of at most `keep`.
+
+    Not one of the paper's: a convolution at such positions is a strided one, which every device
+    runs fast. Where it begins is drawn, so that floor(H'/a) rows and floor(W'/b) columns stay.
+
+    Args:
+        key: a PRNG key.
+        shape: (H', W') of the layer's output.
+        keep: fraction of positions kept, in (0, 1].
+
+    Returns:
+        bool[H', W'] with at most keep·H'·W' positions kept: the fraction kept is the mask's mean.
+
+    Raises:
+        UserError: an argument does not fit, or nothing would be kept.
+    """
+    shape = check_pair("shape", shape)
+    fraction, _ = check_keep(keep, shape)
+    a = b = 1
+    while a * b * fraction < 1:
+        a, b = (a, b + 1) if a == b else (b, b)
+    # An axis that is shorter than its step keeps one position, and the other keeps fewer for it.
+    if a > shape[0]:
+        a, b = shape[0], math.ceil(1 / (fraction * shape[0]))
+    elif b > shape[1]:
+        a, b = math.ceil(1 / (fraction * shape[1])), shape[1]
+    steps = (a, b)
+    mask = np.zeros(shape, np.bool_)
+    draws = host_generator(key, "mask").random(2)
+    starts = [
+        size % step + int(draw * (step - size % step))
+        for size, step, draw in zip(shape, steps, draws, strict=True)
+    ]
+    mask[starts[0] :: steps[0], starts[1] :: steps[1]] = True
+    return mask
+
+
 def graham_sequence(size: int, count: int, offset: float) -> Int[np.ndarray, "K"]:
     """Positions ceil(α·(i − 1 + u)) − 1 with α = size / count, for i = 1 … count.
 

@@ -20,11 +20,12 @@ from adaptive_nets.perforation.masks import (
     grid_mask,
     impact_mask,
     pooling_structure_mask,
+    regular_mask,
     uniform_mask,
 )
 from adaptive_nets.perforation.nearest import nearest_kept
 
-Kind = Literal["uniform", "grid", "pooling", "impact"]
+Kind = Literal["uniform", "grid", "regular", "pooling", "impact"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,11 +206,13 @@ def _draw(key, layer: ConvLayer, keep: float, kind: str, impacts: Mapping[str, A
         mask = uniform_mask(key, layer.output_size, keep)
     elif kind == "grid":
         mask = grid_mask(key, layer.output_size, keep)
+    elif kind == "regular":
+        mask = regular_mask(key, layer.output_size, keep)
     elif kind == "pooling":
         if layer.pooling is None:
             raise UserError(
                 f"kind of {layer.name} is 'pooling', but its next spatial layer is no pooling "
-                "layer; expected uniform, grid or impact"
+                "layer; expected uniform, grid, regular or impact"
             )
         mask = pooling_structure_mask(
             key, layer.output_size, keep, **dataclasses.asdict(layer.pooling)

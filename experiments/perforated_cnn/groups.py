@@ -126,8 +126,8 @@ class RuleConfig:
     """Factor by which multiply-accumulates fall at least."""
     falloff: float = 0.0
     """Keep fractions fall with this power of a layer's positions; 0: all layers keep the same."""
-    kind: Literal["uniform", "grid"] = "grid"
-    """Kind of the masks."""
+    kind: Literal["uniform", "grid", "regular"] = "grid"
+    """Kind of the masks; regular grids, every so manieth row and column, are not the paper's."""
     layer: str = ""
     """The only layer that is perforated, by its name; empty for all."""
     rate: float = 0.0

@@ -21,6 +21,7 @@ from adaptive_nets.perforation import (
     impact_mask,
     pooling_counts,
     pooling_structure_mask,
+    regular_mask,
     uniform_mask,
 )
 
@@ -194,6 +195,25 @@ def test_ties_of_pooling_structure_are_uniform(key):
     assert stats.chisquare(draws[counts == 2]).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (9, 1), (3, 40), (40, 3)])
+def test_regular_grid_has_steps_and_never_keeps_more(shape, key):
+    for level in LEVELS:
+        if level * shape[0] * shape[1] < 1:
+            continue
+        mask = regular_mask(key, shape, float(level))
+        assert 1 <= mask.sum() <= level * shape[0] * shape[1]
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask.sum() == len(rows) * len(columns)
+        for kept in (rows, columns):
+            assert len(set(np.diff(kept))) <= 1
+
+
+def test_regular_grid_of_a_half_takes_every_second_column_from_either(key):
+    masks = [regular_mask(jax.random.fold_in(key, seed), (4, 6), 0.5) for seed in range(16)]
+    assert {tuple(np.flatnonzero(mask.any(0))) for mask in masks} == {(0, 2, 4), (1, 3, 5)}
+    assert all(mask.any(1).all() for mask in masks)
+
+
 def test_uniform_mask_has_no_preference(key):
     draws = np.zeros((4, 5), int)
     for seed in range(1500):
@@ -221,7 +241,7 @@ def test_equal_impacts_stay_in_column_major_order():
     np.testing.assert_array_equal(impact_mask(impact, 5 / 12), expected)
 
 
-@pytest.mark.parametrize("make", [uniform_mask, grid_mask])
+@pytest.mark.parametrize("make", [uniform_mask, grid_mask, regular_mask])
 def test_masks_are_determined_by_the_key(make, key):
     first, again = make(key, (20, 21), 0.3), make(key, (20, 21), 0.3)
     np.testing.assert_array_equal(first, again)
@@ -238,6 +258,7 @@ def test_keeping_all_is_the_full_mask(key):
 MAKERS = {
     "uniform": lambda key, keep, shape: uniform_mask(key, shape, keep),
     "grid": lambda key, keep, shape: grid_mask(key, shape, keep),
+    "regular": lambda key, keep, shape: regular_mask(key, shape, keep),
     "pooling": lambda key, keep, shape: pooling_structure_mask(key, shape, keep, **POOLING),
     "impact": lambda key, keep, shape: impact_mask(np.ones(shape), keep),
 }
@@ -252,7 +273,7 @@ def test_bad_keep_is_one_line(make, keep, key):
 
 
 @pytest.mark.parametrize("shape", [(9,), (3, 4, 5), (0, 9), (3.0, 4.0), 9, "ab"])
-@pytest.mark.parametrize("make", [uniform_mask, grid_mask])
+@pytest.mark.parametrize("make", [uniform_mask, grid_mask, regular_mask])
 def test_bad_shape_is_one_line(make, shape, key):
     with pytest.raises(UserError, match=r"^shape is .*; expected two integers"):
         make(key, shape, 0.5)
