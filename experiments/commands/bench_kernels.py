@@ -124,6 +124,9 @@ def line(case: dict[str, Any]) -> str:
 
 
 def _check(options: Kernels) -> None:
+    for name in ("kinds", "batch", "keep", "active"):
+        if not getattr(options, name):
+            raise UserError(f"--{name} has no value; expected at least one")
     for size in options.batch:
         require(size > 0, "batch", size, "positive numbers")
     for keep in options.keep:

@@ -318,6 +318,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
             ["bench", "kernels", "--kinds", "nothing"],
             "invalid choice 'nothing' for argument '--kinds",
         ),
+        (["bench", "kernels", "--kinds"], "--kinds has no value; expected at least one"),
         (["bench", "kernels", "--batch", "0"], "--batch is 0; expected positive numbers"),
         (["bench", "kernels", "--seconds", "-1"], "--seconds is -1.0; expected a positive number"),
         (["bench", "kernels", "LeNet*"], "no layer matches 'LeNet*'"),
