@@ -31,7 +31,7 @@ def kl_task():
 
 
 def ponder_task():
-    model = AdaptiveCifarResNet((2,), num_classes=4)
+    model = AdaptiveCifarResNet((2,), num_classes=4, widths=(8,))
     return Task(model, adaptive_depth(lambda step: jnp.float32(0.05)))
 
 
