@@ -18,10 +18,12 @@ def cost_table(records: Sequence[Record]) -> str:
     rows = []
     for group in groups:
         beside = plain.get(_length(group))
+        halting = group.records[0].config.get("halting")
         rows.append(
             (
                 f"`{group.records[0].experiment}`",
                 group.describe(),
+                f"{halting['tau']:g}" if halting else "–",
                 _text(group, "test_accuracy", 2),
                 f"{_text(group, 'flops', 0, 1e-6, 2)} ± {_text(group, 'flops_std', 0, 1e-6, 2)}",
                 _share(group, beside),
@@ -36,10 +38,10 @@ def cost_table(records: Sequence[Record]) -> str:
             )
         )
     header = (
-        "experiment", "runs", "test accuracy, %", "MFLOPs per image", "of the plain network",
+        "experiment", "runs", "τ", "test accuracy, %", "MFLOPs per image", "of the plain network",
         "units per block", "dead units", "modes apart, points",
     )  # fmt: skip
-    return render.markdown_table(header, rows, tuple(range(2, 8)))
+    return render.markdown_table(header, rows, tuple(range(2, 9)))
 
 
 def ponder_table(records: Sequence[Record]) -> str:
@@ -52,15 +54,15 @@ def ponder_table(records: Sequence[Record]) -> str:
         centre, border, more = (mean_and_deviation(v)[0] for v in values)
         rows.append(
             (
-                f"`{group.records[0].experiment}`", f"{centre:.3f}", f"{border:.3f}",
-                f"{centre / border:.3f}", f"{more:.1f}",
+                f"`{group.records[0].experiment}`", f"{group.records[0].config['halting']['tau']:g}",
+                f"{centre:.3f}", f"{border:.3f}", f"{centre / border:.3f}", f"{more:.1f}",
             )
         )  # fmt: skip
     header = (
-        "experiment", "central half, units", "the other half, units", "ratio",
+        "experiment", "τ", "central half, units", "the other half, units", "ratio",
         "images with more in the centre, %",
     )  # fmt: skip
-    return render.markdown_table(header, rows, (1, 2, 3, 4))
+    return render.markdown_table(header, rows, (1, 2, 3, 4, 5))
 
 
 def estimator_table(records: Sequence[Record]) -> str:
