@@ -52,9 +52,10 @@ def ponder_table(records: Sequence[Record]) -> str:
         if not all(values) or not group.records[0].experiment.startswith(PREFIXES):
             continue
         centre, border, more = (mean_and_deviation(v)[0] for v in values)
+        first = group.records[0]
         rows.append(
             (
-                f"`{group.records[0].experiment}`", f"{group.records[0].config['halting']['tau']:g}",
+                f"`{first.experiment}`", f"{first.config['halting']['tau']:g}",
                 f"{centre:.3f}", f"{border:.3f}", f"{centre / border:.3f}", f"{more:.1f}",
             )
         )  # fmt: skip
