@@ -316,7 +316,12 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),  # the same path as SIGTERM
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, whole, number, code):
     process = start(ORIGINAL, *LONG, "--out", "parts")
