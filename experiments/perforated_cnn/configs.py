@@ -138,8 +138,8 @@ _NETWORKS = {
 
 # At one fraction for all layers AlexNet, with its large first map, spares less memory than the
 # paper's networks do; the smallest multiple of a quarter at which it spares as much. VGG-16 has
-# thin layers on large maps, where positions without regular steps take longer to gather than to
-# compute: regular grids, and the larger a map the fewer.
+# thin layers on large maps, where positions without regular steps are slow to gather: regular
+# grids, and the larger a map the fewer.
 _RULES: dict[tuple[str, int], dict[str, Any]] = {
     ("alexnet", 2): {"falloff": 0.25},
     ("alexnet", 3): {"falloff": 0.75},

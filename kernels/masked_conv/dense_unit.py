@@ -22,17 +22,7 @@ def run_dense(
     chain: Chain,
     share: Float[Array, "N H W"] | None,
 ) -> Running:
-    """The unit at all positions, its residual added at the mask's.
-
-    Args:
-        state: before the unit.
-        mask: bool[N, H, W].
-        chain: what the unit computes.
-        share: of the residual in `state.total`; None where there is no total.
-
-    Returns:
-        The state after the unit.
-    """
+    """The unit at all positions, its residual added at the mask's; else as `run_sparse`."""
     n, height, width, channels = state.x.shape
     positions, image = n * height * width, height * width
     points = [w.shape[:2] == (1, 1) for w in chain.kernels]
@@ -62,7 +52,7 @@ def run_dense(
 
         out = jnp.zeros((positions, chain.kernels[first - 1].shape[3]), state.x.dtype)
         y = everywhere(positions, size, before, out)
-    y = y.reshape(n, height, width, -1)
+    y = y.reshape(n, height, width, y.shape[1])
     for i in range(first, last):
         up, left = (k // 2 for k in chain.kernels[i].shape[:2])
         padding = ((up, up), (left, left))

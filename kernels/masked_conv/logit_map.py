@@ -52,7 +52,7 @@ def logit_map(
         return jnp.dot(rows.astype(w.dtype), taps.T, preferred_element_type=accumulator(w.dtype))
 
     sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
-    start = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
+    empty = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
 
     # In pieces, which stay in the cache between what comes before the product and the product.
     def dense() -> Array:
@@ -60,7 +60,7 @@ def logit_map(
             y = product(lax.dynamic_slice_in_dim(pixels, start, size))
             return lax.dynamic_update_slice_in_dim(out, y, start, 0)
 
-        return everywhere(len(pixels), sizes[0], piece, start)
+        return everywhere(len(pixels), sizes[0], piece, empty)
 
     def sparse() -> Array:
         active = list_active(needed)
@@ -71,7 +71,7 @@ def logit_map(
             places = jnp.where(valid, rows, jnp.int32(len(pixels)))
             return out.at[places].set(y, mode="drop", unique_indices=True)
 
-        return over_pieces(active.count, sizes, piece, start)
+        return over_pieces(active.count, sizes, piece, empty)
 
     many = jnp.sum(needed, dtype=jnp.int32) > _ALL_ABOVE * needed.size
     products = lax.cond(many, dense, sparse)

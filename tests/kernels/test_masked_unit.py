@@ -80,6 +80,13 @@ def test_totals_and_sums_are_kept_up_over_several_pieces(windows, way, rng):
     close(found.sums, (np.asarray(x) + residual).sum((1, 2)), terms=50_000)
 
 
+@pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
+def test_no_images_are_no_work(windows):
+    kernels = [jnp.ones((*w, 4, 4)) for w in windows]
+    y = masked_unit(jnp.ones((0, 5, 6, 4)), jnp.ones((0, 5, 6), bool), kernels, way="dense")
+    assert y.shape == (0, 5, 6, 4)
+
+
 def test_the_dense_way_has_gradients(rng):
     x = jnp.asarray(rng.standard_normal((2, 23, 25, 4)), jnp.float32)
     kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3) for w in UNITS["bottleneck"]]
