@@ -89,7 +89,7 @@ compile-kernels: $(AOT)/.ready
 # The compilers' environment has JAX alone; the rest is taken from the other one.
 compile-steps: $(AOT)/.ready
 	@PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'):$(CURDIR)" \
-	  $(AOT)/bin/python -m experiments.aot --out $(STEPS_RECORD)
+	  $(AOT)/bin/python -m experiments.bench.compile_steps --out $(STEPS_RECORD)
 
 lint: setup
 	@$(BIN)/ruff check .

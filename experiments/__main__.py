@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 from experiments.commands.parsing import print_error
 
 # Name -> what it does; each is a module of its name in experiments.commands with a function

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from adaptive_nets.data import Dataset, Split
-from adaptive_nets.files import read_json_lines
 from adaptive_nets.models.mlp import MultilayerPerceptron
+from adaptive_nets.runtime.files import read_json_lines
+from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -22,7 +23,6 @@ from adaptive_nets.training.config import (
     TrainConfig,
 )
 from adaptive_nets.training.loop import train
-from adaptive_nets.training.progress import SilentProgress
 from adaptive_nets.training.setup import Task
 
 CLASSES = 4

@@ -6,9 +6,9 @@ import copy
 import json
 from pathlib import Path
 
-from experiments import config as config_lib
-from experiments.registry import EXPERIMENTS
-from experiments.results import SCHEMA
+from experiments.suite import config as config_lib
+from experiments.suite.records import SCHEMA
+from experiments.suite.registry import EXPERIMENTS
 
 SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
 ORIGINAL = "sparse_vd.table1.lenet-300-100-original"

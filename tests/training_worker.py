@@ -106,10 +106,10 @@ def penalty(params, step):
 def main(spec: dict[str, Any]) -> None:
     from conftest_training import make_dataset
 
+    from adaptive_nets.runtime.interrupt import Interrupted
     from adaptive_nets.training.config import DistributedConfig
     from adaptive_nets.training.distributed import is_first, joined
     from adaptive_nets.training.evaluation import make_predict
-    from adaptive_nets.training.interrupt import Interrupted
     from adaptive_nets.training.loop import train
     from adaptive_nets.training.setup import Task
     from adaptive_nets.training.step import classification

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import write_bytes_atomically
 from adaptive_nets.perforation import PerforationPlan
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import write_bytes_atomically
 
 _FORMATS = (".svg", ".png", ".pdf")
 _COLUMNS = 6

@@ -8,7 +8,7 @@ Counted are the convolutions and matrix products of what depends on the input wi
 with itself. Kernels that a hypernetwork generates from parameters alone are generated once, not for
 each image, and a product with a constant is a pooling or a resizing. Bodies of loops count as often
 as they run. A network of adaptive depth counts with all its units and halting heads, the most that
-an image can cost; `adaptive_nets.models.adaptive_cost` counts what ran.
+an image can cost; `adaptive_nets.models.adaptive.cost` counts what ran.
 """
 
 from __future__ import annotations

@@ -7,11 +7,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from rich.table import Table
 
 from adaptive_nets.models import create_model, model_entry
 from adaptive_nets.models.shapes import abstract_variables
-from adaptive_nets.training.mesh import path_name
 
 
 def resolve_model(
@@ -42,20 +40,3 @@ def count_params(
     model, shape = resolve_model(name_or_model, input_shape, **overrides)
     leaves = jax.tree.leaves(abstract_variables(model, shape)["params"])
     return sum(math.prod(leaf.shape) for leaf in leaves)
-
-
-def parameter_table(params: Any, *, title: str) -> Table:
-    """A table of every parameter: name, shape, elements, dtype, how it lies on the devices."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for column in ("parameter", "shape", "elements", "dtype", "devices"):
-        table.add_column(column, justify="right" if column == "elements" else "left")
-    total = 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        total += leaf.size
-        spec = getattr(getattr(leaf, "sharding", None), "spec", None)
-        divided = spec is not None and any(axis is not None for axis in spec)
-        shape = "x".join(map(str, leaf.shape)) or "scalar"
-        where = "divided" if divided else "copied"
-        table.add_row(path_name(path), shape, f"{leaf.size:,}", str(leaf.dtype), where)
-    table.add_row("total", "", f"{total:,}", "", "", style="bold")
-    return table

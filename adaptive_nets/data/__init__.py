@@ -3,13 +3,13 @@
 from adaptive_nets.data.catalogue import CATALOGUE, lookup
 from adaptive_nets.data.check import Finding, build_dataset, import_dataset, survey, verify
 from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
-from adaptive_nets.data.folders import data_root
-from adaptive_nets.data.problems import (
+from adaptive_nets.data.errors import (
     AbsentDataError,
     AlreadyImportedError,
     DamagedDataError,
     PartialDataError,
 )
+from adaptive_nets.data.folders import data_root
 from adaptive_nets.data.sources import load, random_labels
 from adaptive_nets.data.splits import Dataset, Split, StreamedSplit
 

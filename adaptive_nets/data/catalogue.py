@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
 from adaptive_nets.data.image_collections import imagenet_classes
-from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 
 def _idx_form(

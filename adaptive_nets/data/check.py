@@ -13,16 +13,16 @@ from adaptive_nets.data.catalogue import CATALOGUE, lookup
 from adaptive_nets.data.checksums import CHECKSUMS, check_sums
 from adaptive_nets.data.embedded import find_embedded, read_embedded
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import AbsentDataError, PartialDataError
 from adaptive_nets.data.folders import data_root, names_in
 from adaptive_nets.data.image_records import build
 from adaptive_nets.data.official import check_whole, find_official, read_official
 from adaptive_nets.data.preparation import Progress, prepare
-from adaptive_nets.data.problems import AbsentDataError, PartialDataError
 from adaptive_nets.data.sources import EMBEDDED, absence, assemble
 from adaptive_nets.data.splits import Split
 from adaptive_nets.data.streams import open_streamed
 from adaptive_nets.data.tfds_sets import check_format, find_prepared, read_prepared
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, remedy
 from adaptive_nets.data.folders import names_in, read_bytes, read_json
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError, remedy
 
 CHECKSUMS = "checksums.json"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_nets.data.errors import DamagedDataError
 from adaptive_nets.data.folders import read_bytes, reason
-from adaptive_nets.data.problems import DamagedDataError
 
 _PIXELS = 3 * 32 * 32
 

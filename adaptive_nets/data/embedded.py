@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import read_bytes, reason
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
 from adaptive_nets.data.splits import Split
 
 _CLASSES, _EACH, _TRAINING = 10, 500, 400

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
-from adaptive_nets.errors import UserError
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
+from adaptive_nets.runtime.errors import UserError
 
 ROOT_VARIABLE = "ADAPTIVE_NETS_DATA"
 DEFAULT_ROOT = "~/.cache/adaptive_nets"

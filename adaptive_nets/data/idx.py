@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_nets.data.catalogue import owner_of
+from adaptive_nets.data.errors import DamagedDataError
 from adaptive_nets.data.folders import read_bytes, reason
-from adaptive_nets.data.problems import DamagedDataError
 
 _UNSIGNED_BYTE = 0x08
 _PIECE = 1 << 24

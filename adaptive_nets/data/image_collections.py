@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import names_in, reason
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # Names that a part goes by, best first; the second one is TFDS's.

@@ -18,12 +18,12 @@ from typing import Any
 
 from adaptive_nets.data.checksums import write_sums
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import AlreadyImportedError, DamagedDataError
 from adaptive_nets.data.folders import reason
 from adaptive_nets.data.image_collections import ImageFile, Progress, class_labels, find_parts
-from adaptive_nets.data.problems import AlreadyImportedError, DamagedDataError
 from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import exclusive, write_json_atomically
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import exclusive, write_json_atomically
 
 VERSION = "5.1.0"  # Of TFDS's imagenet2012, whose features these are.
 SHARD_BYTES = 128 << 20

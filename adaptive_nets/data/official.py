@@ -11,9 +11,9 @@ import numpy as np
 
 from adaptive_nets.data.cifar import read_cifar_binary, read_cifar_python
 from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, PartialDataError
 from adaptive_nets.data.folders import names_in
 from adaptive_nets.data.idx import read_idx
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError, PartialDataError
 from adaptive_nets.data.splits import Split
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from adaptive_nets.data.catalogue import CATALOGUE
 from adaptive_nets.data.checksums import check_sums, write_sums
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import AbsentDataError, AlreadyImportedError
 from adaptive_nets.data.folders import reason
 from adaptive_nets.data.official import check_whole, find_official, read_official_arrays
-from adaptive_nets.data.problems import AbsentDataError, AlreadyImportedError
 from adaptive_nets.data.splits import Split, digest
 from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds, read_prepared
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 type Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

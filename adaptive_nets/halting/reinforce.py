@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting.stopping import log_stick_breaking
+from adaptive_nets.runtime.errors import UserError
 
 
 def log_prob_of_units(

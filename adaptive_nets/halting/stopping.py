@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.halting.arguments import as_units
-from adaptive_nets.halting.running import before_each
+from adaptive_nets.halting.prefix_scan import before_each
 
 
 def survival(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:

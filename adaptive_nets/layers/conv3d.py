@@ -17,8 +17,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import fan_in_uniform
+from adaptive_nets.runtime.errors import UserError
 
 Form = Literal["code", "text"]
 

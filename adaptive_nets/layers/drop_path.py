@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 def linear_survival(num_units: int, last: float) -> tuple[float, ...]:

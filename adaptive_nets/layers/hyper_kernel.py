@@ -15,7 +15,7 @@ from flax.linen import initializers
 from jax import lax
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 def generate_kernels(

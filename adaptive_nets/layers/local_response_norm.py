@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 def local_response_norm(

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax.linen import initializers
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import fan_in_uniform
+from adaptive_nets.runtime.errors import UserError
 
 MetaInit = Literal["normal", "softmax", "scaled"]
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 

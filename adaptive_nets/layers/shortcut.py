@@ -7,8 +7,8 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.pooling import avg_pool
+from adaptive_nets.runtime.errors import UserError
 
 ZeroChannels = Literal["both", "after"]
 

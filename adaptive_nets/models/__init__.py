@@ -1,33 +1,13 @@
-"""The zoo: one family per file, made by name."""
+"""The zoo: one family per file, made by name.
 
-# A family registers its models when it is imported.
-from adaptive_nets.models import (  # noqa: F401
-    adaptive_recurrent,
-    alexnet,
-    bn_inception,
-    densenet,
-    densenet_cifar,
-    fractalnet,
-    googlenet,
-    hypernet,
-    inception_resnet,
-    inception_v3,
-    inception_v4,
-    lenet,
-    meta_study,
-    mlp,
-    nin,
-    resnet,
-    resnet_act,
-    resnet_cifar,
-    resnet_v2,
-    resnet_v2_cifar,
-    senet,
-    stochastic_depth,
-    vgg,
-    vgg_cifar,
-    wide_resnet,
-)
+A family registers its models when it is imported; every module of this package and of `adaptive` is
+imported here, and so are the modules that other distributions name in the entry-point group
+``adaptive_nets.models``, when a model is first looked up.
+"""
+
+import importlib
+import pkgutil
+
 from adaptive_nets.models.output import (
     BlockTrace,
     ModelOutput,
@@ -50,3 +30,8 @@ __all__ = [
     "model_entry",
     "ponder_map",
 ]
+
+for _package in (__name__, f"{__name__}.adaptive"):
+    for _module in pkgutil.iter_modules(importlib.import_module(_package).__path__):
+        if not _module.ispkg:
+            importlib.import_module(f"{_package}.{_module.name}")

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax.linen import initializers
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import adaptive_avg_pool, local_response_norm, max_pool
 from adaptive_nets.layers.conv_norm import conv
 from adaptive_nets.layers.kernel_init import normal
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 ResponseNorm = Literal["paper", "caffe"]
 Order = Literal["norm_pool", "pool_norm"]

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from flax.linen import initializers
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.conv_norm import batch_norm
 from adaptive_nets.layers.conv_norm import conv as make_conv
 from adaptive_nets.layers.pooling import global_avg_pool
@@ -29,6 +28,7 @@ from adaptive_nets.models.inception_blocks import (
     join_branches,
 )
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 Widths = Literal["caffe", "tf_slim"]
 

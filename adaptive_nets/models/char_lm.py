@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from adaptive_nets.errors import UserError, did_you_mean
 from adaptive_nets.layers.recurrent_cells import LSTM, HyperLSTM
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 
 @flax.struct.dataclass

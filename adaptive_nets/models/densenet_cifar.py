@@ -8,9 +8,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.models.densenet import DenseNet
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 # Depth and growth rate of the registered networks, plain and with bottlenecks and compression.
 PLAIN = ((40, 12), (100, 12), (100, 24))

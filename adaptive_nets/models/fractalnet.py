@@ -13,12 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.conv_norm import ConvNorm
 from adaptive_nets.layers.drop_path import DropPathDraw, draw_paths, mean_of_live
 from adaptive_nets.layers.kernel_init import GLOROT_NORMAL
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 WIDTHS = (64, 128, 256, 512, 512)
 DROPOUT_RATES = (0.0, 0.1, 0.2, 0.3, 0.4)

@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import (
     adaptive_avg_pool,
     avg_pool,
@@ -21,6 +20,7 @@ from adaptive_nets.layers.conv_norm import ConvNorm, same_padding
 from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.models.output import ModelOutput
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 Form = Literal["caffe", "torchvision"]
 

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.pooling import avg_pool, global_avg_pool
 from adaptive_nets.models.inception_blocks import (
     REDUCE_BY_MAXIMUM,
@@ -22,6 +21,7 @@ from adaptive_nets.models.inception_blocks import (
 )
 from adaptive_nets.models.output import ModelOutput
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 # 3x299x299 -> 192x35x35.
 _STEM: Branch = (

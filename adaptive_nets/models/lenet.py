@@ -10,10 +10,10 @@ import numpy as np
 from flax.linen import initializers
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers, avg_pool, max_pool
 from adaptive_nets.models.mlp import MultilayerPerceptron
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.variational.sparsity import THRESHOLD
 
 _DIGITS = {"input_shape": (28, 28, 1), "num_classes": 10}

@@ -8,11 +8,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import fan_in_uniform, global_avg_pool
 from adaptive_nets.layers.conv3d import Form
 from adaptive_nets.layers.meta import GroupedDense, Meta, MetaInit
 from adaptive_nets.layers.prelu import PReLU
+from adaptive_nets.runtime.errors import UserError
 
 HeadKind = Literal["fc", "meta", "gap", "grouped"]
 

@@ -18,13 +18,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import adaptive_avg_pool, batch_norm, fan_in_uniform, max_pool
 from adaptive_nets.layers.conv3d import Conv3d, Form, depth_to_channels
 from adaptive_nets.layers.meta import Meta, MetaInit
 from adaptive_nets.layers.prelu import PReLU
 from adaptive_nets.models.meta_heads import HeadKind, StudyHead
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 UnitKind = Literal["conv2d", "conv3d", "meta"]
 

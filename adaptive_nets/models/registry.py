@@ -10,7 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,13 +10,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.drop_path import linear_survival, residual_or_nothing
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.layers.shortcut import pad_channels, subsample
 from adaptive_nets.layers.squeeze_excitation import SqueezeExcitation
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)} | {
     152: (3, 8, 36, 3)

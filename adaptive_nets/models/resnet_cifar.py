@@ -10,13 +10,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.drop_path import linear_survival, residual_or_nothing
 from adaptive_nets.layers.pooling import global_avg_pool
 from adaptive_nets.layers.shortcut import ZeroChannels, average, pad_channels, subsample
 from adaptive_nets.layers.squeeze_excitation import SqueezeExcitation
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 Shortcut = Literal["A", "B", "average"]
 

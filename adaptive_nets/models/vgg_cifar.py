@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers, max_pool
 from adaptive_nets.layers.conv_norm import batch_norm
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.variational.sparsity import THRESHOLD
 
 _CIFAR10 = {"input_shape": (32, 32, 3), "num_classes": 10}

@@ -9,12 +9,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.conv_norm import batch_norm, conv, same_padding
 from adaptive_nets.layers.hyper_kernel import GeneratedConv
 from adaptive_nets.layers.pooling import global_avg_pool
 from adaptive_nets.layers.shortcut import pad_channels, subsample
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 Shortcut = Literal["projection", "zeropad"]
 

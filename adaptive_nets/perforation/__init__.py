@@ -5,7 +5,7 @@ from adaptive_nets.perforation.cost import ActivationBytes, activation_bytes, pl
 from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.perforation.filled_loss import FilledLoss
 from adaptive_nets.perforation.impact import average_impact
-from adaptive_nets.perforation.layers import ConvLayer, Pooling, conv_layers, fingerprint
+from adaptive_nets.perforation.layers import ConvLayer, Pooling, fingerprint
 from adaptive_nets.perforation.masks import (
     graham_sequence,
     grid_mask,
@@ -27,6 +27,7 @@ from adaptive_nets.perforation.plan import (
 from adaptive_nets.perforation.plan_files import load_plan, load_plan_variables, save_plan
 from adaptive_nets.perforation.pooling_counts import pooling_counts
 from adaptive_nets.perforation.search import GreedySearch, SearchResult, SearchSettings
+from adaptive_nets.perforation.survey import conv_layers
 
 __all__ = [
     "ActivationBytes",

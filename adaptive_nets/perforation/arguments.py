@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 def check_pair(name: str, value: Any, *, smallest: int = 1) -> tuple[int, int]:

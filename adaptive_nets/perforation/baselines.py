@@ -20,9 +20,9 @@ from flax.errors import ScopeParamShapeError
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import logits_of
 from adaptive_nets.perforation.masks import grid_mask
+from adaptive_nets.runtime.errors import UserError
 from kernels.perforated_conv import perforated_conv
 
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import logits_of
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy, is_error
 
 Maps = Mapping[str, Int[np.ndarray, "H W"]]

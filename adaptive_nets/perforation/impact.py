@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import logits_of
-from adaptive_nets.perforation.layers import conv_layers, fingerprint
+from adaptive_nets.perforation.layers import fingerprint
 from adaptive_nets.perforation.network import PerforatedModel
 from adaptive_nets.perforation.plan import PerforationPlan
+from adaptive_nets.perforation.survey import conv_layers
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy
 from kernels.perforated_conv import CompactTensor
 

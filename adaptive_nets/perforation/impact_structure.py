@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 def centre_bias(impact: Float[np.ndarray, "H W"]) -> float:

@@ -6,9 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
-
-import flax.linen as nn
 
 Pair = tuple[int, int]
 
@@ -71,22 +68,6 @@ class ConvLayer:
     def positions(self) -> int:
         """H'·W'."""
         return self.output_size[0] * self.output_size[1]
-
-
-def conv_layers(
-    model: nn.Module, variables: Any, image_shape: tuple[int, int, int]
-) -> tuple[ConvLayer, ...]:
-    """The convolutions of a network in the order of execution; nothing is computed.
-
-    Args:
-        model: any network of images, called as ``model.apply(variables, x, train=False)``.
-        variables: its variables or their shapes.
-        image_shape: (H, W, C) of one image.
-    """
-    # Late, as the tracing of networks needs what is defined here.
-    from adaptive_nets.perforation.survey import survey_layers
-
-    return survey_layers(model, variables, image_shape)
 
 
 def fingerprint(layers: Sequence[ConvLayer]) -> str:

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation.arguments import check_keep, check_pair
 from adaptive_nets.perforation.pooling_counts import Padding, pooling_counts
 from adaptive_nets.perforation.randomness import host_generator
+from adaptive_nets.runtime.errors import UserError
 
 
 def uniform_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.ndarray, "H W"]:

@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation.network import perforate
 from adaptive_nets.perforation.plan import PerforationPlan
+from adaptive_nets.runtime.errors import UserError
 
 
 class MeasuredTime:

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation.randomness import host_generator
+from adaptive_nets.runtime.errors import UserError
 from kernels._common import nearest
 
 

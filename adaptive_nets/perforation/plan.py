@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from adaptive_nets.errors import UserError, did_you_mean
 from adaptive_nets.perforation.layers import ConvLayer, fingerprint
 from adaptive_nets.perforation.masks import (
     grid_mask,
@@ -24,6 +23,7 @@ from adaptive_nets.perforation.masks import (
     uniform_mask,
 )
 from adaptive_nets.perforation.nearest import nearest_kept
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 Kind = Literal["uniform", "grid", "regular", "pooling", "impact"]
 

@@ -11,10 +11,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import write_bytes_atomically
-from adaptive_nets.models.weights import flatten, unflatten
+from adaptive_nets.models.weights.stored import flatten, unflatten
 from adaptive_nets.perforation.plan import LayerMask, PerforationPlan
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import write_bytes_atomically
 
 FORMAT = "adaptive_nets.perforation_plan"
 VERSION = 1

@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Int
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation.arguments import check_pair
+from adaptive_nets.runtime.errors import UserError
 
 Padding = str | Sequence[tuple[int, int]]
 

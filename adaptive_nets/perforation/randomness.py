@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 # One stream per purpose, so that a key used twice does not tie a mask to its neighbours.
 PURPOSES = ("mask", "ties")

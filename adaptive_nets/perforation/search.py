@@ -22,14 +22,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import write_json_atomically
 from adaptive_nets.perforation.filled_loss import FilledLoss
 from adaptive_nets.perforation.layers import ConvLayer, fingerprint
 from adaptive_nets.perforation.plan import Kind, PerforationPlan, make_plan
 from adaptive_nets.perforation.plan_files import load_plan, save_plan
-from adaptive_nets.training.interrupt import Interrupted, InterruptGuard
-from adaptive_nets.training.progress import ProgressReporter, SilentProgress
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import write_json_atomically
+from adaptive_nets.runtime.interrupt import Interrupted, InterruptGuard
+from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
 
 # Keep fractions: perforation rates 0, 1/3, 1/2, 2/3, 3/4 … 19/20.
 LEVELS = (1.0, 2 / 3, *(1 / n for n in range(2, 21)))

@@ -18,10 +18,16 @@ from adaptive_nets.perforation.layers import ConvLayer, Pooling
 _IN_A_LOOP = "it runs in a loop, a branch or a function with a gradient of its own"
 
 
-def survey_layers(
+def conv_layers(
     model: nn.Module, variables: Any, image_shape: tuple[int, ...]
 ) -> tuple[ConvLayer, ...]:
-    """As `adaptive_nets.perforation.conv_layers`."""
+    """Returns the convolutions of a network in the order of execution; nothing is computed.
+
+    Args:
+        model: any network of images, called as ``model.apply(variables, x, train=False)``.
+        variables: its variables or their shapes.
+        image_shape: (H, W, C) of one image.
+    """
     traced = trace(
         model, variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), train=False
     )

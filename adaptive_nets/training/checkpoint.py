@@ -25,11 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import read_json_lines, write_text_atomically
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import read_json_lines, write_text_atomically
+from adaptive_nets.runtime.pytrees import path_name
 from adaptive_nets.training.checksum import checksums
 from adaptive_nets.training.distributed import agree, is_first, put
-from adaptive_nets.training.mesh import path_name
 
 _FORMAT = 1
 

@@ -11,7 +11,7 @@ import dataclasses
 import re
 from typing import Literal
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.duration import Duration
 
 

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import (
     Baseline,
     computation_penalty,
@@ -25,6 +24,7 @@ from adaptive_nets.halting import (
 )
 from adaptive_nets.models import blocks_of, logits_of
 from adaptive_nets.models.output import BlockTrace, ModelOutput
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.step import Batch, Objective

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 _UNITS = {
     "step": "steps",

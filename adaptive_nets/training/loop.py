@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adaptive_nets.analysis.parameters import parameter_table
 from adaptive_nets.data.splits import Dataset
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.interrupt import Interrupted, InterruptGuard
+from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
+from adaptive_nets.runtime.pytrees import parameter_table
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.checkpoint import Checkpoints
 from adaptive_nets.training.config import RunConfig, TrainConfig
 from adaptive_nets.training.distributed import agree, is_first, local_copy, path_of_first
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate
-from adaptive_nets.training.interrupt import Interrupted, InterruptGuard
 from adaptive_nets.training.profiler import Profiler
-from adaptive_nets.training.progress import ProgressReporter, SilentProgress
 from adaptive_nets.training.setup import Task, set_up
 from adaptive_nets.training.state import HEALTHY, TrainState, is_healthy
 from adaptive_nets.training.writers import JsonLinesWriter, TensorBoardWriter, Writer, Writers

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.pytrees import path_name
 from adaptive_nets.training.config import MeshConfig
 
 DATA, MODEL = "data", "model"
@@ -68,14 +69,6 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """A tree path as 'params/fc1/kernel'; attributes, keys and indices alike."""
-    return "/".join(
-        str(next(getattr(part, name) for name in ("key", "name", "idx") if hasattr(part, name)))
-        for part in path
-    )
 
 
 def state_shardings(

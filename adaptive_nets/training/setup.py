@@ -18,7 +18,7 @@ from jaxtyping import Array
 from adaptive_nets.data.device import Augmentation, DeviceSplit, epoch_order, normalisation
 from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.data.streams import StreamOptions
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DataConfig, TrainConfig
 from adaptive_nets.training.distributed import check_same
 from adaptive_nets.training.distributed import put as put_everywhere

@@ -15,8 +15,8 @@ from jaxtyping import Array
 from adaptive_nets.data.device import DeviceSplit, normalise, standardise_each
 from adaptive_nets.data.splits import StreamedSplit
 from adaptive_nets.data.streams import StreamOptions, stream
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import logits_of
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.config import DataConfig
 from adaptive_nets.training.distributed import put

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from adaptive_nets.files import read_json_lines, write_text_atomically
+from adaptive_nets.runtime.files import read_json_lines, write_text_atomically
 
 
 class Writer(Protocol):

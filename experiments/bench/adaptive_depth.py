@@ -21,13 +21,13 @@ import numpy as np
 from adaptive_nets import create_model
 from adaptive_nets.analysis import count_macs
 from adaptive_nets.analysis.macs import layer_macs
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import ModelOutput, list_models
-from adaptive_nets.models.adaptive_cost import block_flops, flops_per_image
-from adaptive_nets.models.adaptive_inference import Prepared, prepare, skip, skipping_stage
-from adaptive_nets.models.adaptive_weights import head_name, is_head
+from adaptive_nets.models.adaptive.cost import block_flops, flops_per_image
+from adaptive_nets.models.adaptive.inference import Prepared, prepare, skip, skipping_stage
+from adaptive_nets.models.adaptive.weights import head_name, is_head
 from adaptive_nets.models.stages import one_after_the_other
-from experiments.bench.timing import medians, time_in_turns
+from adaptive_nets.runtime.errors import UserError
+from experiments.shared.timing import medians, time_in_turns
 
 PLAIN, SKIPPING = "plain", "skipping"
 

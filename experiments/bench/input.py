@@ -14,8 +14,8 @@ import numpy as np
 
 from adaptive_nets.data import StreamedSplit, load
 from adaptive_nets.data.streams import StreamOptions, stream
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import create_model
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import (
     DataConfig,
     ModelConfig,

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from adaptive_nets.files import write_text_atomically
+from adaptive_nets.runtime.files import write_text_atomically
 from experiments.bench.kernel_summary import Case
 
 _TITLES = {

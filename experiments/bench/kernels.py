@@ -13,11 +13,11 @@ import numpy as np
 from jax import lax
 
 from experiments.bench import masks
-from experiments.bench.timing import medians, time_in_turns
+from experiments.shared.timing import medians, time_in_turns
 from kernels import masked_conv, perforated_conv
 from kernels._common.layer_shapes import LAYERS, UNITS, Layer, Unit
 from kernels.masked_conv import choose as choose_masked
-from kernels.masked_conv.unit import dilate, masked_unit
+from kernels.masked_unit.unit import dilate, masked_unit
 from kernels.perforated_conv import choose as choose_perforated
 
 DENSE, OURS, TORCH = "dense", "ours", "torch"

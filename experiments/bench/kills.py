@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from adaptive_nets.data import Dataset, load
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import write_bytes_atomically
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import write_bytes_atomically
 from adaptive_nets.training.config import (
     DataConfig,
     ModelConfig,

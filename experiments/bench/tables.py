@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from experiments import render
 from experiments.bench.kernel_summary import break_evens, gigaflops, summary
 from experiments.bench.networks import STAGES
-from experiments.results import PUBLISHED
+from experiments.suite import render
+from experiments.suite.records import PUBLISHED
 
 BENCHMARKS = PUBLISHED / "bench"
 

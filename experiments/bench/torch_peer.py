@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from kernels._common.layer_shapes import Layer
 
 _WORKER = Path(__file__).with_name("torch_worker.py")

@@ -18,9 +18,9 @@ from adaptive_nets.data.device import epoch_order
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.setup import set_up
 from experiments.bench import bare_lenet
-from experiments.registry import EXPERIMENTS
-from experiments.sparse_vd.configs import SparseVDConfig
-from experiments.sparse_vd.experiment import dense_task, sparse_task
+from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.papers.sparse_vd.experiment import dense_task, sparse_task
+from experiments.suite.registry import EXPERIMENTS
 
 CASES = {
     "lenet-300-100 dense": ("sparse_vd.table1.lenet-300-100-original", False),

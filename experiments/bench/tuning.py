@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import masks
-from experiments.bench.timing import time_in_turns
+from experiments.shared.timing import time_in_turns
 from kernels._common.autotune import autotune
 from kernels._common.geometry import make_geometry
 from kernels._common.layer_shapes import Layer

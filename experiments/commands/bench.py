@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import write_json_atomically
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import MeshConfig, require
-from experiments import provenance
 from experiments.commands import bench_adaptive, bench_autotune, bench_kernels, bench_networks
 from experiments.commands.choice import choose
+from experiments.commands.output import table, write
 from experiments.commands.parsing import parse
 
 PROGRAM = "adaptive-nets bench"
@@ -85,30 +83,6 @@ class Kills:
     """Of the random moments."""
     json: Path | None = None
     """File for what was found."""
-
-
-def write(path: Path | None, kind: str, values: Any, **packages: str) -> None:
-    """Writes measured values with where they were measured, where a file is asked for."""
-    if path is not None:
-        write_json_atomically(
-            path,
-            {
-                "benchmark": kind,
-                "code": provenance.commit(),
-                "packages": provenance.package_versions() | packages,
-                "devices": provenance.devices(),
-                "values": values,
-            },
-        )
-        print(f"written to {path}")
-
-
-def table(*columns: str) -> Table:
-    """An empty table, the first column to the left."""
-    empty = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        empty.add_column(column, justify="left" if i == 0 else "right")
-    return empty
 
 
 def bench_training(arguments: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     require(0 < options.stop_early < 1, "stop-early", options.stop_early, "a fraction in (0, 1)")
     require(options.seconds > 0, "seconds", options.seconds, "a positive number")
     from experiments.bench import adaptive_depth
-    from experiments.commands.bench import table, write
+    from experiments.commands.output import table, write
 
     adaptive_depth.plain_name(options.name)
     print("making weights, and biases by which positions stop early", flush=True)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import tyro
 
-from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> None:
         require(size > 0, "batch", size, "positive numbers")
     from experiments.bench.tuning import tune_layer
     from kernels._common.layer_shapes import LAYERS
-    from kernels._common.target import KERNEL_PLATFORMS, require_platform
+    from kernels._common.requirements import KERNEL_PLATFORMS
+    from kernels._common.target import require_platform
 
     layers = [layer for layer in LAYERS if fnmatch.fnmatch(layer.label, options.pattern)]
     if not layers:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
-from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     _check(options)
     from experiments.bench import kernel_summary, kernels
     from experiments.bench.torch_peer import TorchPeer
-    from experiments.commands.bench import table, write
+    from experiments.commands.output import table, write
 
     settings = kernels.Settings(
         kinds=options.kinds,

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     require(options.rounds >= 0, "rounds", options.rounds, "a number of at least 0")
     from adaptive_nets import list_models
     from experiments.bench.torch_peer import TorchPeer
-    from experiments.commands.bench import write
+    from experiments.commands.output import write
 
     names = list(dict.fromkeys(name for p in options.pattern for name in list_models(p)))
     if not names:
@@ -84,7 +84,7 @@ def _time_all(cases: Sequence[tuple[str, int]], rounds: int, peer: Any) -> list[
 
 def _show(values: Sequence[dict[str, Any]], *, passes: bool) -> None:
     from experiments.bench.networks import STAGES
-    from experiments.commands.bench import table
+    from experiments.commands.output import table
 
     console = Console()
     shown = table("network", "batch", *(f"{stage}, s" for stage in STAGES), "first output, s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from adaptive_nets.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 Handler = Callable[[Sequence[str]], None]
 

@@ -19,9 +19,9 @@ from adaptive_nets.data import (
     survey,
     verify,
 )
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.progress import ConsoleProgress
 from adaptive_nets.training.config import require
-from adaptive_nets.training.progress import ConsoleProgress
 from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from adaptive_nets.errors import UserError
-from experiments import documents
+from adaptive_nets.runtime.errors import UserError
 from experiments.commands.parsing import parse
+from experiments.suite import documents
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig
-from experiments import provenance
 from experiments.commands.parsing import parse, print_error
+from experiments.suite import provenance
 
 Finding = tuple[str, str]
 STYLES = {"ok": "green", "none": "dim", "bad": "red"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 
@@ -40,9 +40,9 @@ class Evaluate:
 def _read(options: Evaluate, name: str) -> tuple[Any, str]:
     """The stored network and where its normalisation comes from."""
     from adaptive_nets import create_model
-    from adaptive_nets.models import weight_files
-    from adaptive_nets.models.adaptive_weights import check_halting_rule
-    from adaptive_nets.models.weights import load_network
+    from adaptive_nets.models.adaptive.weights import check_halting_rule
+    from adaptive_nets.models.weights import files as weight_files
+    from adaptive_nets.models.weights.stored import load_network
 
     if not options.weights.is_file() or weight_files.is_ours(options.weights):
         stored = load_network(options.weights)
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
     from adaptive_nets.data.sources import load
     from adaptive_nets.data.streams import StreamOptions
     from adaptive_nets.models import model_entry
-    from adaptive_nets.models.weights import check_fits
+    from adaptive_nets.models.weights.stored import check_fits
     from adaptive_nets.training.config import MeshConfig
     from adaptive_nets.training.evaluation import make_evaluate
     from adaptive_nets.training.mesh import batch_sharding, check_batch, make_mesh

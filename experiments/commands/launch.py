@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import MeshConfig, TrainConfig, require
 from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
 from experiments.commands.run import chosen, with_values
-from experiments.registry import find_experiment, find_preset
+from experiments.suite.registry import find_experiment, find_preset
 
 PROGRAM = "adaptive-nets launch"
 TEMPLATES = Path(__file__).parent.parent / "launch"

@@ -10,13 +10,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from adaptive_nets.training.progress import format_seconds
+from adaptive_nets.runtime.progress import format_seconds
 from experiments.commands.parsing import parse
-from experiments.comparison import state_of
-from experiments.experiment import PRESETS, Experiment
-from experiments.paper_values import load_paper
-from experiments.registry import select
-from experiments.results import Record, collect, default_roots
+from experiments.suite.comparison import state_of
+from experiments.suite.experiment import PRESETS, Experiment
+from experiments.suite.paper_values import load_paper
+from experiments.suite.records import Record, collect, default_roots
+from experiments.suite.registry import select
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from adaptive_nets.errors import UserError, did_you_mean
-from adaptive_nets.files import write_json_atomically
+from adaptive_nets.runtime.errors import UserError, did_you_mean
+from adaptive_nets.runtime.files import write_json_atomically
 from experiments.commands.parsing import parse
 
 

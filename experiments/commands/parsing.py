@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 _BOX = re.compile(r"[╭╮╰╯│─┌┐└┘|]+")
 _HELP_HINT = re.compile(r"^For full helptext, (run|see) .*$|^For full helptext, run:$")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import tyro
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from experiments.commands.parsing import parse
-from experiments.results import RECORD, publish, read_record
+from experiments.suite.records import RECORD, publish, read_record
 
 
 @dataclasses.dataclass(frozen=True)

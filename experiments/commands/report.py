@@ -7,10 +7,10 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import write_text_atomically
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import write_text_atomically
 from experiments.commands.parsing import parse
-from experiments.results import collect, default_roots
+from experiments.suite.records import collect, default_roots
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig, require
 from experiments.commands.parsing import parse, print_error
-from experiments.experiment import PresetName
-from experiments.registry import find_experiment, find_preset
+from experiments.suite.experiment import PresetName
+from experiments.suite.registry import find_experiment, find_preset
 
 PROGRAM = "adaptive-nets run"
 
@@ -84,10 +84,10 @@ def main(arguments: Sequence[str]) -> None:
     out = options.out or Path("runs") / experiment.id / preset_name
 
     # JAX takes seconds to import; everything that can be wrong with the flags is known by now.
+    from adaptive_nets.runtime.interrupt import Interrupted
+    from adaptive_nets.runtime.progress import ConsoleProgress, SilentProgress
     from adaptive_nets.training.distributed import is_first, joined
-    from adaptive_nets.training.interrupt import Interrupted
-    from adaptive_nets.training.progress import ConsoleProgress, SilentProgress
-    from experiments.execution import execute
+    from experiments.suite.execution import execute
 
     with ConsoleProgress() as console, joined(options.distributed, print_error):
         progress = console if is_first() else SilentProgress()
@@ -111,8 +111,8 @@ def main(arguments: Sequence[str]) -> None:
         if not is_first():
             return
 
-    from experiments.comparison import HOW_JUDGED, compare
-    from experiments.render import terminal_table
+    from experiments.suite.comparison import HOW_JUDGED, compare
+    from experiments.suite.render import terminal_table
 
     console = Console()
     for title, cells in compare([experiment], records).items():

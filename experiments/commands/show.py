@@ -9,13 +9,13 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from experiments import config as config_lib
 from experiments.commands.list import cell_text, cost_text
 from experiments.commands.parsing import parse
-from experiments.experiment import PresetName
-from experiments.paper_values import load_paper
-from experiments.registry import find_experiment, find_preset
-from experiments.results import collect, default_roots
+from experiments.suite import config as config_lib
+from experiments.suite.experiment import PresetName
+from experiments.suite.paper_values import load_paper
+from experiments.suite.records import collect, default_roots
+from experiments.suite.registry import find_experiment, find_preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _show_model(console: Console, name: str) -> None:
-    from adaptive_nets.analysis import count_macs, parameter_table
+    from adaptive_nets.analysis import count_macs
     from adaptive_nets.analysis.parameters import abstract_variables
     from adaptive_nets.models import create_model, model_entry
+    from adaptive_nets.runtime.pytrees import parameter_table
 
     entry = model_entry(name)
     params = abstract_variables(create_model(name), entry.input_shape)["params"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from experiments.commands.parsing import parse
-from experiments.comparison import HOW_JUDGED, compare
-from experiments.registry import select
-from experiments.render import terminal_table
-from experiments.results import collect, default_roots
+from experiments.suite.comparison import HOW_JUDGED, compare
+from experiments.suite.records import collect, default_roots
+from experiments.suite.registry import select
+from experiments.suite.render import terminal_table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,9 +22,9 @@ from adaptive_nets.variational import (
     layer_sparsity,
     sample_linear,
 )
-from experiments.registry import EXPERIMENTS
-from experiments.sparse_vd.configs import SparseVDConfig
-from experiments.sparse_vd.experiment import sparse_task
+from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.papers.sparse_vd.experiment import sparse_task
+from experiments.suite.registry import EXPERIMENTS
 
 STEPS = 4000
 

@@ -8,11 +8,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from adaptive_nets.training.progress import format_seconds
-from experiments import config as config_lib
-from experiments.comparison import Group
+from adaptive_nets.runtime.progress import format_seconds
 from experiments.report.markup import Markup, code, element, folded, join, scrolled
-from experiments.results import Record, mean_and_deviation
+from experiments.suite import config as config_lib
+from experiments.suite.comparison import Group
+from experiments.suite.records import Record, mean_and_deviation
 
 
 def command(group: Group) -> str:

@@ -11,16 +11,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.comparison import HOW_JUDGED, Cell, Group, compare, group_records
-from experiments.experiment import Experiment
-from experiments.paper_values import Paper, load_paper
-from experiments.registry import EXPERIMENTS, PAPERS
 from experiments.report.charts import Figure, Missing, style_sheet
 from experiments.report.gallery import figure_section
 from experiments.report.markup import Markup, code, element, items, join
 from experiments.report.origins import provenance
 from experiments.report.tables import comparison_table, counts, status, tolerances
-from experiments.results import Record
+from experiments.suite.comparison import HOW_JUDGED, Cell, Group, compare, group_records
+from experiments.suite.experiment import Experiment
+from experiments.suite.paper_values import Paper, load_paper
+from experiments.suite.records import Record
+from experiments.suite.registry import EXPERIMENTS, PAPERS
 
 TITLE = "Adaptive networks: what was reproduced"
 _STYLE = Path(__file__).with_name("style.css")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from adaptive_nets.training.duration import Timing
-from experiments.comparison import Group, group_records
-from experiments.experiment import Experiment
-from experiments.results import Record
+from experiments.suite.comparison import Group, group_records
+from experiments.suite.experiment import Experiment
+from experiments.suite.records import Record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.comparison import Cell
-from experiments.experiment import Experiment
-from experiments.paper_values import Measure
-from experiments.render import blocks, difference_text, measure_text, ours_text, paper_text
 from experiments.report.markup import Markup, code, element, folded, items, join, scrolled
+from experiments.suite.comparison import Cell
+from experiments.suite.experiment import Experiment
+from experiments.suite.paper_values import Measure
+from experiments.suite.render import blocks, difference_text, measure_text, ours_text, paper_text
 
 # Words carry the meaning; signs and colours only help to find it.
 SIGNS = {

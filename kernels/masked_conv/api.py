@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float
 from kernels._common import dispatch
 from kernels._common.dispatch import Choice, Requested
 from kernels._common.geometry import Geometry, make_geometry
-from kernels._common.target import KERNEL_PLATFORMS, current_target
+from kernels._common.requirements import KERNEL_PLATFORMS
+from kernels._common.target import current_target
 from kernels.masked_conv import cost, pallas, reference, xla
 
 IMPLEMENTATIONS = ("xla", "dense", "reference", *KERNEL_PLATFORMS)

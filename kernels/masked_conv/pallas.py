@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array
 
 from kernels._common.geometry import Geometry
-from kernels._common.target import require_kernel
+from kernels._common.requirements import require_kernel
 from kernels.masked_conv.active import list_active
 from kernels.masked_conv.xla import active_gradients, dense
 

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 from kernels._common import dispatch
 from kernels._common.dispatch import Choice, Requested
 from kernels._common.geometry import Geometry, make_geometry
-from kernels._common.target import KERNEL_PLATFORMS, current_target
+from kernels._common.requirements import KERNEL_PLATFORMS
+from kernels._common.target import current_target
 from kernels.perforated_conv import cost, pallas, reference, xla
 from kernels.perforated_conv.compact import CompactTensor, Fill, fill_positions
 from kernels.perforated_conv.plan import Plan, make_plan

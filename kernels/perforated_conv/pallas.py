@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array
 
 from kernels._common.geometry import Geometry
-from kernels._common.target import require_kernel
+from kernels._common.requirements import require_kernel
 from kernels.perforated_conv.plan import Plan
 from kernels.perforated_conv.xla import compact_gradients
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from adaptive_nets.analysis.figures import impact_sheet, mask_sheet
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation import PerforationPlan, layer_mask, uniform_mask
+from adaptive_nets.runtime.errors import UserError
 
 
 def plan_of(count):

@@ -18,7 +18,7 @@ from packing import pack_idx
 from photographs import built, folders  # noqa: F401
 
 from adaptive_nets.data import CATALOGUE, DatasetInfo, Form, OfficialFile
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared" / "data"

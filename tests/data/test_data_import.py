@@ -19,7 +19,7 @@ from adaptive_nets.data import (
     load,
     preparation,
 )
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 def files_below(folder):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from adaptive_nets.data import build_dataset, load, survey, verify
 from adaptive_nets.data.catalogue import lookup
+from adaptive_nets.data.errors import DamagedDataError
 from adaptive_nets.data.image_collections import imagenet_classes
 from adaptive_nets.data.image_records import build
 from adaptive_nets.data.image_transforms import (
@@ -23,9 +24,8 @@ from adaptive_nets.data.image_transforms import (
     decode_for_training,
     random_crop_box,
 )
-from adaptive_nets.data.problems import DamagedDataError
 from adaptive_nets.data.streams import StreamOptions, stream
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 
 def small(split, size=16):

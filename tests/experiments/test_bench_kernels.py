@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from experiments.bench import kernels, masks
 from experiments.bench.kernel_figure import draw
 from experiments.bench.kernel_summary import break_even, record, summary

@@ -17,11 +17,11 @@ from records_for_tests import SPARSE, made_up, write
 
 from adaptive_nets.models import create_model
 from adaptive_nets.models.shapes import abstract_variables
-from adaptive_nets.models.weights import InputNormalisation, save_network
+from adaptive_nets.models.weights.stored import InputNormalisation, save_network
 from experiments.__main__ import COMMANDS, main, usage
 from experiments.bench.networks import STAGES
 from experiments.commands.parsing import parse
-from experiments.registry import EXPERIMENTS
+from experiments.suite.registry import EXPERIMENTS
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_bench_networks_of_first_outputs_alone(call, tmp_path):
 
 def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
     from experiments.commands import publish as command
-    from experiments.results import publish
+    from experiments.suite.records import publish
 
     monkeypatch.setattr(command, "publish", lambda record: publish(record, tmp_path / "published"))
     record = made_up(error=1.9)
@@ -336,7 +336,7 @@ def test_mistakes_are_one_line_and_code_2(call, arguments, message):
 
 
 def test_messages_do_not_depend_on_the_terminals_width(monkeypatch):
-    from adaptive_nets.errors import UserError
+    from adaptive_nets.runtime.errors import UserError
     from experiments.commands.models import Models
 
     for width in ("20", "80", "400"):

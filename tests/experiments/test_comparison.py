@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from records_for_tests import ORIGINAL, SPARSE, made_up, write
 
-from experiments.comparison import compare, compare_row, group_records, judge, state_of
-from experiments.paper_values import Measure, load_paper
-from experiments.registry import EXPERIMENTS
-from experiments.render import markdown_cells, ours_text, terminal_table
-from experiments.results import Record, collect, mean_and_deviation
+from experiments.suite.comparison import compare, compare_row, group_records, judge, state_of
+from experiments.suite.paper_values import Measure, load_paper
+from experiments.suite.records import Record, collect, mean_and_deviation
+from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.render import markdown_cells, ours_text, terminal_table
 
 
 def records(*contents, path="x.json"):

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import (
     DataConfig,
     MeshConfig,
@@ -14,8 +14,8 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from experiments import config as config_lib
-from experiments.sparse_vd.configs import SparseVDConfig, VariationalConfig
+from experiments.papers.sparse_vd.configs import SparseVDConfig, VariationalConfig
+from experiments.suite import config as config_lib
 
 
 def test_where_and_how_a_run_is_carried_out_is_not_its_identity():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from adaptive_nets.errors import UserError
-from experiments import config as config_lib
-from experiments import documents
-from experiments.registry import EXPERIMENTS
-from experiments.results import PUBLISHED, collect
+from adaptive_nets.runtime.errors import UserError
+from experiments.suite import config as config_lib
+from experiments.suite import documents
+from experiments.suite.records import PUBLISHED, collect
+from experiments.suite.registry import EXPERIMENTS
 
 
 def test_documents_are_up_to_date():

@@ -13,24 +13,15 @@ import pytest
 from records_for_tests import made_up
 
 from adaptive_nets.data import Dataset, Split
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import create_model
-from adaptive_nets.models.weights import InputNormalisation, save_network
+from adaptive_nets.models.weights.stored import InputNormalisation, save_network
 from adaptive_nets.perforation import ExecutedMacs, conv_layers, make_plan
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.config import DataConfig, ModelConfig
-from adaptive_nets.training.progress import SilentProgress
 from experiments.__main__ import main
-from experiments.comparison import compare, group_records
-from experiments.perforated_cnn import (
-    figures_curves,
-    figures_search,
-    imagenet_errors,
-    measures,
-    searched,
-    source,
-)
-from experiments.perforated_cnn.figures import figures
-from experiments.perforated_cnn.groups import (
+from experiments.papers.perforated_cnn import measures
+from experiments.papers.perforated_cnn.configs.fields import (
     LayerConfig,
     RuleConfig,
     RuledConfig,
@@ -39,10 +30,15 @@ from experiments.perforated_cnn.groups import (
     TimingConfig,
     TradeoffConfig,
 )
-from experiments.perforated_cnn.tradeoff import perforation_best
-from experiments.registry import EXPERIMENTS
+from experiments.papers.perforated_cnn.experiments import imagenet_errors, searched, source
+from experiments.papers.perforated_cnn.experiments.tradeoff import perforation_best
+from experiments.papers.perforated_cnn.figures import curves as figures_curves
+from experiments.papers.perforated_cnn.figures import figures
+from experiments.papers.perforated_cnn.figures import search as figures_search
 from experiments.report.charts import Figure, Missing
-from experiments.results import Record
+from experiments.suite.comparison import compare, group_records
+from experiments.suite.records import Record
+from experiments.suite.registry import EXPERIMENTS
 
 SHAPE = (12, 12, 3)
 

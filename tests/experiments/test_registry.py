@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import model_entry
-from experiments import config as config_lib
-from experiments.experiment import PRESETS
-from experiments.paper_values import load_paper
-from experiments.registry import EXPERIMENTS, PAPERS, find_experiment, find_preset, select
+from adaptive_nets.runtime.errors import UserError
+from experiments.suite import config as config_lib
+from experiments.suite.experiment import PRESETS
+from experiments.suite.paper_values import load_paper
+from experiments.suite.registry import EXPERIMENTS, PAPERS, find_experiment, find_preset, select
 
 GOLDEN = Path(__file__).parent / "golden"
 each = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))

@@ -14,20 +14,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import write_json_atomically
-from experiments import render
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import write_json_atomically
 from experiments.commands import report as command
-from experiments.comparison import compare
-from experiments.experiment import Metric, Outcome
-from experiments.registry import EXPERIMENTS
+from experiments.papers.sparse_vd.figures import figures
 from experiments.report import axes, page, pictures
 from experiments.report.charts import COLOURS, Figure, Missing, panel
 from experiments.report.markup import Markup, element
 from experiments.report.origins import command as command_of
 from experiments.report.settings import Role, curve, settings_of
-from experiments.results import ARRAYS, RECORD, Record, collect, make_record, write_arrays
-from experiments.sparse_vd.figures import figures
+from experiments.suite import render
+from experiments.suite.comparison import compare
+from experiments.suite.experiment import Metric, Outcome
+from experiments.suite.records import ARRAYS, RECORD, Record, collect, make_record, write_arrays
+from experiments.suite.registry import EXPERIMENTS
 
 NOON = datetime.datetime(2025, 3, 6, 12, tzinfo=datetime.UTC)
 DENSE = "sparse_vd.table1.lenet-300-100-original"

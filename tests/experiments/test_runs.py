@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
-from experiments.registry import EXPERIMENTS
-from experiments.results import read_record
+from experiments.suite.records import read_record
+from experiments.suite.registry import EXPERIMENTS
 
 SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
 ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
@@ -343,7 +343,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, whole, numb
 
 
 def test_a_folder_in_use_is_named(call, tmp_path):
-    from adaptive_nets.files import exclusive
+    from adaptive_nets.runtime.files import exclusive
 
     with exclusive(tmp_path / "r"):
         code, _, err = call("run", ORIGINAL, *quick("--out", "r"))
@@ -369,6 +369,6 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(call, small_disk)
 
 
 def test_tensorflow_is_not_imported():
-    import experiments.sparse_vd.experiment  # noqa: F401
+    import experiments.papers.sparse_vd.experiment  # noqa: F401
 
     assert "tensorflow" not in sys.modules

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from experiments.bench.torch_peer import LAYOUTS, ConvJob, NetworkJob, TorchPeer
 
 

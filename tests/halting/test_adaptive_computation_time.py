@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import act, act_start, act_step, active_units, combine_states
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

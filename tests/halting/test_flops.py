@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import act_flops, conv_flops, sact_head_flops, sact_unit_flops
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -9,7 +9,6 @@ import pytest
 from scipy import ndimage
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import (
     count_latents,
     dilate,
@@ -17,6 +16,7 @@ from adaptive_nets.halting import (
     group_sizes,
     spread_groups,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -9,7 +9,6 @@ import pytest
 from scipy import special
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import (
     act,
     computation_penalty,
@@ -19,6 +18,7 @@ from adaptive_nets.halting import (
     stick_breaking,
     truncated_geometric,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import (
     expected_units,
     log_prob_of_units,
@@ -20,6 +19,7 @@ from adaptive_nets.halting import (
     start_baseline,
     update_baseline,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

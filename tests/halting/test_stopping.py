@@ -9,7 +9,6 @@ import pytest
 from scipy import special, stats
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import (
     expected_units,
     log_stick_breaking,
@@ -22,6 +21,7 @@ from adaptive_nets.halting import (
     threshold_indicators,
     units_that_run,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

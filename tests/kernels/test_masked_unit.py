@@ -11,7 +11,7 @@ from oracle import convolution
 from scipy.ndimage import binary_dilation
 from tolerances import close
 
-from kernels.masked_conv.unit import Running, dilate, masked_unit, running_unit
+from kernels.masked_unit.unit import Running, dilate, masked_unit, running_unit
 
 pytestmark = pytest.mark.core
 UNITS = {

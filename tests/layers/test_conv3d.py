@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import Conv3d, channels_to_depth, depth_to_channels
 from adaptive_nets.layers.conv3d import text_depth
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

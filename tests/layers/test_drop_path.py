@@ -12,7 +12,6 @@ import pytest
 from scipy import stats
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.drop_path import (
     draw_paths,
     global_drop_path,
@@ -22,6 +21,7 @@ from adaptive_nets.layers.drop_path import (
     residual_or_nothing,
     stochastic_depth,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 DRAWS = 20_000

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import GeneratedConv, HyperKernels, generate_kernels
 from adaptive_nets.layers.hyper_kernel import tile_count, tile_kernels
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import local_response_norm
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import GroupedDense, Meta
 from adaptive_nets.layers.meta import meta
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 SIZES = pytest.mark.parametrize(("inputs", "outputs", "size"), [(2, 1, 3), (4, 8, 4), (3, 5, 1)])

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

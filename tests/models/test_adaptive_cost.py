@@ -8,9 +8,9 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import BlockTrace, ModelOutput
-from adaptive_nets.models.adaptive_cost import block_flops, flops_per_image
+from adaptive_nets.models.adaptive.cost import block_flops, flops_per_image
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 CIFAR = [(32, 32), (16, 16), (8, 8)]

@@ -9,8 +9,8 @@ import pytest
 from adaptive_networks import IMAGES, bottleneck, cifar, initial, variables
 from tolerances import close
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.models.adaptive_inference import prepare, skip
+from adaptive_nets.models.adaptive.inference import prepare, skip
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 RNGS = {"halting": jax.random.key(5)}

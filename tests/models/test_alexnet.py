@@ -12,7 +12,7 @@ from numpy_layers import pool, relu
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 AT_227 = (227, 227, 3)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.models.char_lm import (
     CHAR_MODELS,
     CharModel,
@@ -16,6 +15,7 @@ from adaptive_nets.models.char_lm import (
     count_char_params,
     create_char_model,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

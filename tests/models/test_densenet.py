@@ -11,8 +11,8 @@ from numpy_residual import batch_norm, conv_of, images, random_variables
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models.densenet import DenseNet, Transition
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -14,9 +14,9 @@ from scipy import stats
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.drop_path import DropPathDraw
 from adaptive_nets.models.fractalnet import FractalBlock, FractalNet
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 PLAIN: dict[str, Any] = {"use_bias": True, "affine": False}

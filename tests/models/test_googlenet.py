@@ -14,8 +14,8 @@ from numpy_layers import conv, pool, relu
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import ModelOutput, googlenet
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 SHAPE = (224, 224, 3)

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import pytest
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.conv_norm import ConvNorm
 from adaptive_nets.models import ModelOutput, model_entry
 from adaptive_nets.models.bn_inception import BNInceptionModule
@@ -22,6 +21,7 @@ from adaptive_nets.models.inception_blocks import (
     Pooling,
     ResidualInceptionModule,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 UNITS = (nn.Conv, ConvNorm, InceptionModule, ResidualInceptionModule, BNInceptionModule)

@@ -12,8 +12,8 @@ from numpy_layers import conv, pool
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import lenet
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -10,7 +10,6 @@ import pytest
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import adaptive_avg_pool
 from adaptive_nets.models.meta_heads import StudyHead
 from adaptive_nets.models.meta_study import (
@@ -21,6 +20,7 @@ from adaptive_nets.models.meta_study import (
     Unit,
     pool_over_groups,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 KINDS = ("conv2d", "conv3d", "meta", "head")

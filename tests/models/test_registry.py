@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import pytest
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import model_entry
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -10,9 +10,9 @@ from numpy_residual import batch_norm, conv_of, images, random_variables
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models.resnet import ResidualUnit, ResNet, UnitSettings
 from adaptive_nets.models.resnet_v2 import PreActivationBottleneck, ResNetV2
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

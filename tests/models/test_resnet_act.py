@@ -10,12 +10,12 @@ from adaptive_networks import IMAGES, SIZES, cifar, initial, plain, variables, w
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.halting import computation_penalty, expected_units, mask_residual
 from adaptive_nets.models import ponder_map
-from adaptive_nets.models.adaptive_blocks import run_act_block, run_probabilistic_block
-from adaptive_nets.models.adaptive_weights import from_plain
-from adaptive_nets.models.weights import flatten
+from adaptive_nets.models.adaptive.blocks import run_act_block, run_probabilistic_block
+from adaptive_nets.models.adaptive.weights import from_plain
+from adaptive_nets.models.weights.stored import flatten
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 RNGS = {"halting": jax.random.key(5)}

@@ -11,10 +11,10 @@ from numpy_residual import batch_norm, conv_of, images, random_variables
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers.shortcut import average, pad_channels, subsample
 from adaptive_nets.models.resnet_cifar import CifarResNet, CifarUnit
 from adaptive_nets.models.resnet_v2_cifar import CifarResNetV2, PreActivationUnit
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

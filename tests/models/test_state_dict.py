@@ -18,22 +18,22 @@ from tolerances import close
 from torch_files import Tensor, archive, sequence, state_dict
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import model_entry
 from adaptive_nets.models.shapes import abstract_variables, flattened_inputs
-from adaptive_nets.models.state_dict import (
+from adaptive_nets.models.weights.files import (
+    chosen_normalisation,
+    customary_normalisation,
+    load_foreign,
+    read_state_dict,
+)
+from adaptive_nets.models.weights.state_dict import (
     convert,
     convert_all,
     find_tensors,
     foreign_shape,
     match_names,
 )
-from adaptive_nets.models.weight_files import (
-    chosen_normalisation,
-    customary_normalisation,
-    load_foreign,
-    read_state_dict,
-)
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

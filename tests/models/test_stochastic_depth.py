@@ -11,9 +11,9 @@ from scipy import stats
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models.resnet import ResNet, UnitSettings
 from adaptive_nets.models.resnet_cifar import CifarResNet
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -11,8 +11,8 @@ import pytest
 import torch_files
 from torch_files import Tensor, archive, evil, sequence
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.models.torch_pickle import read_torch
+from adaptive_nets.models.weights.torch_pickle import read_torch
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 FORMS = {"archive": archive, "sequence": sequence}

@@ -11,8 +11,8 @@ from layer_trace import by_type, dropout_rates, parameter_shapes, trace
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import SparseConv, SparseDense
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

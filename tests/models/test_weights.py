@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
-from adaptive_nets.models import weights
-from adaptive_nets.models.weights import (
+from adaptive_nets.models.weights import stored as weights
+from adaptive_nets.models.weights.stored import (
     InputNormalisation,
     check_fits,
     load_network,
     save_network,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 NORMALISATION = InputNormalisation(

@@ -10,8 +10,8 @@ from numpy_residual import batch_norm, conv_of, images, random_variables
 from tolerances import close
 
 import adaptive_nets as an
-from adaptive_nets.errors import UserError
 from adaptive_nets.models.wide_resnet import WideUnit
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation import grid_mask
 from adaptive_nets.perforation.baselines import FractionalStride, SmallerInput, keep_grid
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

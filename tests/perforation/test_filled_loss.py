@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation import nearest_kept, uniform_mask
 from adaptive_nets.perforation.filled_loss import FilledLoss
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation import pooling_counts
 from adaptive_nets.perforation.impact_structure import centre_bias, pooling_correlation
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

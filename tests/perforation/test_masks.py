@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation import (
     graham_sequence,
     grid_mask,
@@ -24,6 +23,7 @@ from adaptive_nets.perforation import (
     regular_mask,
     uniform_mask,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

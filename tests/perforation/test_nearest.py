@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation import nearest_kept
+from adaptive_nets.runtime.errors import UserError
 from kernels._common import nearest
 
 pytestmark = pytest.mark.core

@@ -11,7 +11,6 @@ import pytest
 from perforated_networks import Plain, Residual, plain_oracle, residual_oracle
 from tolerances import close
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.models import create_model
 from adaptive_nets.perforation import (
     conv_layers,
@@ -20,6 +19,7 @@ from adaptive_nets.perforation import (
     perforate,
     uniform_mask,
 )
+from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
 

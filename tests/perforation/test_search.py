@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.perforation import conv_layers, make_plan, perforate
 from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.perforation.filled_loss import FilledLoss
@@ -23,8 +22,9 @@ from adaptive_nets.perforation.search import (
     candidates_of,
     cost_of_step,
 )
-from adaptive_nets.training.interrupt import Interrupted
-from adaptive_nets.training.progress import SilentProgress
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.interrupt import Interrupted
+from adaptive_nets.runtime.progress import SilentProgress
 
 pytestmark = pytest.mark.core
 

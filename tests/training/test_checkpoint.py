@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.checkpoint import Checkpoints
 from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.mesh import make_mesh

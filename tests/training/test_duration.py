@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.duration import Duration, Timing
 
 pytestmark = pytest.mark.core

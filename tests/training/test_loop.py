@@ -15,12 +15,12 @@ import pytest
 from conftest_training import StopAt, assert_same, logged, network, run, with_values
 from jax import lax
 
-from adaptive_nets.errors import UserError
-from adaptive_nets.files import read_json_lines
 from adaptive_nets.layers import SparseVDLayers
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import read_json_lines
+from adaptive_nets.runtime.interrupt import Interrupted
+from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training import loop
-from adaptive_nets.training.interrupt import Interrupted
-from adaptive_nets.training.progress import SilentProgress
 from adaptive_nets.training.step import classification
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest_training import run
 from training_worker import RESULT, launch, losses, make_config, make_model, penalty
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig, MeshConfig
 from adaptive_nets.training.distributed import LOST_PEER, start
 from adaptive_nets.training.evaluation import make_predict

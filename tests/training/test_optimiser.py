@@ -8,7 +8,7 @@ import optax
 import pytest
 from tolerances import close
 
-from adaptive_nets.errors import UserError
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import OptimiserConfig, ScheduleConfig
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.optimiser import make_optimiser, make_schedule

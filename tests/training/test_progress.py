@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from adaptive_nets.training import progress as progress_lib
-from adaptive_nets.training.progress import ConsoleProgress, format_seconds
+from adaptive_nets.runtime import progress as progress_lib
+from adaptive_nets.runtime.progress import ConsoleProgress, format_seconds
 
 
 @pytest.fixture

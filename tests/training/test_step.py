@@ -9,8 +9,8 @@ import optax
 import pytest
 from conftest_training import CLASSES, network, with_values
 
-from adaptive_nets.errors import UserError
 from adaptive_nets.layers import SparseVDLayers
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.losses import cross_entropy
 from adaptive_nets.training.mesh import check_batch, make_mesh, path_name, state_shardings

@@ -14,10 +14,10 @@ from conftest_training import StopAt, assert_same, logged, run, with_values
 from photographs import small_set
 
 from adaptive_nets.data.streams import StreamOptions, stream
-from adaptive_nets.errors import UserError
 from adaptive_nets.models.mlp import MultilayerPerceptron
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.interrupt import Interrupted
 from adaptive_nets.training.config import DataConfig
-from adaptive_nets.training.interrupt import Interrupted
 from adaptive_nets.training.losses import cross_entropy
 from adaptive_nets.training.streamed import statistics
 

@@ -1,0 +1,1 @@
+"""Networks of adaptive depth: ACT, SACT and probabilistic ACT."""

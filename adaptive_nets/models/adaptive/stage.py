@@ -1,0 +1,223 @@
+"""A stage of units that skips: a loop over units at the positions that are active."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from adaptive_nets.halting import (
+    act,
+    group_average,
+    group_sizes,
+    log_prob_of_units,
+    sample_indicators,
+    spread_groups,
+    threshold_indicators,
+    units_that_run,
+)
+from adaptive_nets.models.adaptive.blocks import Halting, Mode
+from adaptive_nets.models.adaptive.prepared import HeadWeights, StageWeights
+from adaptive_nets.models.output import BlockTrace
+from kernels.masked_unit.logit_map import logit_map
+from kernels.masked_unit.unit import Running, Way, running_unit
+
+
+class _Progress(NamedTuple):
+    """A stage in the middle of its units; V are the axes of its decisions.
+
+    Attributes:
+        unit: int32[], number of units that ran.
+        state: where the block has got to.
+        active: bool[N, *V], where another unit is to run.
+        total: float32[N, *V], sum of halting scores.
+        left: float32[N, *V], weight that is left, 1 − Σ h.
+        num_units: int32[N, *V].
+        logits: float32[L − 1, N, *V].
+    """
+
+    unit: Int[Array, ""]
+    state: Running
+    active: Bool[Array, "N *V"]
+    total: Float[Array, "N *V"]
+    left: Float[Array, "N *V"]
+    num_units: Int[Array, "N *V"]
+    logits: Float[Array, "M N *V"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippingStage:
+    """How a stage runs after its first unit.
+
+    The output Σ p^l x^l of scores that are added up is kept as x^1 + Σ_l (1 − Σ_{i<l} h^i) · a^l
+    f^l: weights of the residuals are known before their units run, and so nothing is read or
+    written but where a unit is active.
+
+    Attributes:
+        halting: of the network.
+        mode: "thresholded" or "discrete", None for scores that are added up.
+        slope: of the leaky ReLU; 0 for ReLU.
+        way: of `running_unit`.
+    """
+
+    halting: Halting
+    mode: Mode | None
+    slope: float
+    way: Way | None
+
+    def run(
+        self,
+        x: Float[Array, "N H W C"],
+        weights: StageWeights | None,
+        keys: Sequence[PRNGKeyArray] | None,
+    ) -> tuple[Float[Array, "N H W C"], BlockTrace]:
+        """Units 2 … L and all heads.
+
+        Args:
+            x: float[N, H, W, C], output of unit 1.
+            weights: of the stage; None where there is no other unit.
+            keys: for each head, if discrete.
+
+        Returns:
+            The stage's output, and what halting did.
+        """
+        shape = self._decisions(x)
+        count = 1 if weights is None else 1 + weights.units.scale.shape[0]
+        adds = self.mode is None
+        start = _Progress(
+            unit=jnp.int32(1),
+            state=Running(x, x if adds else None, jnp.sum(x, (1, 2), dtype=jnp.float32)),
+            active=jnp.ones(shape, jnp.bool_),
+            total=jnp.zeros(shape),
+            left=jnp.ones(shape),
+            num_units=jnp.ones(shape, jnp.int32),
+            logits=jnp.zeros((count - 1, *shape)),
+        )
+        if weights is None:
+            return x, self._trace(start, x)
+        stacked = None if keys is None else jnp.stack(keys)
+
+        def goes_on(progress: _Progress) -> Array:
+            return (progress.unit < count) & jnp.any(progress.active)
+
+        def step(progress: _Progress) -> _Progress:
+            unit = _at(weights.units, progress.unit - 1)
+            state = running_unit(
+                progress.state,
+                self._on_map(progress.active, x),
+                unit.kernels,
+                unit.biases,
+                share=self._on_map(progress.left, x) if adds else None,
+                scale=unit.scale,
+                shift=unit.shift,
+                negative_slope=self.slope,
+                way=self.way,
+            )
+            progress = progress._replace(
+                unit=progress.unit + 1,
+                state=state,
+                num_units=progress.num_units + progress.active,
+            )
+            return lax.cond(
+                progress.unit < count,
+                lambda p: self._decide(p, weights.heads, stacked),
+                lambda p: p,
+                progress,
+            )
+
+        start = self._decide(start, weights.heads, stacked)
+        done = lax.while_loop(goes_on, step, start)
+        output = done.state.x if done.state.total is None else done.state.total
+        return output, self._trace(done, x)
+
+    def _decisions(self, x: Array) -> tuple[int, ...]:
+        """Shape of a unit's halting decisions, (N, *V)."""
+        if self.halting.rule == "act":
+            return x.shape[:1]
+        if self.halting.rule == "pact" and self.halting.groups is not None:
+            return (x.shape[0], *group_sizes((x.shape[1], x.shape[2]), self.halting.groups))
+        return x.shape[:3]
+
+    def _on_map(self, values: Array, x: Array) -> Array:
+        if values.ndim == 1:
+            return jnp.broadcast_to(values[:, None, None], x.shape[:3])
+        return spread_groups(values, (x.shape[1], x.shape[2]))
+
+    def _decide(self, progress: _Progress, heads: HeadWeights, keys: Array | None) -> _Progress:
+        """After a unit that is not the last: where is another one to run."""
+        i, active = progress.unit - 1, progress.active
+        logits = self._logits(_at(heads, i), progress)
+        probs = jax.nn.sigmoid(logits)
+        total, left = progress.total, progress.left
+        if self.mode is None:
+            # Added in the order of `act_step`: both forms round alike at the threshold.
+            total = total + probs
+            active = active & (total < jnp.asarray(1.0 - self.halting.eps, total.dtype))
+            left = jnp.where(active, left - probs, left)
+        else:
+            pair = jnp.stack([probs, jnp.ones_like(probs)], axis=-1)
+            stops = threshold_indicators(pair) if keys is None else sample_indicators(keys[i], pair)
+            active = active & ~stops[..., 0]
+        logits = jnp.where(progress.active, logits, -jnp.inf)
+        return progress._replace(
+            active=active, total=total, left=left, logits=progress.logits.at[i].set(logits)
+        )
+
+    def _logits(self, head: HeadWeights, progress: _Progress) -> Float[Array, "N *V"]:
+        """Logits of a head; where nothing is active they mean nothing."""
+        x, sums = progress.state.x, progress.state.sums
+        assert sums is not None
+        mean = sums / (x.shape[1] * x.shape[2])
+        mean = self._normalise(mean, head.mean_scale, head.mean_shift)
+        overall = mean @ head.mean_weights + head.bias
+        if head.weights is None:
+            return overall
+        groups = self.halting.groups if self.halting.rule == "pact" else None
+        local = logit_map(
+            x if groups is None else group_average(x, groups),
+            head.weights,
+            progress.active,
+            before=lambda rows: self._normalise(rows.astype(jnp.float32), head.scale, head.shift),
+            tap_biases=head.tap_biases,
+        )
+        return local + overall[:, None, None]
+
+    def _normalise(self, x: Array, scale: Array | None, shift: Array | None) -> Array:
+        if scale is None or shift is None:
+            return x
+        return jax.nn.leaky_relu(x * scale[None] + shift[None], self.slope)
+
+    def _trace(self, progress: _Progress, x: Array) -> BlockTrace:
+        logits = jnp.moveaxis(progress.logits, 0, -1)
+        count, last = logits.shape[-1] + 1, jnp.zeros((*logits.shape[:-1], 1))
+        ran = units_that_run(progress.num_units, count)
+        probs = jnp.where(ran, jnp.concatenate([jax.nn.sigmoid(logits), last + 1.0], -1), 0.0)
+        logits = jnp.concatenate([logits, last], axis=-1)
+        log_prob = jnp.zeros(x.shape[:1])
+        if self.mode is None:
+            result = act(probs, eps=self.halting.eps)
+            cost, weights = result.ponder_cost, result.weights
+        else:
+            cost = progress.num_units.astype(jnp.float32)
+            weights = jax.nn.one_hot(progress.num_units - 1, count)
+            if self.mode == "discrete":
+                log_prob = log_prob_of_units(logits, progress.num_units)
+        return BlockTrace(
+            ponder_cost=cost,
+            num_units=progress.num_units,
+            halting_logits=logits,
+            halting_probs=probs,
+            weights=weights,
+            log_prob=log_prob,
+            map_size=(x.shape[1], x.shape[2]),
+        )
+
+
+def _at(trees: Any, i: Array) -> Any:
+    """Entry i of every array."""
+    return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False), trees)

@@ -1,0 +1,100 @@
+"""Parameters of networks of adaptive depth: where they come from, and which do not serve."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from adaptive_nets.runtime.errors import UserError
+
+_HEAD = re.compile(r"_(act|sact|pact)_head$")
+
+
+def head_name(unit: str, rule: str) -> str:
+    """Scope of the head after a unit."""
+    return f"{unit}_{rule}_head"
+
+
+def is_head(name: str) -> bool:
+    """Whether a scope is that of a halting head."""
+    return _HEAD.search(name) is not None
+
+
+def halting_rule(params: Mapping[str, Any]) -> str | None:
+    """Rule whose heads are among a network's parameters; None for a plain network."""
+    found = (_HEAD.search(name) for name in params)
+    return next((match[1] for match in found if match), None)
+
+
+def check_halting_rule(params: Mapping[str, Any], rule: str, *, source: str) -> None:
+    """Refuses heads of another rule; where there are none, there is nothing to refuse.
+
+    Args:
+        params: {scope: ...} of a network.
+        rule: that it is to run with.
+        source: of the parameters, for the message.
+
+    Raises:
+        UserError: there are heads of another rule.
+    """
+    found = halting_rule(params)
+    if found in (None, rule):
+        return
+    if "pact" in (found, rule):
+        meaning = {True: "probabilities of stopping", False: "scores that are added up to stop"}
+        why = f"its heads give {meaning[found == 'pact']}, not {meaning[rule == 'pact']}"
+    else:
+        why = "they decide per image (act) or per position (sact)"
+    raise UserError(f"{source} has halting heads of {found!r}; expected those of {rule!r}: {why}")
+
+
+def from_plain(adaptive: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of an adaptive network that starts from a trained plain one.
+
+    Two-stage training [figurnov2017]: everything is the plain network's but the halting heads,
+    which stay as they were initialised.
+
+    Args:
+        adaptive: variables of the adaptive network, freshly made: {"params": ..., ...}.
+        plain: variables of the plain network of the same form, or of one with heads of this rule.
+
+    Returns:
+        Variables as `adaptive`.
+
+    Raises:
+        UserError: a tensor is missing, left over or of another shape, or `plain` has heads of
+            another rule.
+    """
+    rule = halting_rule(adaptive["params"])
+    if rule is not None:
+        check_halting_rule(plain["params"], rule, source="the network to start from")
+    result = {}
+    for kind, tree in adaptive.items():
+        result[kind] = _merge(tree, plain.get(kind, {}), kind)
+    return result
+
+
+def _merge(into: Mapping[str, Any], source: Mapping[str, Any], place: str) -> dict[str, Any]:
+    for name in source:
+        if name not in into:
+            raise UserError(f"{place}/{name} of the plain network has no place in the adaptive one")
+    merged = {}
+    for name, value in into.items():
+        where = f"{place}/{name}"
+        if name not in source:
+            if not is_head(name):
+                raise UserError(f"{where} is absent in the plain network; expected all but heads")
+            merged[name] = value
+        elif isinstance(value, Mapping):
+            merged[name] = _merge(value, source[name], where)
+        elif jnp.shape(source[name]) != jnp.shape(value):
+            raise UserError(
+                f"{where} of the plain network is {jnp.shape(source[name])}; "
+                f"expected {jnp.shape(value)}"
+            )
+        else:
+            merged[name] = jnp.asarray(source[name], value.dtype)
+    return merged

@@ -1,0 +1,23 @@
+"""Trained networks in files: ours, PyTorch state dicts, safetensors of other tools."""
+
+from adaptive_nets.models.weights.stored import (
+    FORMAT,
+    InputNormalisation,
+    StoredNetwork,
+    check_fits,
+    flatten,
+    load_network,
+    save_network,
+    unflatten,
+)
+
+__all__ = [
+    "FORMAT",
+    "InputNormalisation",
+    "StoredNetwork",
+    "check_fits",
+    "flatten",
+    "load_network",
+    "save_network",
+    "unflatten",
+]

@@ -1,0 +1,226 @@
+"""PyTorch state dicts as our variables: names are matched, layouts turned around.
+
+Names are compared with dots, slashes and underscores alike, since our modules are called as
+torchvision calls them (timm or the authors, for networks that torchvision does not have). Where the
+same network has several customary sets of names, each is tried.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adaptive_nets.runtime.errors import UserError
+
+# Where a training script puts the state dict among other things, in the order of preference.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
+# What wrapping a network puts in front of all its names.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+_IGNORED = (".num_batches_tracked",)
+# Our collection and leaf -> the leaf's name in a state dict.
+_LEAVES = {
+    "params/kernel": "weight",
+    "params/scale": "weight",
+    "params/embedding": "weight",
+    "params/bias": "bias",
+    "batch_stats/mean": "running_mean",
+    "batch_stats/var": "running_var",
+}
+_DIALECTS: tuple[tuple[tuple[str, str], ...], ...] = (
+    (),
+    # DenseNet before torchvision 0.3.
+    ((r"\.(norm|relu|conv)\.([12])\.", r".\1\2."),),
+    # VGG in timm, whose first dense layers are convolutions.
+    (
+        (r"^pre_logits\.fc1\.", "classifier.0."),
+        (r"^pre_logits\.fc2\.", "classifier.3."),
+        (r"^head\.fc\.", "classifier.6."),
+    ),
+    # Collections that call every classifier alike, and scripts that call it as ImageNet networks.
+    ((r"^last_linear\.", "fc."),),
+    ((r"^last_linear\.", "classifier."),),
+    ((r"^classif\.", "last_linear."),),
+    ((r"^fc\.", "linear."),),
+)
+
+
+def find_tensors(tree: Any, *, source: str) -> dict[str, np.ndarray]:
+    """The state dict in what a file holds, without wrappers around it or its names.
+
+    Args:
+        tree: nested mappings with arrays; optimiser state, numbers and strings may lie beside.
+        source: the file, for messages.
+
+    Returns:
+        Name -> array in the file's order; counters of batches are left out.
+
+    Raises:
+        UserError: there is no state dict.
+    """
+    found = _state_dict_in(tree)
+    if not found:
+        raise UserError(
+            f"{source} has no tensors by name; expected a state dict, or one under the key "
+            f"{_WRAPPERS[0]!r}"
+        )
+    for prefix in _PREFIXES * 2:
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return {name: tensor for name, tensor in found.items() if not name.endswith(_IGNORED)}
+
+
+def _state_dict_in(tree: Any) -> dict[str, np.ndarray]:
+    if not isinstance(tree, Mapping):
+        return {}
+    for key in _WRAPPERS:
+        if isinstance(tree.get(key), Mapping) and (found := _state_dict_in(tree[key])):
+            return found
+    return {str(name): leaf for name, leaf in tree.items() if isinstance(leaf, np.ndarray)}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[./]", "_", name).lower()
+
+
+def _expected_name(path: str) -> str:
+    """Our path in a state dict's manner: "params/layer1_0/conv1/kernel" -> "layer1.0.conv1.weight".
+
+    Dots inside a module's name are guessed; the comparison does not depend on them.
+    """
+    collection, *modules, leaf = path.split("/")
+    dotted = re.sub(r"_(?=\d+(\.|_|$))", ".", ".".join(modules))
+    return f"{dotted}.{_LEAVES.get(f'{collection}/{leaf}', leaf)}"
+
+
+def match_names(paths: list[str], names: list[str]) -> dict[str, str]:
+    """Which tensor of a state dict belongs to which of our variables.
+
+    Args:
+        paths: ours, such as ``"params/layer1_0/conv1/kernel"``.
+        names: the file's, such as ``"layer1.0.conv1.weight"``.
+
+    Returns:
+        Path -> name for those that have one, by the set of names that fits most of them.
+    """
+    best: dict[str, str] = {}
+    for rules in _DIALECTS:
+        known: dict[str, str] = {}
+        for name in names:
+            renamed = name
+            for pattern, replacement in rules:
+                renamed = re.sub(pattern, replacement, renamed)
+            known[_canonical(renamed)] = name
+        wanted = {path: _canonical(_expected_name(path)) for path in paths}
+        matched = {path: known[key] for path, key in wanted.items() if key in known}
+        if len(matched) > len(best):
+            best = matched
+    return best
+
+
+def foreign_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a kernel of ours has in a state dict; that of a vector is the same."""
+    if len(shape) < 2:
+        return shape
+    *spatial, inputs, outputs = shape
+    return (outputs, inputs, *spatial)
+
+
+def convert(
+    tensor: np.ndarray,
+    shape: tuple[int, ...],
+    *,
+    flattened: tuple[int, int, int] | None = None,
+) -> np.ndarray | None:
+    """A tensor of a state dict in our layout, float32.
+
+    Kernels of convolutions go from [O, I/groups, H, W] to [H, W, I/groups, O], those of dense
+    layers from [O, I] to [I, O]. A 1x1 convolution and a dense layer are the same thing.
+
+    Args:
+        tensor: as it is in the file.
+        shape: what it is to become.
+        flattened: (H, W, C) of the map that the dense layer's input was before it was flattened.
+
+    Returns:
+        The converted array, or None if the sizes do not agree.
+    """
+    values = np.asarray(tensor)
+    if not (values.dtype.kind in "fiu" or values.dtype.name == "bfloat16"):
+        return None
+    values = values.astype(np.float32)
+    if len(shape) < 2:
+        squeezed = values.reshape(shape) if values.size == 1 and shape in ((), (1,)) else values
+        return squeezed if squeezed.shape == shape else None
+    outputs, inputs = shape[-1], shape[-2]
+    if len(shape) == 2 and values.ndim > 2 and values.shape[0] == outputs:
+        values = values.reshape(outputs, -1)
+    if len(shape) > 2 and values.ndim == 2 and all(size == 1 for size in shape[:-2]):
+        values = values.reshape(*values.shape, *shape[:-2])
+    if values.shape != foreign_shape(shape):
+        return None
+    if flattened is not None and len(shape) == 2:
+        height, width, channels = flattened
+        values = values.reshape(outputs, channels, height, width)
+        return np.ascontiguousarray(values.transpose(2, 3, 1, 0).reshape(inputs, outputs))
+    return np.ascontiguousarray(np.moveaxis(values, (0, 1), (-1, -2)))
+
+
+def convert_all(
+    tensors: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    flattened: Mapping[str, tuple[int, int, int]],
+    source: str,
+) -> dict[str, np.ndarray]:
+    """A state dict as our variables.
+
+    Args:
+        tensors: name -> tensor, see `find_tensors`.
+        shapes: path -> shape of every variable of the network.
+        flattened: kernels that follow a flattened map, see `shapes.flattened_inputs`.
+        source: the file, for messages.
+
+    Returns:
+        Path -> float32 array.
+
+    Raises:
+        UserError: names, as the file does, the first tensor that has another size, is left over, or
+            is missing.
+    """
+    matched = match_names(list(shapes), list(tensors))
+    path_of = {name: path for path, name in matched.items()}
+    converted: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        if name not in path_of:
+            raise UserError(
+                f"{source} does not fit the network: {name} {tensor.shape} is left over; expected "
+                "nothing of this name"
+            )
+        path = path_of[name]
+        values = convert(tensor, shapes[path], flattened=flattened.get(path))
+        if values is None:
+            raise UserError(
+                f"{source} does not fit the network: {name} is {tensor.dtype} {tensor.shape} in "
+                f"the file, expected {foreign_shape(shapes[path])}"
+            )
+        converted[path] = values
+    for path in shapes:
+        if path not in converted:
+            missing = _name_beside(path, path_of) or _expected_name(path)
+            raise UserError(
+                f"{source} does not fit the network: {missing} {foreign_shape(shapes[path])} is "
+                "missing"
+            )
+    return converted
+
+
+def _name_beside(path: str, path_of: Mapping[str, str]) -> str | None:
+    """What the file would call a variable, judged by another of the same module."""
+    modules = path.split("/")[1:-1]
+    for name, other in path_of.items():
+        if other.split("/")[1:-1] == modules:
+            return f"{name.rpartition('.')[0]}.{_expected_name(path).rpartition('.')[2]}"
+    return None

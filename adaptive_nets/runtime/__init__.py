@@ -1,0 +1,1 @@
+"""Support for long work: errors, files, interruption, progress."""

@@ -1,0 +1,124 @@
+"""The experiments of the paper: what is run, at which size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from adaptive_nets.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RunConfig,
+    ScheduleConfig,
+)
+from experiments.shared.adaptive_depth import recipes
+from experiments.shared.adaptive_depth.configs import (
+    LatentConfig,
+    LatentTrainConfig,
+    ScoresConfig,
+    ScoresTrainConfig,
+)
+from experiments.suite.experiment import Bound, Experiment, Preset
+
+RUNNER = "experiments.papers.pact.experiments.latent:run"
+
+# Groups of positions per axis -> latent variables of an image: 3, 48, 576, 1344.
+REINFORCE_GROUPS = (1, 4, 16, 32)
+_PARITY_TAU = {"act": 0.15, "pact": 0.3}
+
+_OPEN = (
+    "The paper's training is not known; ours is that of the authors' code for SACT.",
+    "The temperature is 2/3, the usual one of binary Concrete variables; the paper's is not known.",
+    "A relaxed unit's residual is multiplied by the soft mask of what has not halted; what the "
+    "paper does there is not known.",
+)
+_SMALL = (
+    "Our setting, not the paper's: two units per block and half the channels, so that twice four "
+    "networks fit into an hour.",
+    "The reward that is subtracted is an exponential moving average; the paper's is not known.",
+)
+
+
+def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experiment:
+    """Relaxed training of a network on CIFAR-10."""
+    exponent = {0.01: "1e-2", 0.001: "1e-3"}[tau]
+    row = f"table1.r{depth}-tau{exponent}"
+    config = recipes.cifar(
+        f"resnet{depth}_pact_cifar10", config=LatentTrainConfig, halting=LatentConfig(tau=tau)
+    )
+    return Experiment(
+        id=f"pact.{row}",
+        title=f"ResNet-{depth} on CIFAR-10, depth as a latent variable (PACT), tau {tau:g}",
+        row=row,
+        presets=recipes.presets(config, quick=quick, bounds=bounds),
+        runner=RUNNER,
+        data="cifar10",
+        deviations=_OPEN,
+    )
+
+
+def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Experiment:
+    """One point of the figure that compares estimators over the number of latent variables."""
+    halting = LatentConfig(tau=0.01, groups=groups, estimator=estimator, units=2, width=8)
+    config = recipes.cifar("resnet32_pact_cifar10", config=LatentTrainConfig, halting=halting)
+    latents = 3 * groups**2 if groups <= 8 else {16: 576, 32: 1344}[groups]
+    row = f"figure.{estimator}-{latents}"
+    sizes = recipes.presets(config, quick="600 steps", test_limit=2000)
+    brief = sizes["quick"].config
+    data = dataclasses.replace(brief.data, batch_size=64)
+    sizes["quick"] = Preset(dataclasses.replace(brief, data=data))
+    return Experiment(
+        id=f"pact.{row}",
+        title=f"{latents} latent variables, {estimator}",
+        row=row,
+        presets=sizes,
+        runner=RUNNER,
+        data="cifar10",
+        deviations=(*_OPEN, *_SMALL),
+    )
+
+
+def _parity(rule: str) -> Experiment:
+    """A recurrent network that counts; ponder time per time step is what is asked for."""
+    common: dict[str, Any] = {
+        "data": DataConfig(
+            name="parity", batch_size=128, eval_batch_size=1000, pixel_scale=1.0, centre="none"
+        ),
+        "model": ModelConfig(name=f"rnn_{rule}_parity"),
+        "optimiser": OptimiserConfig(name="adam", learning_rate=2e-3, clip_norm=1.0),
+        "schedule": ScheduleConfig(length="6000 steps", kind="cosine", hold="50%"),
+        "run": RunConfig(log_every="2%", eval_every="10%", checkpoint_every="25%"),
+    }
+    depth = {"tau": _PARITY_TAU[rule], "tau_ramp": "50%", "bias": -1.0}
+    config = (
+        ScoresTrainConfig(**common, halting=ScoresConfig(**depth))
+        if rule == "act"
+        else LatentTrainConfig(**common, halting=LatentConfig(**depth))
+    )
+    row = f"recurrent.parity-{rule}"
+    return Experiment(
+        id=f"pact.{row}",
+        title=f"running parity, a recurrent network with {rule.upper()}",
+        row=row,
+        presets=recipes.presets(config, quick="6000 steps", bounds=(Bound("error", 0, 10),)),
+        runner="experiments.papers.pact.experiments.recurrent:run",
+        data="made by a rule",
+        deviations=(
+            "The paper describes the recurrent form and reports no experiment with it; the task is "
+            "that of graves2016, smaller.",
+        ),
+    )
+
+
+EXPERIMENTS = (
+    _latent(32, 0.01, quick="600 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
+    _latent(110, 0.001, quick="150 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
+    *(
+        _estimator(estimator, groups)
+        for groups in REINFORCE_GROUPS
+        for estimator in ("relaxation", "reinforce")
+    ),
+    _parity("act"),
+    _parity("pact"),
+)

@@ -1,0 +1,1 @@
+"""Runners of the paper, one module per kind of experiment."""

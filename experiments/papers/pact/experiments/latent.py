@@ -1,0 +1,221 @@
+"""Runs one seed of an experiment of the paper: train, and measure one network in three modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.halting import count_latents
+from adaptive_nets.models import create_model
+from adaptive_nets.models.adaptive.blocks import Mode
+from adaptive_nets.models.adaptive.resnet import AdaptiveCifarResNet
+from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.config import require
+from adaptive_nets.training.depth import (
+    SampledDepth,
+    adaptive_depth,
+    follow_rewards,
+    sampled_depth,
+)
+from adaptive_nets.training.loop import train
+from adaptive_nets.training.setup import Task
+from experiments.papers.sact.experiment import accuracy_metrics, export, first_images
+from experiments.shared.adaptive_depth.configs import LatentConfig, LatentTrainConfig
+from experiments.shared.adaptive_depth.measures import (
+    Use,
+    counter,
+    measure_use,
+    use_arrays,
+    use_metrics,
+)
+from experiments.shared.adaptive_depth.warm_start import rate_of, start_of
+from experiments.suite.experiment import Metric, Outcome
+
+MODES: tuple[Mode, ...] = ("relaxed", "discrete", "thresholded")
+# Test images that the three modes are compared on while training.
+_WATCHED = 1000
+
+
+def run(
+    config: LatentTrainConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+    title: str,
+) -> Outcome:
+    """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
+    task = latent_task(config, dataset, seed=seed)
+    result = train(
+        task,
+        config,
+        dataset=dataset,
+        directory=directory,
+        seed=seed,
+        progress=progress,
+        title=title,
+    )
+    metrics = accuracy_metrics(result)
+    uses = in_every_mode(
+        network_of(task),
+        result.state.eval_variables,
+        result.test,
+        batch_size=config.data.eval_batch_size,
+        seed=seed,
+    )
+    metrics |= use_metrics(uses["thresholded"]) | mode_metrics(uses)
+    side = result.test.images.shape[1]
+    latents = count_latents(_maps(side), config.halting.groups or side)
+    metrics["latents"] = Metric(float(latents), "variables", 1, "per image")
+    metrics |= export(
+        config,
+        result,
+        dataset.num_classes,
+        directory,
+        seed,
+        overrides=overrides_of(config.halting),
+    )
+    arrays = use_arrays(uses["thresholded"])
+    return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
+
+
+def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Task:
+    """A network that halts by latent variables, relaxed or sampled, and the price of depth."""
+    halting = config.halting
+    network = make_network(config, dataset)
+    rate = rate_of(config, dataset)
+    smoothing = {"label_smoothing": config.optimiser.label_smoothing}
+    common: dict[str, Any] = {
+        "start": start_of(halting),
+        "assess": _watch(network, config.data.eval_batch_size, seed),
+    }
+    if halting.estimator == "relaxation":
+        return Task(network, adaptive_depth(rate, **smoothing), **common)
+    blocks = len(network.stage_sizes)
+    return Task(
+        SampledDepth(network, num_blocks=blocks),
+        sampled_depth(rate, **smoothing),
+        after=follow_rewards(rate, decay=halting.baseline_decay, **smoothing),
+        **common,
+    )
+
+
+def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveCifarResNet:
+    """The network of a configuration.
+
+    Raises:
+        UserError: the groups do not divide the maps of these images.
+    """
+    halting = config.halting
+    assert dataset.train is not None
+    side = dataset.train.images.shape[1]
+    sizes = [min(halting.groups or side, size) for size, _ in _maps(side)]
+    divides = all(size % part == 0 for part, (size, _) in zip(sizes, _maps(side), strict=True))
+    require(
+        divides,
+        "halting.groups",
+        halting.groups,
+        f"a number that divides maps of {side}, {side // 2} and {side // 4} positions a side",
+    )
+    network = create_model(
+        config.model.name,
+        num_classes=dataset.num_classes,
+        dtype=jnp.dtype(config.model.dtype),
+        **overrides_of(halting),
+    )
+    assert isinstance(network, AdaptiveCifarResNet)
+    if halting.units:
+        network = network.clone(stage_sizes=(halting.units,) * len(network.stage_sizes))
+    if halting.width:
+        widths = tuple(halting.width * 2**i for i in range(len(network.widths)))
+        network = network.clone(widths=widths)
+    return network
+
+
+def overrides_of(halting: LatentConfig) -> dict[str, Any]:
+    """What the model is made with."""
+    return {
+        "head_norm": halting.head_norm,
+        "temperature": halting.temperature,
+        "groups": halting.groups or None,
+    }
+
+
+def network_of(task: Task) -> AdaptiveCifarResNet:
+    """The network itself, without what training by samples adds."""
+    return task.model.network if isinstance(task.model, SampledDepth) else task.model  # pyright: ignore
+
+
+def in_every_mode(
+    network: AdaptiveCifarResNet, variables: Any, data: DeviceSplit, *, batch_size: int, seed: int
+) -> dict[Mode, Use]:
+    """The same parameters relaxed, discrete and thresholded.
+
+    Args:
+        network: with probabilistic blocks.
+        variables: its variables, others are left out.
+        data: images.
+        batch_size: of them at a time.
+        seed: of what is sampled.
+    """
+    kept = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+    return {
+        mode: measure_use(
+            network,
+            kept,
+            data,
+            flops=counter(network, data),
+            batch_size=batch_size,
+            rngs={} if mode == "thresholded" else {"halting": jax.random.key(seed)},
+            mode=mode,
+        )
+        for mode in MODES
+    }
+
+
+def mode_metrics(uses: Mapping[Mode, Use]) -> dict[str, Metric]:
+    """Accuracy, loss and cost of each mode, and how far apart accuracies are."""
+    metrics: dict[str, Metric] = {}
+    for mode, use in uses.items():
+        count = use.error.size
+        metrics[f"accuracy.{mode}"] = Metric(use.accuracy, "%", count)
+        metrics[f"nll.{mode}"] = Metric(float(np.mean(use.nll)), "nats", count)
+        metrics[f"flops.{mode}"] = Metric(float(np.mean(use.flops)), "FLOPs", count, "per image")
+    accuracies = [use.accuracy for use in uses.values()]
+    metrics["mode_gap"] = Metric(
+        max(accuracies) - min(accuracies), "%", next(iter(uses.values())).error.size,
+        "percentage points between the best and the worst mode",
+    )  # fmt: skip
+    return metrics
+
+
+def _watch(
+    network: AdaptiveCifarResNet, batch_size: int, seed: int
+) -> Callable[[Any, DeviceSplit], dict[str, float]]:
+    """The three modes on the first test images, for the log."""
+
+    def assess(variables: Any, test: DeviceSplit) -> dict[str, float]:
+        data = first_images(test, min(_WATCHED, test.size))
+        batch = min(batch_size, data.size)
+        uses = in_every_mode(network, variables, data, batch_size=batch, seed=seed)
+        values: dict[str, float] = {}
+        for mode, use in uses.items():
+            values[f"modes/error.{mode}"] = float(np.mean(use.error))
+            values[f"modes/nll.{mode}"] = float(np.mean(use.nll))
+            values[f"modes/flops.{mode}"] = float(np.mean(use.flops))
+        return values
+
+    return assess
+
+
+def _maps(side: int) -> list[tuple[int, int]]:
+    """Sizes of the maps of the three blocks of a CIFAR network."""
+    return [(side >> i, side >> i) for i in range(3)]

@@ -1,0 +1,97 @@
+"""Runs one seed of the recurrent experiment: does ponder time follow difficulty?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets.data.sequences import difficulty
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.models import create_model
+from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.depth import adaptive_depth
+from adaptive_nets.training.loop import train
+from adaptive_nets.training.setup import Task
+from experiments.papers.sact.experiment import accuracy_metrics, export
+from experiments.shared.adaptive_depth.configs import LatentTrainConfig, ScoresTrainConfig
+from experiments.shared.adaptive_depth.warm_start import rate_of, start_of
+from experiments.suite.experiment import Metric, Outcome
+
+
+def run(
+    config: ScoresTrainConfig | LatentTrainConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+    title: str,
+) -> Outcome:
+    """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
+    overrides: dict[str, Any] = (
+        {"eps": config.halting.eps}
+        if isinstance(config, ScoresTrainConfig)
+        else {"temperature": config.halting.temperature}
+    )
+    model = create_model(config.model.name, num_classes=dataset.num_classes, **overrides)
+    task = Task(model, adaptive_depth(rate_of(config, dataset)), start=start_of(config.halting))
+    result = train(
+        task,
+        config,
+        dataset=dataset,
+        directory=directory,
+        seed=seed,
+        progress=progress,
+        title=title,
+    )
+    metrics = accuracy_metrics(result)
+    assert dataset.test is not None
+    images = dataset.test.images
+    output = jax.jit(lambda variables, x: model.apply(variables, x))(
+        result.state.eval_variables, jnp.asarray(images, jnp.float32)
+    )
+    units, costs = (
+        np.stack([np.asarray(x).reshape(len(images)) for x in parts], axis=1)
+        for parts in (
+            [block.num_units for block in output.blocks],
+            [block.ponder_cost for block in output.blocks],
+        )
+    )
+    numbers = difficulty(images)
+    metrics |= difficulty_metrics(numbers, units, costs)
+    metrics |= export(config, result, dataset.num_classes, directory, seed, overrides=overrides)
+    arrays = {"difficulty": numbers, "units": units, "ponder": costs.astype(np.float32)}
+    return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
+
+
+def difficulty_metrics(
+    numbers: np.ndarray, units: np.ndarray, costs: np.ndarray
+) -> dict[str, Metric]:
+    """Updates of the state by how many numbers a time step holds.
+
+    Args:
+        numbers: int[N, T], difficulty of each time step.
+        units: int[N, T], updates that ran.
+        costs: float[N, T], ponder cost.
+    """
+    metrics = {}
+    for k in range(1, int(numbers.max()) + 1):
+        chosen = numbers == k
+        count = int(chosen.sum())
+        metrics[f"units.numbers{k}"] = Metric(float(units[chosen].mean()), "units", count)
+        metrics[f"ponder.numbers{k}"] = Metric(float(costs[chosen].mean()), "units", count)
+    varies = bool(np.std(units) > 0)
+    metrics["difficulty_correlation"] = Metric(
+        float(np.corrcoef(numbers.ravel(), units.ravel())[0, 1]) if varies else None,
+        "r",
+        units.size,
+        "of the numbers in a time step and its updates"
+        if varies
+        else "undefined: all time steps take the same number of updates",
+    )
+    metrics["units"] = Metric(float(units.mean()), "units", units.size, "per time step")
+    return metrics

@@ -1,0 +1,159 @@
+"""The figures of the paper's experiments: which there are, and what is missing for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.papers.pact.configs import EXPERIMENTS
+from experiments.papers.sact.figures import OF_ADAPTIVE, of_experiment, serious
+from experiments.report import axes as axes_lib
+from experiments.report.charts import LAYERS, LIGHT, Figure, Missing, panel
+from experiments.report.settings import curve, curve_data, rounded
+from experiments.shared.adaptive_depth.figures import series_panel
+from experiments.suite.comparison import Group
+from experiments.suite.records import Record, mean_and_deviation
+
+_ESTIMATORS = {"relaxation": "sparse", "reinforce": "dense"}
+_MODES = ("relaxed", "discrete", "thresholded")
+
+
+def figures(records: Sequence[Record]) -> list[Figure | Missing]:
+    """Every figure that the records allow, and what is missing for the others.
+
+    Args:
+        records: of any experiments.
+    """
+    drawn: list[Figure | Missing] = []
+    for experiment in EXPERIMENTS:
+        if ".table1." in experiment.id:
+            drawn += of_experiment(experiment, records, (modes, *OF_ADAPTIVE))
+    drawn.append(estimators(records))
+    drawn.append(parity(records))
+    return drawn
+
+
+def modes(group: Group) -> Figure | None:
+    """Relaxed, discrete and thresholded, the same parameters, over training."""
+    panels, data = [], []
+    for title, key, scale in (
+        ("Error on 1,000 test images, %", "error", 100.0),
+        ("MFLOPs per image", "flops", 1e-6),
+    ):
+        found = [
+            (mode, LIGHT[LAYERS[i]], c)
+            for i, mode in enumerate(_MODES)
+            if (c := curve(group, f"modes/{key}.{mode}", scale=scale)) is not None
+        ]
+        if not found:
+            return None
+        panels.append(series_panel(title, found))
+        data += [(f"{title}: {name}", values) for name, _, values in found]
+    ends = ", ".join(
+        f"{mode} {mean_and_deviation(values)[0]:.2f} %"
+        for mode in _MODES
+        if (values := group.values(f"accuracy.{mode}"))
+    )
+    caption = (
+        "One set of parameters, trained relaxed and run in three modes. After training, accuracy "
+        f"on the whole test set: {ends}. A relaxed network computes everything."
+    )
+    return Figure("Three modes of one network", caption, tuple(panels), data=curve_data(data))
+
+
+def estimators(records: Sequence[Record]) -> Figure | Missing:
+    """Loss and accuracy over the number of latent variables, relaxation beside REINFORCE."""
+    section = "Relaxation against REINFORCE"
+    points: dict[str, list[tuple[float, Group]]] = {name: [] for name in _ESTIMATORS}
+    for experiment in EXPERIMENTS:
+        if ".figure." not in experiment.id:
+            continue
+        name = experiment.row.partition(".")[2].partition("-")[0]
+        groups = serious([r for r in records if r.experiment == experiment.id])
+        if groups and groups[0].preset != "smoke":
+            points[name].append((groups[0].values("latents")[0], groups[0]))
+    if not all(points.values()):
+        commands = tuple(
+            f"adaptive-nets run pact.figure.{name}-{count} --preset quick"
+            for count in (3, 48, 1344)
+            for name in _ESTIMATORS
+        )
+        return Missing("The comparison is left out: an estimator has no record", commands, section)
+    panels, rows = [], []
+    for title, measure in (
+        ("Test cross-entropy, sampled depth, nats", "nll.discrete"),
+        ("Test accuracy, thresholded, %", "test_accuracy"),
+    ):
+        with panel(title, margins=(46, 14, 50, 42)) as drawn:
+            for name, colour in _ESTIMATORS.items():
+                line = sorted(
+                    (n, mean_and_deviation(g.values(measure))[0]) for n, g in points[name]
+                )
+                drawn.axes.plot(
+                    *zip(*line, strict=True), color=LIGHT[colour], marker="o", label=name
+                )
+                rows += [[title, name, int(n), rounded(v)] for n, v in line]
+            axes_lib.log_axis(drawn.axes, 3, 1344, axis="x")
+            drawn.axes.set_xlabel("latent variables per image")
+            axes_lib.legend_above(drawn.axes)
+        panels.append(drawn.svg)
+    first = points["relaxation"][0][1]
+    caption = (
+        "Groups of positions share one decision; more groups, more latent variables. A network of "
+        "two units per block and half the channels, trained by both estimators for the same "
+        "number of steps."
+    )
+    data = {"columns": ["measure", "estimator", "latent variables", "value"], "rows": rows}
+    return Figure(section, caption, tuple(panels), data=data, section=section,
+                  runs=first.describe())  # fmt: skip
+
+
+def parity(records: Sequence[Record]) -> Figure | Missing:
+    """Updates of a recurrent network's state over the difficulty of a time step."""
+    section = "Recurrent networks"
+    found: list[tuple[str, str, Group]] = []
+    for rule, colour in (("act", "dense"), ("pact", "sparse")):
+        name = f"pact.recurrent.parity-{rule}"
+        groups = serious([r for r in records if r.experiment == name])
+        if groups and groups[0].preset != "smoke":
+            found.append((rule.upper(), LIGHT[colour], groups[0]))
+    if not found:
+        commands = tuple(
+            f"adaptive-nets run pact.recurrent.parity-{rule} --preset quick"
+            for rule in ("act", "pact")
+        )
+        return Missing("No figure yet: there is no record", commands, section)
+    rows, panels, ends = [], [], []
+    for title, measure in (("Updates that run", "units"), ("Ponder cost", "ponder")):
+        with panel(f"{title} per time step", margins=(46, 14, 50, 42)) as drawn:
+            for name, colour, group in found:
+                numbers, values = [], []
+                for k in range(1, 100):
+                    measured = group.values(f"{measure}.numbers{k}")
+                    if not measured:
+                        break
+                    numbers.append(k)
+                    values.append(mean_and_deviation(measured)[0])
+                drawn.axes.plot(numbers, values, color=colour, marker="o", label=name)
+                rows += [[title, name, k, rounded(v)] for k, v in zip(numbers, values, strict=True)]
+            drawn.axes.set_xticks(np.arange(1, max(row[2] for row in rows) + 1))
+            drawn.axes.set_xlabel("numbers in the time step")
+            axes_lib.legend_above(drawn.axes)
+        panels.append(drawn.svg)
+    for name, _, group in found:
+        correlation = group.values("difficulty_correlation")
+        accuracy = group.values("test_accuracy")
+        if correlation and accuracy:
+            ends.append(
+                f"{name}: correlation {mean_and_deviation(correlation)[0]:.2f}, "
+                f"{mean_and_deviation(accuracy)[0]:.1f} % of sequences right in all answers"
+            )
+    caption = (
+        "Running parity: the more numbers a time step holds, the harder it is, and the more "
+        f"updates it is given. {'; '.join(ends)}."
+    )
+    data = {"columns": ["measure", "rule", "numbers", "value"], "rows": rows}
+    runs = "; ".join(f"{name}: {group.describe()}" for name, _, group in found)
+    return Figure("Ponder time and difficulty", caption, tuple(panels), data=data,
+                  section=section, runs=runs)  # fmt: skip

@@ -1,0 +1,237 @@
+"""Runs a row of NIN: a trained network, the greedy search, fine-tuning, and what it all costs."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.models import create_model
+from adaptive_nets.perforation import (
+    ConvLayer,
+    FilledLoss,
+    GreedySearch,
+    MeasuredTime,
+    SearchResult,
+    SearchSettings,
+    conv_layers,
+    perforate,
+    pooling_counts,
+    save_plan,
+)
+from adaptive_nets.perforation.executed_macs import ExecutedMacs
+from adaptive_nets.perforation.impact_structure import centre_bias, pooling_correlation
+from adaptive_nets.perforation.search import STATE, searched_layers
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.progress import ProgressReporter
+from experiments.papers.perforated_cnn import measures
+from experiments.papers.perforated_cnn.configs.fields import SearchedConfig
+from experiments.papers.perforated_cnn.experiments import stages
+from experiments.papers.perforated_cnn.experiments.source import Source, load_source
+from experiments.papers.perforated_cnn.experiments.whole_network import masks_of
+from experiments.suite.experiment import Metric, Outcome
+
+VALUES = "values.json"
+
+
+def run(
+    config: SearchedConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+    title: str,
+) -> Outcome:
+    """Searches, tunes and measures one network; see `experiments.suite.experiment.Runner`."""
+    measures.check_device(config.perforation.device)
+    source = load_source(config, config.perforation.source, dataset, seed=seed)
+    shape = source.image_shape
+    layers = conv_layers(source.model, source.variables, shape)
+    macs = ExecutedMacs(source.model, source.variables, shape)
+    impacts = stages.impacts_of(
+        source,
+        count=config.search.impact_images,
+        batch_size=config.search.batch_size,
+        seed=seed + 1,
+    )
+    search = make_search(
+        source, layers, macs, impacts, config, dataset.fingerprint, directory / "search", seed=seed
+    )
+    found = search.run(
+        steps=config.search.steps,
+        target=config.search.target,
+        progress=progress,
+        title=f"{title}: search",
+    )
+    plan = found.plan
+    save_plan(directory / "plan.safetensors", plan)
+    progress.show(
+        f"{title}: {len(found.steps)} steps, ended by {found.ended}, "
+        f"{config.search.cost} {found.reduction:.2f} x lower"
+    )
+    perforated = perforate(source.model, source.variables, plan, image_shape=shape)
+    batch_size = config.data.eval_batch_size
+
+    def error(name: str, network: Any) -> dict[str, float]:
+        return stages.remembered(
+            directory / VALUES,
+            name,
+            lambda: stages.error_of(network, source.variables, source.test, batch_size=batch_size),
+        )
+
+    before, after = error("original", source.model), error("perforated", perforated)
+    trainable = create_model(
+        config.model.name,
+        num_classes=dataset.num_classes,
+        dropout_rate=config.network.dropout_rate,
+    )
+    tuned = stages.tune(
+        perforate(trainable, source.variables, plan),
+        source.variables,
+        config,
+        dataset=dataset,
+        directory=directory,
+        seed=seed,
+        progress=progress,
+        title=f"{title}: tuning",
+    )
+    result = tuned.evaluate(tuned.state.eval_variables, tuned.test)
+    save_plan(directory / "tuned.safetensors", plan, variables=tuned.state.eval_variables)
+    metrics = error_metrics(before, after, result, note=f"network {source.digest}")
+    metrics |= search_metrics(found)
+    metrics |= measures.cost_metrics(
+        source.model, source.variables, plan, image_shape=shape, macs=macs
+    )
+    arrays = masks_of(plan) | search_arrays(search, found, macs)
+    maps = impacts(search.plan_after(0), lambda: None)
+    metrics |= impact_metrics(layers, maps)
+    arrays |= {f"impact.{n.name}": maps[n.name].astype(np.float32) for n in searched_layers(layers)}
+    promised = metrics["macs_reduction"].value
+    assert promised is not None
+    metrics |= measures.speed_metrics(
+        source.model, source.variables, plan, image_shape=shape, macs_reduction=promised,
+        config=config.timing, announce=lambda text: progress.show(f"{title}: {text}"),
+    )  # fmt: skip
+    return Outcome(metrics, arrays, seconds=tuned.seconds, steps=tuned.timing.total_steps)
+
+
+def make_search(
+    source: Source,
+    layers: tuple[ConvLayer, ...],
+    macs: ExecutedMacs,
+    impacts: Any,
+    config: SearchedConfig,
+    fingerprint: str,
+    directory: Path,
+    *,
+    seed: int,
+) -> GreedySearch:
+    """The search in its folder, begun from another run's where that is asked for."""
+    values = config.search
+    if values.begin_from and not (directory / STATE).exists():
+        _copy_search(Path(values.begin_from), directory, seed)
+    images, labels = source.training_images(values.images, seed=seed)
+    sizes = {layer.name: layer.output_size for layer in searched_layers(layers)}
+    losses = FilledLoss(
+        source.model, source.variables, sizes=sizes, images=images, labels=labels,
+        batch_size=values.batch_size,
+    )  # fmt: skip
+    amount: Any = macs
+    if values.cost == "time":
+        batch = measures.random_images(values.batch_size, source.image_shape)
+        amount = MeasuredTime(source.model, source.variables, batch, runs=values.runs)
+    return GreedySearch(
+        layers,
+        losses=losses,
+        amount_of=amount,
+        impacts_of=impacts,
+        settings=SearchSettings(values.kinds, values.repetitions, values.impact_on),
+        seed=seed,
+        directory=directory,
+        identity={
+            "network": source.digest,
+            "data": fingerprint,
+            "images": len(images),
+            "impact images": values.impact_images,
+            "cost": values.cost,
+            "batch size": values.batch_size,
+        },
+        model=config.model.name,
+    )
+
+
+def _copy_search(run: Path, directory: Path, seed: int) -> None:
+    there = run / f"seed{seed}" / "search"
+    if not (there / STATE).is_file():
+        raise UserError(
+            f"--search.begin-from is {str(run)!r}, which holds no search of seed {seed}; expected "
+            "the folder of a run of another row of the same network"
+        )
+    shutil.copytree(there / "plans", directory / "plans", dirs_exist_ok=True)
+    shutil.copyfile(there / STATE, directory / STATE)
+
+
+def error_metrics(before: Any, after: Any, tuned: Any, *, note: str) -> dict[str, Metric]:
+    """Test errors of the network, of it perforated, and of it tuned, and what they rose by."""
+    count = int(before["count"])
+
+    def increase(values: Any) -> Metric:
+        return Metric(100 * (values["error"] - before["error"]), "%", count, "points")
+
+    return {
+        "error": Metric(100 * before["error"], "%", count, note),
+        "perforated_error": Metric(100 * after["error"], "%", count),
+        "tuned_error": Metric(100 * tuned["error"], "%", count),
+        "error_increase": increase(after),
+        "tuned_error_increase": increase(tuned),
+    }
+
+
+def search_metrics(found: SearchResult) -> dict[str, Metric]:
+    """How far the search went."""
+    last = found.steps[-1].loss if found.steps else found.loss
+    return {
+        "search_steps": Metric(float(len(found.steps)), "steps", 1, f"ended by {found.ended}"),
+        "search_reduction": Metric(found.reduction, "x", 1, "of what the search saves"),
+        "search_loss_increase": Metric(last - found.loss, "nats", 1, "on training images"),
+    }
+
+
+def search_arrays(
+    search: GreedySearch, found: SearchResult, macs: ExecutedMacs
+) -> dict[str, np.ndarray]:
+    """The path of the search: loss, what is saved, multiply-accumulates and layer by step."""
+    plans = [search.plan_after(step.number) for step in found.steps]
+    amounts = [found.seconds_or_macs, *(step.seconds_or_macs for step in found.steps)]
+    return {
+        "search_loss": np.array([found.loss, *(step.loss for step in found.steps)]),
+        "search_reduction": found.seconds_or_macs / np.array(amounts),
+        "search_macs_reduction": macs.whole / np.array([macs.whole, *map(macs, plans)], np.float64),
+        "search_layer": np.array([step.layer for step in found.steps], np.str_),
+        "search_keep": np.array([step.keep for step in found.steps], np.float64),
+    }
+
+
+def impact_metrics(layers: tuple[ConvLayer, ...], maps: dict[str, np.ndarray]) -> dict[str, Metric]:
+    """Centre bias of the network's impact maps, and their correlation with the pooling grid."""
+    metrics = {}
+    for layer in searched_layers(layers):
+        impact = maps[layer.name]
+        # Without gradients, as random weights may have it, there is no impact.
+        bias = centre_bias(impact) if impact.sum() > 0 else None
+        metrics[f"centre_bias.{layer.name}"] = Metric(
+            bias, "x", impact.size, "central half over all" if bias else "no impact"
+        )
+        if layer.pooling is None:
+            continue
+        pooling = layer.pooling
+        counts = pooling_counts(layer.output_size, pooling.window, pooling.strides, pooling.padding)
+        value = pooling_correlation(impact, counts)
+        note = "" if value is not None and math.isfinite(value) else "one of both is constant"
+        metrics[f"pooling_correlation.{layer.name}"] = Metric(value, "r", impact.size, note)
+    return metrics

@@ -1,0 +1,158 @@
+"""The trained network that is perforated, and images as it sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets.data.device import DeviceSplit, normalise, standardise_each
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.models import create_model
+from adaptive_nets.models.weights.stored import check_fits, flatten, load_network
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.mesh import make_mesh
+from adaptive_nets.training.setup import put_on_devices
+
+NETWORK = "network.safetensors"
+TRAINING = "perforated_cnn.table1.nin"
+RANDOM = "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A network to perforate, with the data that it knows.
+
+    Attributes:
+        model: the network.
+        variables: NumPy arrays.
+        digest: sixteen hexadecimal digits of the variables.
+        train: the training set on the devices.
+        test: the test set on the devices.
+    """
+
+    model: nn.Module
+    variables: Any
+    digest: str
+    train: DeviceSplit
+    test: DeviceSplit
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    def training_images(self, count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """A random subset of the training set, as the network sees it, the same for a seed.
+
+        Args:
+            count: how many; all where there are fewer.
+            seed: of the choice.
+
+        Returns:
+            float32[count, H, W, C] and int32[count].
+        """
+        count = min(count, self.train.size)
+        chosen = np.sort(np.random.default_rng(seed).permutation(self.train.size)[:count])
+        return _as_seen(self.train, chosen)
+
+    def test_images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The whole test set, as the network sees it."""
+        return _as_seen(self.test, np.arange(self.test.size))
+
+
+def _as_seen(data: DeviceSplit, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    images = normalise(data, jnp.asarray(np.asarray(data.images)[chosen]))
+    images = standardise_each(images) if data.per_image else images
+    return np.asarray(images), np.asarray(data.labels)[chosen]
+
+
+def load_source(config: TrainConfig, where: str, dataset: Dataset, *, seed: int) -> Source:
+    """The network of a run of the training experiment.
+
+    Args:
+        config: model and data.
+        where: folder of the run, folder of a seed, or the file itself; or "random" for a network
+            as it is initialised.
+        dataset: that it was trained on.
+        seed: of the run that is taken, and of random weights.
+
+    Raises:
+        UserError: there is no such run, or its network or its normalisation is another.
+    """
+    # Devices do not share work here: what is searched and timed is one device's.
+    train, test = put_on_devices(dataset, config.data, make_mesh(config.mesh))
+    train, test = jax.device_put((train, test), jax.devices()[0])
+    model = create_model(
+        config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
+    )
+    example = jax.ShapeDtypeStruct((1, *train.images.shape[1:]), jnp.float32)
+
+    def init(key):
+        return model.init(key, jnp.zeros(example.shape), train=False)
+
+    if where == RANDOM:
+        variables = jax.device_get(jax.jit(init)(jax.random.key(seed)))
+    else:
+        path = _find(where, seed)
+        stored = load_network(path)
+        if stored.model != config.model.name:
+            raise UserError(
+                f"--perforation.source {where} holds the network {stored.model!r}; expected "
+                f"{config.model.name!r}"
+            )
+        expected = jax.eval_shape(init, jax.random.key(0))
+        check_fits(stored.variables, expected, source=str(path))
+        _check_normalisation(stored.normalisation, train, where)
+        variables = stored.variables
+    return Source(model, variables, digest_of(variables), train, test)
+
+
+def _find(where: str, seed: int) -> Path:
+    if not where:
+        raise UserError(
+            f"--perforation.source is ''; expected the folder of a run of {TRAINING} "
+            f"(adaptive-nets run {TRAINING} makes one), or 'random' to try out"
+        )
+    folder = Path(where)
+    for path in (folder / f"seed{seed}" / NETWORK, folder / "seed0" / NETWORK, folder / NETWORK):
+        if path.is_file():
+            return path
+    if folder.is_file():
+        return folder
+    raise UserError(
+        f"--perforation.source is {where!r}, which holds no {NETWORK}; expected the folder of a "
+        f"finished run of {TRAINING}"
+    )
+
+
+def _check_normalisation(stored: Any, data: DeviceSplit, where: str) -> None:
+    ours = jax.device_get((data.pixel_scale, data.offset, data.scale))
+    theirs = (stored.pixel_scale, stored.offset, stored.scale)
+    same = all(
+        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-5, atol=1e-6)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    if not same or bool(getattr(stored, "per_image", False)) != bool(data.per_image):
+        raise UserError(
+            f"--perforation.source {where} was trained on images normalised otherwise; expected "
+            "the same training set and the same --data.centre, --data.standardise and "
+            "--data.pixel-scale"
+        )
+
+
+def digest_of(variables: Any) -> str:
+    """Sixteen hexadecimal digits of the contents of arrays."""
+    sums = hashlib.sha256()
+    for name, leaf in sorted(flatten(variables).items()):
+        sums.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        sums.update(np.ascontiguousarray(leaf).tobytes())
+    return sums.hexdigest()[:16]

@@ -1,0 +1,111 @@
+"""What several of the paper's experiments do on the way: impacts, errors, fine-tuning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.perforation import PerforationPlan, average_impact
+from adaptive_nets.runtime.files import write_json_atomically
+from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.evaluation import make_evaluate
+from adaptive_nets.training.loop import TrainResult, train
+from adaptive_nets.training.setup import Task
+from adaptive_nets.training.step import classification
+from experiments.papers.perforated_cnn.experiments.source import Source
+
+Values = Mapping[str, float]
+
+
+def impacts_of(
+    source: Source, *, count: int, batch_size: int, seed: int
+) -> Callable[[PerforationPlan, Callable[[], None]], dict[str, np.ndarray]]:
+    """Builds (plan, tick) -> average impacts over a fixed random subset of the training set."""
+    images, labels = source.training_images(count, seed=seed)
+
+    def impacts(plan: PerforationPlan, tick: Callable[[], None]) -> dict[str, np.ndarray]:
+        return average_impact(
+            source.model,
+            source.variables,
+            jnp.asarray(images),
+            jnp.asarray(labels),
+            plan=plan,
+            batch_size=batch_size,
+            progress=lambda done, total: tick(),
+        )
+
+    return impacts
+
+
+def remembered(path: Path, name: str, make: Callable[[], Values]) -> dict[str, float]:
+    """Values that a run measured before it was interrupted, or measures now and keeps.
+
+    Args:
+        path: JSON file of the run.
+        name: of the values.
+        make: measures them.
+    """
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if name not in known:
+        known[name] = dict(make())
+        write_json_atomically(path, known)
+    return known[name]
+
+
+def error_of(
+    network: Any, variables: Any, data: DeviceSplit, *, batch_size: int
+) -> dict[str, float]:
+    """{"error": fraction, "nll": nats, "count": images} on a whole split."""
+    evaluate = make_evaluate(network, batch_size=min(batch_size, data.size))
+    return evaluate(variables, data)
+
+
+def tune(
+    network: Any,
+    variables: Any,
+    config: TrainConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+    title: str,
+) -> TrainResult:
+    """Trains a network on from weights that it has, its masks or positions fixed.
+
+    Args:
+        network: anything with the `init` and `apply` of a linen module.
+        variables: to begin with.
+        config: of the training.
+        dataset: to train and test on.
+        directory: of this training alone.
+        seed: of the order of the data, and of dropout.
+        progress: where to show how far it is.
+        title: what to call it there.
+    """
+    state = {name: value for name, value in variables.items() if name != "params"}
+
+    def start(params: Any, model_state: Any) -> tuple[Any, Any]:
+        del params, model_state
+        return jax.tree.map(jnp.asarray, (variables["params"], state))
+
+    directory.mkdir(parents=True, exist_ok=True)
+    objective = classification(label_smoothing=config.optimiser.label_smoothing)
+    return train(
+        Task(network, objective, start=start),
+        config,
+        dataset=dataset,
+        directory=directory,
+        seed=seed,
+        progress=progress,
+        title=title,
+    )

@@ -1,0 +1,53 @@
+"""Measured speed-up, multiplications and memory of every perforated network, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from experiments.suite import render
+from experiments.suite.comparison import group_records
+from experiments.suite.records import Record
+from experiments.suite.registry import select
+
+_BATCH = re.compile(r"speedup_batch(\d+)")
+HEADER = (
+    "network", "preset", "batch", "whole, ms an image", "fewer MACs, x", "speed-up, x",
+    "speed-up / fewer MACs", "less memory, x",
+)  # fmt: skip
+
+
+def speed_table(records: Sequence[Record]) -> str:
+    """One line per network and batch size.
+
+    Args:
+        records: of any experiments.
+    """
+    rows = []
+    for experiment in select("perforated_cnn.table3"):
+        for group in group_records([r for r in records if r.experiment == experiment.id]):
+            if group.preset == "smoke":
+                continue
+            first = group.records[0]
+            batches = sorted(int(m[1]) for name in first.metrics if (m := _BATCH.fullmatch(name)))
+            for batch in batches:
+
+                def value(name: str, digits: int, first: Record = first) -> str:
+                    metric = first.metric(name)
+                    return render.number(None if metric is None else metric.value, digits)
+
+                rows.append(
+                    (
+                        experiment.title,
+                        group.preset,
+                        str(batch),
+                        value(f"milliseconds_batch{batch}", 1),
+                        value("macs_reduction", 2),
+                        value(f"speedup_batch{batch}", 2),
+                        value(f"efficiency_batch{batch}", 2),
+                        value("memory_reduction", 2),
+                    )
+                )
+    if not rows:
+        return "Not run: there is no record yet.\n"
+    return render.markdown_table(HEADER, rows, tuple(range(2, len(HEADER))))

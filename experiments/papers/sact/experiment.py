@@ -1,0 +1,152 @@
+"""Runs one seed of an experiment of the paper: train, and measure accuracy and cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets.analysis import count_macs
+from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.models import create_model
+from adaptive_nets.models.weights.stored import InputNormalisation, save_network
+from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.depth import adaptive_depth
+from adaptive_nets.training.loop import TrainResult, train
+from adaptive_nets.training.setup import Task
+from adaptive_nets.training.step import classification
+from experiments.shared.adaptive_depth.configs import ScoresTrainConfig
+from experiments.shared.adaptive_depth.measures import (
+    counter,
+    flops_metrics,
+    measure_use,
+    use_arrays,
+    use_metrics,
+)
+from experiments.shared.adaptive_depth.warm_start import rate_of, start_of
+from experiments.suite.experiment import Metric, Outcome
+
+
+def run(
+    config: TrainConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+    title: str,
+) -> Outcome:
+    """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
+    adaptive = isinstance(config, ScoresTrainConfig)
+    task = scores_task(config, dataset) if adaptive else plain_task(config, dataset)
+    result = train(
+        task,
+        config,
+        dataset=dataset,
+        directory=directory,
+        seed=seed,
+        progress=progress,
+        title=title,
+    )
+    metrics = accuracy_metrics(result)
+    arrays: dict[str, np.ndarray] = {}
+    if adaptive:
+        use = measure_use(
+            task.model,
+            result.state.eval_variables,
+            result.test,
+            flops=counter(task.model, result.test),
+            batch_size=config.data.eval_batch_size,
+        )
+        metrics |= use_metrics(use)
+        arrays = use_arrays(use)
+    else:
+        macs = count_macs(task.model, input_shape=result.test.images.shape[1:])
+        metrics |= flops_metrics(np.array([2.0 * macs]), count=result.test.size)
+    metrics |= export(config, result, dataset.num_classes, directory, seed)
+    return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
+
+
+def plain_task(config: TrainConfig, dataset: Dataset) -> Task:
+    """A network without halting."""
+    model = create_model(
+        config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
+    )
+    return Task(model, classification(label_smoothing=config.optimiser.label_smoothing))
+
+
+def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
+    """A network that halts by sums of scores, and the price of its ponder cost."""
+    halting = config.halting
+    model = create_model(
+        config.model.name,
+        num_classes=dataset.num_classes,
+        dtype=jnp.dtype(config.model.dtype),
+        head_norm=halting.head_norm,
+        eps=halting.eps,
+    )
+    objective = adaptive_depth(
+        rate_of(config, dataset), label_smoothing=config.optimiser.label_smoothing
+    )
+    return Task(model, objective, start=start_of(halting))
+
+
+def accuracy_metrics(result: TrainResult) -> dict[str, Metric]:
+    """Error, accuracy and loss on the test set, and on as many training images."""
+    test = result.evaluate(result.state.eval_variables, result.test)
+    fitted = result.evaluate(
+        result.state.eval_variables, first_images(result.train, result.test.size)
+    )
+    count, seen = int(test["count"]), int(fitted["count"])
+    return {
+        "error": Metric(100 * test["error"], "%", count),
+        "nll": Metric(test["nll"], "nats", count),
+        "test_accuracy": Metric(100 - 100 * test["error"], "%", count),
+        "train_accuracy": Metric(100 - 100 * fitted["error"], "%", seen, "the first ones"),
+        "train_nll": Metric(fitted["nll"], "nats", seen, "the first ones"),
+    }
+
+
+def first_images(data: DeviceSplit, count: int) -> DeviceSplit:
+    """The first so many images of a split, in stored order."""
+    return dataclasses.replace(data, images=data.images[:count], labels=data.labels[:count])
+
+
+def export(
+    config: TrainConfig,
+    result: TrainResult,
+    num_classes: int,
+    directory: Path,
+    seed: int,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Metric]:
+    """Writes the network to network.safetensors.
+
+    Args:
+        config: it was trained with.
+        result: of the training.
+        num_classes: number of its outputs.
+        directory: where to.
+        seed: of the run.
+        overrides: what the model was made with.
+    """
+    variables: Any = jax.device_get(result.state.eval_variables)
+    data = result.test
+    offset, scale, pixel_scale = jax.device_get((data.offset, data.scale, data.pixel_scale))
+    size = save_network(
+        directory / "network.safetensors",
+        model=config.model.name,
+        num_classes=num_classes,
+        variables=variables,
+        normalisation=InputNormalisation(float(pixel_scale), offset, scale, data.per_image),
+        note={"seed": seed, "overrides": dict(overrides or {})},
+    )
+    return {"file_size": Metric(float(size), "bytes")}

@@ -1,0 +1,108 @@
+"""Runs one seed of an experiment of the paper: train, measure, prune, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.models import create_model
+from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.duration import Timing
+from adaptive_nets.training.loop import train
+from adaptive_nets.training.setup import Task
+from adaptive_nets.training.step import classification
+from adaptive_nets.variational import compression, kl_divergence, layer_sparsity, linear_warmup
+from experiments.papers.sparse_vd import measures
+from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.suite.experiment import Metric, Outcome
+
+
+def run(
+    config: TrainConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+    title: str,
+) -> Outcome:
+    """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
+    sparse = isinstance(config, SparseVDConfig)
+    task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)
+    result = train(
+        task,
+        config,
+        dataset=dataset,
+        directory=directory,
+        seed=seed,
+        progress=progress,
+        title=title,
+    )
+    test = result.evaluate(result.state.eval_variables, result.test)
+    fitted = result.evaluate(result.state.eval_variables, result.train)
+    metrics = {
+        "error": Metric(100 * test["error"], "%", int(test["count"])),
+        "nll": Metric(test["nll"], "nats", int(test["count"])),
+        "test_accuracy": Metric(100 - 100 * test["error"], "%", int(test["count"])),
+        "train_accuracy": Metric(100 - 100 * fitted["error"], "%", int(fitted["count"])),
+        "train_nll": Metric(fitted["nll"], "nats", int(fitted["count"])),
+    }
+    arrays: dict[str, np.ndarray] = {}
+    if sparse:
+        network = measures.TrainedNetwork(config, result, task.model, dataset.num_classes)
+        metrics |= measures.sparsity_metrics(network)
+        metrics |= measures.export_pruned(network, directory, note={"seed": seed})
+        arrays |= measures.threshold_sweep(network)
+        arrays |= measures.log_alpha_histogram(network)
+    else:
+        metrics |= measures.export_dense(config, result, dataset.num_classes, directory, seed)
+    arrays |= measures.first_layer(result, config)
+    return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
+
+
+def dense_task(config: TrainConfig, dataset: Dataset) -> Task:
+    """The plain network."""
+    model = create_model(
+        config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
+    )
+    return Task(model, classification(label_smoothing=config.optimiser.label_smoothing))
+
+
+def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
+    """The variational network, its bound, and its sparsity at every evaluation."""
+    variational = config.variational
+    model = create_model(
+        config.model.name,
+        num_classes=dataset.num_classes,
+        dtype=jnp.dtype(config.model.dtype),
+        log_sigma2_init=variational.log_sigma2_init,
+        threshold=variational.threshold,
+        mask_in_training=variational.mask_in_training,
+        clip_noise=variational.clip_noise,
+    )
+    examples = len(dataset.train.labels) if dataset.train else 0
+    timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
+    start, end = timing.steps(variational.kl_start), timing.steps(variational.kl_full)
+
+    def penalty(params: Any, step: Any) -> dict[str, Any]:
+        # The bound is a sum over the training set; the loss is its mean, so the divergence is
+        # divided as well.
+        weight = variational.kl_weight * linear_warmup(step, start=start, end=end)
+        return {"kl": weight * kl_divergence(params) / examples}
+
+    def describe(params: Any) -> dict[str, float]:
+        layers = layer_sparsity(params, threshold=variational.threshold)
+        kept = sum(layer.kept for layer in layers)
+        return {
+            **{f"sparsity/{layer.layer}": layer.sparsity for layer in layers},
+            "sparsity": 1 - kept / sum(layer.weights for layer in layers),
+            "compression": compression(layers),
+        }
+
+    objective = classification(label_smoothing=config.optimiser.label_smoothing, penalty=penalty)
+    return Task(model, objective, describe)

@@ -1,0 +1,201 @@
+"""What is measured on a trained network: sparsity, the exported file, and arrays for figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_nets.models import create_model
+from adaptive_nets.models.weights.stored import (
+    InputNormalisation,
+    check_fits,
+    load_network,
+    save_network,
+)
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.evaluation import make_predict
+from adaptive_nets.training.loop import TrainResult
+from adaptive_nets.variational import compression, layer_sparsity, log_alpha, prune
+from adaptive_nets.variational.sparsity import variational_layers
+from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.suite.experiment import Metric
+
+# A model's name ends so when its layers are variational; without it, it is the plain network.
+VARIANT = "_sparse_vd"
+THRESHOLDS = np.arange(0.0, 6.5, 0.5)
+HISTOGRAM_EDGES = np.linspace(-10.0, 10.0, 81)
+PICTURED_UNITS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with sparse variational dropout after training.
+
+    Attributes:
+        config: it was trained with.
+        result: of the training.
+        model: the variational network.
+        num_classes: number of its outputs.
+    """
+
+    config: SparseVDConfig
+    result: TrainResult
+    model: nn.Module
+    num_classes: int
+
+    @property
+    def params(self) -> Any:
+        """The parameters that are evaluated."""
+        return self.result.state.eval_variables["params"]
+
+    @property
+    def plain_name(self) -> str:
+        """Name of the network that is left after pruning."""
+        return self.config.model.name.removesuffix(VARIANT)
+
+    def plain_model(self) -> nn.Module:
+        """The network that is left after pruning."""
+        dtype = jnp.dtype(self.config.model.dtype)
+        return create_model(self.plain_name, num_classes=self.num_classes, dtype=dtype)
+
+
+def sparsity_metrics(network: TrainedNetwork) -> dict[str, Metric]:
+    """Share of removed weights per layer and in all, and the compression that follows."""
+    layers = layer_sparsity(network.params, threshold=network.config.variational.threshold)
+    weights, kept = sum(x.weights for x in layers), sum(x.kept for x in layers)
+    factor = compression(layers)
+    finite = math.isfinite(factor)
+    return {
+        **{f"sparsity.{x.layer}": Metric(100 * x.sparsity, "%", x.weights) for x in layers},
+        "sparsity": Metric(100 * (1 - kept / weights), "%", weights),
+        "kept_weights": Metric(float(kept), "weights", weights),
+        "compression": Metric(
+            factor if finite else None,
+            "x",
+            weights,
+            "" if finite else "infinite: no weight is kept",
+        ),
+    }
+
+
+def export_pruned(
+    network: TrainedNetwork, directory: Path, *, note: Mapping[str, Any]
+) -> dict[str, Metric]:
+    """Writes the pruned network to pruned.safetensors, reads it back and compares its predictions.
+
+    The size of the same network stored densely is measured with a file that is removed again.
+    """
+    threshold = network.config.variational.threshold
+    pruned = jax.device_get(prune(network.params, threshold=threshold))
+    common = {
+        "model": network.plain_name,
+        "num_classes": network.num_classes,
+        "variables": {"params": pruned},
+        "normalisation": normalisation_of(network.result),
+        "note": {**note, "threshold": threshold},
+    }
+    file, dense_file = directory / "pruned.safetensors", directory / "unpruned.safetensors"
+    size = save_network(file, **common, sparse=True)
+    dense_size = save_network(dense_file, **common)
+    dense_file.unlink()
+    stored = load_network(file)
+    check_fits(stored.variables, {"params": pruned}, source=str(file))
+    test = network.result.test
+    before = make_predict(network.model)({"params": network.params}, test)
+    after = make_predict(network.plain_model())(stored.variables, test)
+    changed = float(np.sum(before != after))
+    return {
+        "file_size": Metric(float(size), "bytes"),
+        "dense_file_size": Metric(float(dense_size), "bytes"),
+        "changed_by_export": Metric(changed, "predictions", before.size),
+    }
+
+
+def export_dense(
+    config: TrainConfig, result: TrainResult, num_classes: int, directory: Path, seed: int
+) -> dict[str, Metric]:
+    """Writes the network to network.safetensors."""
+    variables = jax.device_get(result.state.eval_variables)
+    size = save_network(
+        directory / "network.safetensors",
+        model=config.model.name,
+        num_classes=num_classes,
+        variables=variables,
+        normalisation=normalisation_of(result),
+        note={"seed": seed},
+    )
+    return {
+        "compression": Metric(1.0, "x", 1, "every weight is kept"),
+        "file_size": Metric(float(size), "bytes"),
+    }
+
+
+def normalisation_of(result: TrainResult) -> InputNormalisation:
+    """The input normalisation that a network was trained with."""
+    data = result.test
+    offset, scale, pixel_scale = jax.device_get((data.offset, data.scale, data.pixel_scale))
+    return InputNormalisation(float(pixel_scale), offset, scale)
+
+
+def threshold_sweep(network: TrainedNetwork) -> dict[str, np.ndarray]:
+    """Test error and sparsity of the pruned network over the threshold on log α."""
+    predict, test = make_predict(network.plain_model()), network.result.test
+    labels = np.asarray(test.labels)
+    errors, sparsities = [], []
+    for threshold in THRESHOLDS:
+        layers = layer_sparsity(network.params, threshold=float(threshold))
+        pruned = prune(network.params, threshold=float(threshold))
+        predicted = predict({"params": pruned}, test)
+        errors.append(100 * np.mean(predicted != labels))
+        sparsities.append(100 * (1 - sum(x.kept for x in layers) / sum(x.weights for x in layers)))
+    return {
+        "sweep_threshold": THRESHOLDS,
+        "sweep_error": np.array(errors),
+        "sweep_sparsity": np.array(sparsities),
+    }
+
+
+def log_alpha_histogram(network: TrainedNetwork) -> dict[str, np.ndarray]:
+    """Counts of log α per layer, clipped to the outermost bins."""
+    arrays: dict[str, np.ndarray] = {"log_alpha_edges": HISTOGRAM_EDGES}
+    for layer, theta, log_sigma2 in variational_layers(network.params):
+        low, high = HISTOGRAM_EDGES[[0, -1]]
+        values = np.clip(np.asarray(log_alpha(theta, log_sigma2)), low, high)
+        arrays[f"log_alpha.{layer}"] = np.histogram(values, HISTOGRAM_EDGES)[0]
+    return arrays
+
+
+def first_layer(result: TrainResult, config: TrainConfig) -> dict[str, np.ndarray]:
+    """Weights of the first layer as images, and how many weights every input pixel keeps.
+
+    Returns:
+        ``first_layer``: float16[U, h, w], the units or filters with the largest norms, largest
+            first;
+        ``pixel_weights``: int32[H, W], kept weights per input pixel (dense first layers only).
+    """
+    params = result.state.eval_variables["params"]
+    if isinstance(config, SparseVDConfig):
+        params = prune(params, threshold=config.variational.threshold)
+    name = min(params)
+    kernel = np.asarray(params[name]["kernel"])
+    if kernel.ndim == 4:
+        images = np.moveaxis(kernel[:, :, 0], -1, 0)
+    else:
+        height, width, channels = result.test.images.shape[1:]
+        images = np.moveaxis(kernel.reshape(height, width, channels, -1).sum(axis=2), -1, 0)
+    order = np.argsort(-np.sum(images**2, axis=(1, 2)), kind="stable")[:PICTURED_UNITS]
+    arrays = {"first_layer": images[order].astype(np.float16)}
+    if kernel.ndim == 2:
+        height, width, _ = result.test.images.shape[1:]
+        arrays["pixel_weights"] = (
+            np.sum(kernel != 0, axis=1).reshape(height, width, -1).sum(axis=-1).astype(np.int32)
+        )
+    return arrays

@@ -1,0 +1,1 @@
+"""Code that several papers use: metrics, export, recipes, timing."""

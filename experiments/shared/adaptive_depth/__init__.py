@@ -1,0 +1,1 @@
+"""Networks of adaptive depth: configuration, recipes, measures and figures."""

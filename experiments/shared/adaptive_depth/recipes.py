@@ -1,0 +1,89 @@
+"""How the authors train, on CIFAR-10 and on ImageNet; shared by every depth-adaptive network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from adaptive_nets.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from experiments.suite.experiment import Bound, Preset
+
+# Zero-padded to 36x36, cropped, flipped, then each image standardised by itself.
+CIFAR_DATA = DataConfig(
+    name="cifar10",
+    batch_size=128,
+    eval_batch_size=500,
+    centre="none",
+    per_image=True,
+    crop_padding=2,
+    flip=True,
+)
+# L2 of 2e-4 times half the squared norm; the classifier is a convolution in the authors' code.
+CIFAR_OPTIMISER = OptimiserConfig(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=2e-4)
+CIFAR_SCHEDULE = ScheduleConfig(
+    length="100000 steps", kind="step", boundaries=("60%", "75%", "90%"), factor=0.1
+)
+OFTEN = RunConfig(log_every="1%", eval_every="5%", checkpoint_every="5%")
+_QUICK_RUN = RunConfig(log_every="2%", eval_every="20%", checkpoint_every="10%")
+_SMOKE_RUN = RunConfig(log_every="50%", eval_every="100%", checkpoint_every="100%")
+
+
+def cifar(model: str, *, config: type[TrainConfig] = TrainConfig, **groups: Any) -> Any:
+    """A configuration of the authors' CIFAR-10 training.
+
+    Args:
+        model: name in the zoo.
+        config: class of the configuration.
+        **groups: values of its further groups.
+    """
+    return config(
+        data=CIFAR_DATA,
+        model=ModelConfig(name=model),
+        optimiser=CIFAR_OPTIMISER,
+        schedule=CIFAR_SCHEDULE,
+        run=OFTEN,
+        **groups,
+    )
+
+
+def shorter(config: Any, length: str, run: RunConfig) -> Any:
+    """The same experiment in fewer steps."""
+    schedule = dataclasses.replace(config.schedule, length=length)
+    return dataclasses.replace(config, schedule=schedule, run=run)
+
+
+def presets(
+    config: Any,
+    *,
+    quick: str,
+    smoke: str = "2 steps",
+    bounds: tuple[Bound, ...] = (),
+    test_limit: int = 0,
+) -> dict[str, Preset]:
+    """The three sizes of an experiment.
+
+    Args:
+        config: the paper's.
+        quick: length of the preset quick.
+        smoke: length of the preset smoke, which also takes few images.
+        bounds: of the preset paper.
+        test_limit: test images of the preset quick; 0 for all.
+    """
+    small = shorter(config, smoke, _SMOKE_RUN)
+    data = dataclasses.replace(
+        small.data, batch_size=16, eval_batch_size=32, train_limit=64, test_limit=64
+    )
+    brief = shorter(config, quick, _QUICK_RUN)
+    brief_data = dataclasses.replace(brief.data, test_limit=test_limit)
+    return {
+        "smoke": Preset(dataclasses.replace(small, data=data)),
+        "quick": Preset(dataclasses.replace(brief, data=brief_data)),
+        "paper": Preset(config, bounds=bounds),
+    }

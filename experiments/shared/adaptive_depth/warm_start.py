@@ -1,0 +1,53 @@
+"""What a network of adaptive depth starts from, and how its price of depth grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from adaptive_nets.data.splits import Dataset
+from adaptive_nets.models.adaptive.weights import from_plain
+from adaptive_nets.models.weights.stored import load_network
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.depth import Rate, set_head_bias
+from adaptive_nets.training.duration import Timing
+from adaptive_nets.variational import linear_warmup
+from experiments.shared.adaptive_depth.configs import DepthConfig
+
+
+def rate_of(config: Any, dataset: Dataset) -> Rate:
+    """The price τ of a unit at each step, after its ramp.
+
+    Args:
+        config: with a group ``halting``.
+        dataset: trained on.
+    """
+    examples = len(dataset.train) if dataset.train else 0
+    timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
+    end = timing.steps(config.halting.tau_ramp)
+    tau = config.halting.tau
+    return lambda step: tau * (linear_warmup(step, start=0, end=end) if end else 1.0)
+
+
+def start_of(halting: DepthConfig) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Turns fresh variables into those that training starts from.
+
+    The heads' bias is set; with ``start_from``, everything else is a trained plain network's.
+
+    Raises:
+        UserError: the file cannot be read, or is of a network of another form.
+    """
+    stored = load_network(Path(halting.start_from)) if halting.start_from else None
+
+    def start(params: Any, model_state: Any) -> tuple[Any, Any]:
+        params = set_head_bias(params, halting.bias)
+        if stored is None:
+            return params, model_state
+        try:
+            variables = from_plain({"params": params, **model_state}, stored.variables)
+        except UserError as error:
+            raise UserError(f"--halting.start-from is {halting.start_from!r}: {error}") from error
+        return variables.pop("params"), variables
+
+    return start

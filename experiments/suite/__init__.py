@@ -1,0 +1,1 @@
+"""Experiments as such: registry, configuration, execution, records, comparison with the papers."""

@@ -1,0 +1,240 @@
+"""Carrying out an experiment: folders, data, seeds, records."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from adaptive_nets.data import Dataset, Split, load, random_labels
+from adaptive_nets.data.sequences import PARITY, parity
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import exclusive, write_json_atomically
+from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.distributed import is_first, of_first
+from experiments.suite import config as config_lib
+from experiments.suite import provenance
+from experiments.suite.experiment import Experiment
+from experiments.suite.records import (
+    ARRAYS,
+    RECORD,
+    Record,
+    history,
+    make_record,
+    read_record,
+    write_arrays,
+)
+
+RUN_FILE = "run.json"
+
+
+def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> Dataset:
+    """The data set of a configuration, with random labels where it asks for them.
+
+    Args:
+        config: name, source and labels.
+        data_dir: data root, or None for the default.
+        complete: refuse an incomplete copy unless the configuration names its source.
+
+    Raises:
+        UserError: it is not there, damaged, or incomplete.
+    """
+    if config.data.name == PARITY:
+        dataset = parity()
+    else:
+        dataset = load(config.data.name, root=data_dir, source=config.data.source)
+    if complete and not dataset.complete and config.data.source == "auto":
+        size = dataset.count("train")
+        raise UserError(
+            f"--preset paper needs the complete data set {dataset.name!r}, found only {size:,} "
+            f"training images in {dataset.location}; put the official files into a folder and "
+            "name it with --data-dir (adaptive-nets data list says which), or run --preset quick"
+        )
+    dataset = limited(dataset, train=config.data.train_limit, test=config.data.test_limit)
+    if config.data.labels == "random" and dataset.streams:
+        raise UserError("--data.labels is 'random'; expected true for a set of photographs")
+    if config.data.labels == "random" and dataset.train is not None:
+        labels = random_labels(
+            dataset.train.labels,
+            num_classes=dataset.num_classes,
+            seed=config.data.random_label_seed,
+        )
+        dataset = dataclasses.replace(
+            dataset, train=dataclasses.replace(dataset.train, labels=labels)
+        )
+    return dataset
+
+
+def no_data(config: TrainConfig) -> Dataset:
+    """Stands for the data set of a run that reads none."""
+    return Dataset(
+        name=config.data.name,
+        source="none",
+        location="nowhere",
+        num_classes=0,
+        class_names=(),
+        train=None,
+        test=None,
+        fingerprint="none",
+        complete=True,
+    )
+
+
+def limited(dataset: Dataset, *, train: int, test: int) -> Dataset:
+    """The first so many images of each split; 0 leaves it whole."""
+
+    def first(split: Split | None, limit: int) -> Split | None:
+        if split is None or not 0 < limit < len(split):
+            return split
+        return Split(split.images[:limit], split.labels[:limit])
+
+    parts = first(dataset.train, train), first(dataset.test, test)
+    limits = {"train": train, "test": test}
+    streams = {
+        name: dataclasses.replace(split, count=min(limits[name] or len(split), len(split)))
+        for name, split in dataset.streams.items()
+    }
+    whole = parts[0] is dataset.train and parts[1] is dataset.test
+    if whole and streams == dataset.streams:
+        return dataset
+    return dataclasses.replace(
+        dataset, train=parts[0], test=parts[1], streams=streams, complete=False
+    )
+
+
+def claim(directory: Path, experiment: Experiment, config: TrainConfig, *, preset: str) -> None:
+    """Notes in a folder what it is for, or checks that it is for this.
+
+    A run that never took its first step, such as one refused for a flag, leaves no claim.
+
+    Raises:
+        UserError: the folder holds another experiment, or this one with other values.
+    """
+    identity = config_lib.identity(config)
+    path = directory / RUN_FILE
+    started = any(directory.glob("seed*/*"))
+    if path.exists() and started:
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            other, values = there["experiment"], there["identity"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path} cannot be read; choose another folder with --out") from error
+        if other != experiment.id:
+            raise UserError(
+                f"--out is {directory}, which holds {other}; expected an empty folder or one of "
+                f"{experiment.id}"
+            )
+        changed = config_lib.differences(values, identity)
+        if changed:
+            name = changed[0]
+            old, new = values.get(name, "absent"), identity.get(name, "absent")
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise UserError(
+                f"{directory} holds a run with {config_lib.flag(name)} {old!r}, this one has "
+                f"{new!r}{more}; choose another folder with --out, or give the old values to go on"
+            )
+        return
+    ours = {".lock", *((RUN_FILE, "seed0") if path.exists() and not started else ())}
+    leftovers = [p.name for p in directory.iterdir() if p.name not in ours]
+    if leftovers:
+        raise UserError(
+            f"--out is {directory}, which holds other files ({leftovers[0]}); "
+            "expected an empty folder or a run"
+        )
+    write_json_atomically(
+        path, {"experiment": experiment.id, "preset": preset, "identity": identity}
+    )
+
+
+def execute(
+    experiment: Experiment,
+    *,
+    preset: str,
+    config: TrainConfig,
+    seeds: int,
+    out: Path,
+    data_dir: Path | None,
+    progress: ProgressReporter,
+    announce: Callable[[str], None],
+) -> list[Record]:
+    """Runs every seed that has no record yet, and returns all records.
+
+    Of several processes, all carry it out together and the first one writes.
+
+    Args:
+        experiment: what to run.
+        preset: its size.
+        config: of the preset, with the user's flags.
+        seeds: seeds 0 … seeds − 1.
+        out: folder of the run; seed s works in out/seed{s}.
+        data_dir: data root, or None for the default.
+        progress: where training shows itself.
+        announce: prints a line.
+
+    Raises:
+        UserError: anything the user can mend.
+        Interrupted: stopped by a signal, after saving.
+    """
+    with contextlib.ExitStack() as stack:
+        if is_first():
+            stack.enter_context(exclusive(out))
+            claim(out, experiment, config, preset=preset)
+        else:
+            # One process writes the tables; what the others measure, they measure for themselves.
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if config.needs_data:
+            dataset = load_data(config, data_dir=data_dir, complete=preset == "paper")
+            sizes = f"{dataset.count('train'):,} training and {dataset.count('test'):,} test images"
+            announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
+        else:
+            dataset = no_data(config)
+            announce("data: none, what is measured needs none")
+        records = []
+        for seed in range(seeds):
+            directory = out / f"seed{seed}"
+            path = directory / RECORD
+            if of_first(path.exists()):
+                announce(f"seed {seed}: finished earlier, {path}")
+            else:
+                directory.mkdir(exist_ok=True)
+                _run_seed(experiment, preset, config, dataset, directory, seed, progress)
+                announce(f"seed {seed}: record written to {path}")
+            if path.exists():
+                records.append(read_record(path))
+        return records
+
+
+def _run_seed(
+    experiment: Experiment,
+    preset: str,
+    config: TrainConfig,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+) -> None:
+    code = provenance.commit()
+    outcome = experiment.load_runner()(
+        config,
+        dataset=dataset,
+        directory=directory,
+        seed=seed,
+        progress=progress,
+        title=f"{experiment.id.split('.', 1)[1]} seed {seed}",
+    )
+    record = make_record(
+        experiment,
+        preset=preset,
+        seed=seed,
+        config=config,
+        dataset=dataset,
+        outcome=outcome,
+        curves=history(directory / "metrics.jsonl"),
+        code=code,
+    )
+    write_arrays(directory / ARRAYS, outcome.arrays)
+    write_json_atomically(directory / RECORD, record)

@@ -1,0 +1,205 @@
+"""Records of runs: one JSON file per seed, with small arrays for figures beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import read_json_lines, write_json_atomically
+from experiments.suite import config as config_lib
+from experiments.suite import provenance
+from experiments.suite.experiment import Experiment, Metric, Outcome
+
+SCHEMA = 1
+PUBLISHED = Path(__file__).parent / "results"
+LOCAL = Path("runs")
+RECORD, ARRAYS = "record.json", "arrays.npz"
+
+# Points per curve that a record keeps.
+_HISTORY_POINTS = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One finished seed.
+
+    Attributes:
+        content: the JSON object, see `make_record`.
+        path: the file it was read from.
+    """
+
+    content: Mapping[str, Any]
+    path: Path
+
+    def __getattr__(self, name: str) -> Any:
+        """Top-level entries as attributes."""
+        try:
+            return self.content[name]
+        except KeyError:
+            raise AttributeError(f"record {self.path} has no entry {name!r}") from None
+
+    @property
+    def group(self) -> tuple[str, str, str, str]:
+        """What seeds that may be averaged have in common."""
+        return (self.experiment, self.preset, self.config_hash, self.dataset["fingerprint"])
+
+    def metric(self, name: str) -> Metric | None:
+        """A measured number, or None."""
+        entry = self.content["metrics"].get(name)
+        return Metric(**entry) if entry else None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays stored beside the record; none if the file is absent."""
+        path = (
+            self.path.with_suffix(".npz")
+            if self.path.name != RECORD
+            else self.path.with_name(ARRAYS)
+        )
+        if not path.exists():
+            return {}
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+
+def history(metrics_file: Path) -> dict[str, list[list[float]]]:
+    """Curves of a run: {name: [[step, value], ...]}, thinned to what a figure needs."""
+    curves: dict[str, list[list[float]]] = {}
+    for line in read_json_lines(metrics_file):
+        for name, value in line.items():
+            if name not in ("step", "epoch", "steps_per_second") and value is not None:
+                curves.setdefault(name, []).append([line["step"], float(f"{value:.6g}")])
+    for name, points in curves.items():
+        keep = max(1, math.ceil(len(points) / _HISTORY_POINTS))
+        curves[name] = points[::-1][::keep][::-1]
+    return curves
+
+
+def make_record(
+    experiment: Experiment,
+    *,
+    preset: str,
+    seed: int,
+    config: Any,
+    dataset: Any,
+    outcome: Outcome,
+    curves: Mapping[str, Any],
+    code: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The JSON object of one finished seed.
+
+    Args:
+        experiment: what was run.
+        preset: its size.
+        seed: of this run.
+        config: resolved, flags included.
+        dataset: what it was trained on (`adaptive_nets.data.Dataset`).
+        outcome: what was measured.
+        curves: from `history`.
+        code: commit and dirty flag when the run began.
+    """
+    expected = config_lib.identity(experiment.presets[preset].config)
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment.id,
+        "preset": preset,
+        "row": experiment.row,
+        "seed": seed,
+        "metrics": {name: dataclasses.asdict(metric) for name, metric in outcome.metrics.items()},
+        "config": config_lib.to_dict(config),
+        "config_hash": config_lib.identity_hash(config),
+        "changed": config_lib.differences(expected, config_lib.identity(config)),
+        "code": dict(code),
+        "packages": provenance.package_versions(),
+        "devices": provenance.devices(),
+        "seconds": round(outcome.seconds, 1),
+        "steps": outcome.steps,
+        "dataset": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "train": dataset.count("train"),
+            "test": dataset.count("test"),
+            "complete": dataset.complete,
+            "fingerprint": dataset.fingerprint,
+        },
+        "kernels": dict(outcome.kernels),
+        "tuned_table": None,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "history": dict(curves),
+    }
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the arrays of a record, whole or not at all."""
+    import io
+
+    from adaptive_nets.runtime.files import write_bytes_atomically
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType]
+    write_bytes_atomically(path, buffer.getvalue())
+
+
+def read_record(path: Path) -> Record:
+    """Reads one record.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"record {path} cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise UserError(f"record {path} has another form; expected schema {SCHEMA}")
+    return Record(content, path)
+
+
+def collect(roots: Iterable[Path]) -> list[Record]:
+    """All experiment records below the given folders; of two for one seed the newer one counts."""
+    newest: dict[tuple, Record] = {}
+    for root in roots:
+        published = root == PUBLISHED
+        for path in sorted(root.glob("*/*/*.json") if published else root.rglob(RECORD)):
+            record = read_record(path)
+            key = (*record.group, record.seed)
+            if key not in newest or record.finished > newest[key].finished:
+                newest[key] = record
+    return list(newest.values())
+
+
+def default_roots() -> list[Path]:
+    """The records that come with the code, and those of runs in this folder."""
+    return [PUBLISHED, LOCAL]
+
+
+def publish(record: Record, root: Path = PUBLISHED) -> Path:
+    """Copies a record and its arrays to where those that come with the code are kept.
+
+    A run with changed flags gets a name of its own, so that it stands beside the preset.
+    """
+    paper = record.experiment.split(".", 1)[0]
+    row = record.experiment.split(".", 1)[1]
+    size = f"{record.preset}-{record.config_hash[:8]}" if record.changed else record.preset
+    target = root / paper / row / f"{size}-seed{record.seed}.json"
+    write_json_atomically(target, record.content)
+    arrays = record.path.with_name(ARRAYS)
+    if arrays.exists():
+        shutil.copyfile(arrays, target.with_suffix(".npz"))
+    return target
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and standard deviation over seeds (n − 1 in the denominator; 0 for one)."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, 0.0
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))

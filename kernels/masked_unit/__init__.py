@@ -1,0 +1,1 @@
+"""A whole residual unit at the positions of a run-time mask."""

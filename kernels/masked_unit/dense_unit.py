@@ -1,0 +1,89 @@
+"""How a residual unit runs everywhere: windows by XLA, the rest in pieces that stay in cache.
+
+Normalisation and 1x1 convolutions before the windows, 1x1 convolutions after them, the residual's
+addition, the weighted total and the sums over positions read and write a map once for all of them.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from kernels._common import rows as rows_lib
+from kernels._common.convolution import direct
+from kernels.masked_conv.active import everywhere, piece_sizes
+from kernels.masked_unit.sparse_unit import Chain, Running
+
+
+def run_dense(
+    state: Running,
+    mask: Bool[Array, "N H W"],
+    chain: Chain,
+    share: Float[Array, "N H W"] | None,
+) -> Running:
+    """The unit at all positions, its residual added at the mask's; else as `run_sparse`."""
+    n, height, width, channels = state.x.shape
+    positions, image = n * height * width, height * width
+    points = [w.shape[:2] == (1, 1) for w in chain.kernels]
+    first = points.index(False) if False in points else len(points)
+    last = len(points) - points[::-1].index(False) if False in points else first
+    size = piece_sizes(channels, element_bytes=state.x.dtype.itemsize)[0]
+
+    def multiply(y: Array, which: range) -> Array:
+        for i in which:
+            w = chain.kernels[i]
+            w = w.reshape(w.shape[2:])
+            y = jnp.dot(y, w, preferred_element_type=rows_lib.accumulator(y.dtype))
+            y = chain.after(y, i).astype(state.x.dtype)
+        return y
+
+    def flat(values: Array) -> Array:
+        return values.reshape(positions, *values.shape[3:])
+
+    y = flat(state.x)
+    if first == 0:
+        y = chain.before(y)
+    else:
+
+        def before(start: Int[Array, ""], size: int, out: Array) -> Array:
+            rows = chain.before(_piece(flat(state.x), start, size))
+            return _put(out, multiply(rows, range(first)), start)
+
+        out = jnp.zeros((positions, chain.kernels[first - 1].shape[3]), state.x.dtype)
+        y = everywhere(positions, size, before, out)
+    y = y.reshape(n, height, width, y.shape[1])
+    for i in range(first, last):
+        up, left = (k // 2 for k in chain.kernels[i].shape[:2])
+        padding = ((up, up), (left, left))
+        y = direct(y, chain.kernels[i], strides=(1, 1), padding=padding, groups=1)
+        y = chain.after(y, i)
+    middle = flat(y)
+
+    def after(start: Int[Array, ""], size: int, state: Running) -> Running:
+        rows = multiply(_piece(middle, start, size), range(last, len(points)))
+        rows = jnp.where(_piece(flat(mask), start, size)[:, None], rows, jnp.zeros((), rows.dtype))
+        x, total, sums = state
+        x = _put(x, _piece(x, start, size) + rows, start)
+        if total is not None and share is not None:
+            part = _piece(flat(share), start, size).astype(rows.dtype)
+            total = _put(total, _piece(total, start, size) + part[:, None] * rows, start)
+        if sums is not None:
+            of = (start + jnp.arange(size, dtype=jnp.int32)) // image
+            belongs = (of[None] == jnp.arange(n, dtype=jnp.int32)[:, None]).astype(sums.dtype)
+            sums = sums + belongs @ rows.astype(sums.dtype)
+        return Running(x, total, sums)
+
+    total = None if state.total is None else flat(state.total)
+    done = everywhere(positions, size, after, Running(flat(state.x), total, state.sums))
+    shape = state.x.shape
+    total = None if done.total is None else done.total.reshape(shape)
+    return Running(done.x.reshape(shape), total, done.sums)
+
+
+def _piece(values: Array, start: Int[Array, ""], size: int) -> Array:
+    return lax.dynamic_slice_in_dim(values, start, size)
+
+
+def _put(values: Array, rows: Array, start: Int[Array, ""]) -> Array:
+    return lax.dynamic_update_slice_in_dim(values, rows.astype(values.dtype), start, 0)

@@ -1,0 +1,87 @@
+"""A convolution with a single output near the active positions of a run-time mask.
+
+A 3x3 convolution with one output reads nine times what it computes. Turned round, each position is
+multiplied by all taps at once, one product over its channels, and the nine small maps are shifted
+and added: every position is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from kernels._common.rows import accumulator
+from kernels.masked_conv.active import everywhere, list_active, over_pieces, piece_sizes, take_rows
+from kernels.masked_unit.sparse_unit import dilate
+
+# Share of positions to read beyond which all are read, which needs no list.
+_ALL_ABOVE = 0.7
+
+
+def logit_map(
+    x: Float[Array, "N H W C"],
+    w: Float[Array, "KH KW C"],
+    mask: Bool[Array, "N H W"],
+    *,
+    before: Callable[[Float[Array, "B C"]], Float[Array, "B C"]] | None = None,
+    tap_biases: Float[Array, "KH KW"] | None = None,
+) -> Float[Array, "N H W"]:
+    """Convolution of ``before(x)`` with one output, stride 1, padding SAME.
+
+    Args:
+        x: float[N, H, W, C].
+        w: float[KH, KW, C], odd windows.
+        mask: bool[N, H, W], where the result is wanted; elsewhere it means nothing.
+        before: of each position on its own, a normalisation for instance; padding is zero after it.
+        tap_biases: float[KH, KW], added to what a tap reads on the map, not to padding.
+
+    Returns:
+        float32[N, H, W].
+    """
+    n, height, width, channels = x.shape
+    window = (w.shape[0], w.shape[1])
+    taps = w.reshape(-1, channels)
+    pixels = x.reshape(-1, channels)
+    needed = dilate(mask, window)
+
+    def product(rows: Array) -> Array:
+        rows = rows if before is None else before(rows)
+        return jnp.dot(rows.astype(w.dtype), taps.T, preferred_element_type=accumulator(w.dtype))
+
+    sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
+    empty = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
+
+    # In pieces, which stay in the cache between what comes before the product and the product.
+    def dense() -> Array:
+        def piece(start, size, out):
+            y = product(lax.dynamic_slice_in_dim(pixels, start, size))
+            return lax.dynamic_update_slice_in_dim(out, y, start, 0)
+
+        return everywhere(len(pixels), sizes[0], piece, empty)
+
+    def sparse() -> Array:
+        active = list_active(needed)
+
+        def piece(start, size, out):
+            rows, valid = take_rows(active, start, size)
+            y = product(pixels.at[rows].get(mode="promise_in_bounds"))
+            places = jnp.where(valid, rows, jnp.int32(len(pixels)))
+            return out.at[places].set(y, mode="drop", unique_indices=True)
+
+        return over_pieces(active.count, sizes, piece, empty)
+
+    many = jnp.sum(needed, dtype=jnp.int32) > _ALL_ABOVE * needed.size
+    products = lax.cond(many, dense, sparse)
+    if tap_biases is not None:
+        products = products + tap_biases.reshape(1, -1).astype(products.dtype)
+    products = products.reshape(n, height, width, len(taps))
+    pads = [(k // 2, k // 2) for k in window]
+    padded = jnp.pad(products, ((0, 0), *pads, (0, 0)))
+    result = jnp.zeros((n, height, width), products.dtype)
+    for tap in range(len(taps)):
+        row, column = divmod(tap, window[1])
+        result += padded[:, row : row + height, column : column + width, tap]
+    return result
