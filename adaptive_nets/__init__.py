@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "count_macs", "count_params", "create_model", "list_models"]
 
-_HOMES = {
+_LAZY_EXPORTS = {
     "count_macs": "adaptive_nets.analysis",
     "count_params": "adaptive_nets.analysis",
     "create_model": "adaptive_nets.models",
@@ -31,8 +31,8 @@ _HOMES = {
 
 def __getattr__(name: str):
     """Imports what is asked for, so that commands which need no JAX do not wait for it."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _LAZY_EXPORTS:
+        return getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
     raise AttributeError(f"module 'adaptive_nets' has no attribute {name!r}")
 
 

@@ -59,7 +59,7 @@ def dispatch(arguments: Sequence[str]) -> None:
     importlib.import_module(f"experiments.commands.{name}").main(rest)
 
 
-def _quieten() -> None:
+def _silence_libraries() -> None:
     """Keeps libraries from talking over our own messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import logging
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
-    _quieten()
+    _silence_libraries()
     try:
         dispatch(arguments)
     except UserError as error:

@@ -108,7 +108,7 @@ def main(spec: dict[str, Any]) -> None:
 
     from adaptive_nets.runtime.interrupt import Interrupted
     from adaptive_nets.training.config import DistributedConfig
-    from adaptive_nets.training.distributed import is_first, joined
+    from adaptive_nets.training.distributed import is_process_0, process_group
     from adaptive_nets.training.evaluation import make_predict
     from adaptive_nets.training.loop import train
     from adaptive_nets.training.setup import Task
@@ -131,9 +131,9 @@ def main(spec: dict[str, Any]) -> None:
         heartbeat_seconds=10,
         start_seconds=120,
     )
-    with joined(distributed, lambda line: print("error:", line, flush=True)):
+    with process_group(distributed, lambda line: print("error:", line, flush=True)):
         directory = Path(spec["directory"])
-        if not is_first():
+        if not is_process_0():
             directory = directory / "elsewhere"
         task = Task(make_model(), classification(penalty=penalty), describe)
         try:
@@ -143,7 +143,7 @@ def main(spec: dict[str, Any]) -> None:
             )  # fmt: skip
         except Interrupted as stop:
             sys.exit(stop.exit_code)
-        if is_first():
+        if is_process_0():
             variables = result.state.eval_variables
             predicted = make_predict(task.model, batch_size=5)(variables, result.test)
             values = result.evaluate(variables, result.test)

@@ -68,7 +68,7 @@ def _variables(reference: ReferenceCount) -> Any:
     return abstract_variables(model, model_entry(reference.model).input_shape)
 
 
-def our_count(reference: ReferenceCount) -> int:
+def model_count(reference: ReferenceCount) -> int:
     """What our network, or the named part of it, counts; computes nothing."""
 
     def matches(path: str, patterns: tuple[str, ...]) -> bool:

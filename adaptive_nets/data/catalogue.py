@@ -293,7 +293,7 @@ def lookup(name: str) -> DatasetInfo:
     return CATALOGUE[name]
 
 
-def owner_of(md5: str) -> str | None:
+def dataset_of_md5(md5: str) -> str | None:
     """Says which set a file's content is known to belong to.
 
     Args:

@@ -14,11 +14,11 @@ from adaptive_nets.data.checksums import CHECKSUMS, check_sums
 from adaptive_nets.data.embedded import find_embedded, read_embedded
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, PartialDataError
-from adaptive_nets.data.folders import data_root, names_in
+from adaptive_nets.data.folders import data_root, list_names
 from adaptive_nets.data.image_records import build
 from adaptive_nets.data.official import check_whole, find_official, read_official
 from adaptive_nets.data.preparation import Progress, prepare
-from adaptive_nets.data.sources import EMBEDDED, absence, assemble
+from adaptive_nets.data.sources import EMBEDDED, absent_message, assemble
 from adaptive_nets.data.splits import Split
 from adaptive_nets.data.streams import open_streamed
 from adaptive_nets.data.tfds_sets import check_format, find_prepared, read_prepared
@@ -176,7 +176,7 @@ def _existing_folder(path: str | Path, expected: str) -> Path:
     if not os.path.isdir(folder):
         fault = "is a file" if os.path.isfile(folder) else "does not exist or cannot be reached"
         raise UserError(f"PATH {folder} {fault}; expected the folder with {expected}")
-    names_in(folder)
+    list_names(folder)
     return folder
 
 
@@ -211,7 +211,9 @@ def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
                 )
             )
     return findings or [
-        Finding(name=info.name, title=info.title, state="absent", message=absence(info, root))
+        Finding(
+            name=info.name, title=info.title, state="absent", message=absent_message(info, root)
+        )
     ]
 
 
@@ -221,7 +223,7 @@ def _find_streamed(info: DatasetInfo, root: Path, *, read: bool) -> Finding:
     try:
         copy = find_prepared(info, root)
         if copy is None:
-            message = absence(info, root)
+            message = absent_message(info, root)
             return Finding(name=info.name, title=info.title, state="absent", message=message)
         check_format(info, copy)
         opened = open_streamed(copy.folder, info)
@@ -257,7 +259,7 @@ def _find_prepared(info: DatasetInfo, root: Path) -> _Copy | None:
     if copy is None:
         return None
     check_format(info, copy)
-    ours = CHECKSUMS in names_in(copy.folder)
+    ours = CHECKSUMS in list_names(copy.folder)
     return _Copy(
         "tfds",
         copy.file_format,

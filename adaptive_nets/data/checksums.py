@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from adaptive_nets.data.entries import DatasetInfo
-from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, remedy
-from adaptive_nets.data.folders import names_in, read_bytes, read_json
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, reimport_hint
+from adaptive_nets.data.folders import list_names, read_bytes, read_json
 
 CHECKSUMS = "checksums.json"
 
@@ -28,24 +28,26 @@ def check_sums(folder: Path, info: DatasetInfo) -> int:
     Raises:
         DamagedDataError: a file is missing or has changed.
     """
-    if CHECKSUMS not in names_in(folder):
+    if CHECKSUMS not in list_names(folder):
         return 0
     path = folder / CHECKSUMS
-    sums = read_json(path, remedy=remedy(info.name, folder))
+    sums = read_json(path, remedy=reimport_hint(info.name, folder))
     if not isinstance(sums, dict) or not sums:
-        raise DamagedDataError(f"{path}: damaged, no checksums in it; {remedy(info.name, folder)}")
+        raise DamagedDataError(
+            f"{path}: damaged, no checksums in it; {reimport_hint(info.name, folder)}"
+        )
     for name, expected in sums.items():
         try:
             found = hashlib.sha256(read_bytes(folder / name)).hexdigest()
         except AbsentDataError as error:
             raise DamagedDataError(
                 f"{folder / name} is missing, expected it beside {CHECKSUMS}; "
-                f"{remedy(info.name, folder)}"
+                f"{reimport_hint(info.name, folder)}"
             ) from error
         if found != expected:
             raise DamagedDataError(
                 f"{folder / name}: sha256 is {found}, expected {expected}; it has changed since it "
-                f"was imported, {remedy(info.name, folder)}"
+                f"was imported, {reimport_hint(info.name, folder)}"
             )
     return len(sums)
 
@@ -58,6 +60,6 @@ def write_sums(folder: Path) -> None:
     """
     sums = {
         name: hashlib.sha256(read_bytes(folder / name)).hexdigest()
-        for name in sorted(names_in(folder) - {CHECKSUMS})
+        for name in sorted(list_names(folder) - {CHECKSUMS})
     }
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")

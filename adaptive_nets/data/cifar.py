@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adaptive_nets.data.errors import DamagedDataError
-from adaptive_nets.data.folders import read_bytes, reason
+from adaptive_nets.data.folders import error_summary, read_bytes
 
 _PIXELS = 3 * 32 * 32
 
@@ -86,7 +86,7 @@ def read_cifar_python(
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise DamagedDataError(
             f"{path}: expected uint8 data of N x {_PIXELS} and N labels, found otherwise "
-            f"({reason(error)}); fetch the official file again"
+            f"({error_summary(error)}); fetch the official file again"
         ) from error
     if count is not None and len(pixels) != count:
         raise DamagedDataError(
@@ -154,7 +154,7 @@ def _unpickle(path: Path, content: bytes) -> Any:
         ) from error
     except Exception as error:  # A broken pickle can raise nearly anything.
         raise DamagedDataError(
-            f"{path}: not a whole pickle ({reason(error)}); expected CIFAR's Python form, "
+            f"{path}: not a whole pickle ({error_summary(error)}); expected CIFAR's Python form, "
             "fetch the official file again"
         ) from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
-from adaptive_nets.data.folders import read_bytes, reason
+from adaptive_nets.data.folders import error_summary, read_bytes
 from adaptive_nets.data.splits import Split
 
 _CLASSES, _EACH, _TRAINING = 10, 500, 400
@@ -63,7 +63,7 @@ def read_embedded(path: Path | None = None) -> dict[str, Split]:
         text = gzip.decompress(read_bytes(path))
         table = np.loadtxt(io.BytesIO(text), delimiter=",", dtype=np.uint8, ndmin=2)
     except (EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
-        raise DamagedDataError(f"{path}: damaged ({reason(error)}); {_REMEDY}") from error
+        raise DamagedDataError(f"{path}: damaged ({error_summary(error)}); {_REMEDY}") from error
     expected = (_CLASSES * _EACH, 28 * 28 + 1)
     if table.shape != expected:
         raise DamagedDataError(

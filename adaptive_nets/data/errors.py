@@ -23,7 +23,7 @@ class AlreadyImportedError(UserError):
     """The set was imported before and is whole, so there was nothing to do."""
 
 
-def remedy(name: str, folder: Path) -> str:
+def reimport_hint(name: str, folder: Path) -> str:
     """Says what to do about a prepared set that cannot be used.
 
     Args:

@@ -51,13 +51,13 @@ def data_root(flag: str | Path | None = None, *, must_exist: bool = True) -> Pat
             )
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"{said_by} {chosen} cannot be read: {reason(error)}; "
+            f"{said_by} {chosen} cannot be read: {error_summary(error)}; "
             "expected a folder that you may read"
         ) from error
     return root
 
 
-def names_in(folder: Path) -> frozenset[str]:
+def list_names(folder: Path) -> frozenset[str]:
     """Lists a folder.
 
     Args:
@@ -75,7 +75,7 @@ def names_in(folder: Path) -> frozenset[str]:
         return frozenset()
     except OSError as error:
         raise DamagedDataError(
-            f"{folder} cannot be read: {reason(error)}; "
+            f"{folder} cannot be read: {error_summary(error)}; "
             "give yourself permission to read it or name another data root"
         ) from error
 
@@ -99,7 +99,7 @@ def read_bytes(path: Path) -> bytes:
         raise AbsentDataError(f"{path} does not exist; expected a data file") from error
     except OSError as error:
         raise DamagedDataError(
-            f"{path} cannot be read: {reason(error)}; expected a data file that you may read"
+            f"{path} cannot be read: {error_summary(error)}; expected a data file that you may read"
         ) from error
 
 
@@ -124,11 +124,11 @@ def read_json(path: Path, *, remedy: str) -> Any:
         ) from error
     except ValueError as error:
         raise DamagedDataError(
-            f"{path}: damaged, expected JSON ({reason(error)}); {remedy}"
+            f"{path}: damaged, expected JSON ({error_summary(error)}); {remedy}"
         ) from error
 
 
-def reason(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Says in a few words what went wrong.
 
     Args:

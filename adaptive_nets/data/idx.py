@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptive_nets.data.catalogue import owner_of
+from adaptive_nets.data.catalogue import dataset_of_md5
 from adaptive_nets.data.errors import DamagedDataError
-from adaptive_nets.data.folders import read_bytes, reason
+from adaptive_nets.data.folders import error_summary, read_bytes
 
 _UNSIGNED_BYTE = 0x08
 _PIECE = 1 << 24
@@ -51,8 +51,8 @@ def read_idx(
     found = _read_header(path, content)
     if shape is not None and found != shape:
         raise DamagedDataError(
-            f"{path}: its header says {_times(found)}, expected {_times(shape)} unsigned bytes; "
-            "it is another file, fetch the official one again"
+            f"{path}: its header says {_shape_text(found)}, expected {_shape_text(shape)} "
+            "unsigned bytes; it is another file, fetch the official one again"
         )
     start = 4 + 4 * len(found)
     size = start + math.prod(found)
@@ -60,7 +60,7 @@ def read_idx(
         fault = "it is cut off" if len(content) < size else "it has bytes too many"
         raise DamagedDataError(
             f"{path}: {len(content)} bytes{' unpacked' * packed}, expected {size} "
-            f"for {_times(found)}; {fault}, fetch the official file again"
+            f"for {_shape_text(found)}; {fault}, fetch the official file again"
         )
     _check_sums(path, raw if packed else None, content, md5=md5, gz_md5=gz_md5)
     return np.frombuffer(content, np.uint8, offset=start).reshape(found)
@@ -81,7 +81,7 @@ def _unpack(path: Path, raw: bytes) -> bytes:
             return b"".join(pieces)
     except (EOFError, OSError, zlib.error) as error:
         raise DamagedDataError(
-            f"{path}: damaged gzip file ({reason(error)}); expected a whole one, "
+            f"{path}: damaged gzip file ({error_summary(error)}); expected a whole one, "
             "fetch the official file again"
         ) from error
 
@@ -119,7 +119,7 @@ def _check_sums(
                 "it is damaged or not the official file, fetch it again"
             )
         return
-    if (owner := owner_of(found)) is not None:
+    if (owner := dataset_of_md5(found)) is not None:
         raise DamagedDataError(
             f"{path}: this is a file of {owner}, expected the one of another set; "
             "put the right file there"
@@ -133,5 +133,5 @@ def _check_sums(
             )
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))

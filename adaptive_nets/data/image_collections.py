@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
-from adaptive_nets.data.folders import names_in, reason
+from adaptive_nets.data.folders import error_summary, list_names
 from adaptive_nets.runtime.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -56,7 +56,7 @@ class ImageFile:
                 file.seek(self.offset)
                 content = file.read(self.size)
         except OSError as error:
-            raise DamagedDataError(f"{self.path} cannot be read: {reason(error)}") from error
+            raise DamagedDataError(f"{self.path} cannot be read: {error_summary(error)}") from error
         if len(content) != self.size:
             raise DamagedDataError(
                 f"{self.path}: damaged, {len(content)} bytes of {self.name}, expected {self.size}"
@@ -81,7 +81,7 @@ def find_parts(folder: Path, report: Progress) -> dict[str, list[ImageFile]]:
         DamagedDataError: an archive is damaged.
         UserError: the class of an image is not said.
     """
-    here = names_in(folder)
+    here = list_names(folder)
     found: dict[str, list[ImageFile]] = {}
     for part, names in PARTS.items():
         inside = next((folder / name for name in names if (folder / name).is_dir()), None)
@@ -147,7 +147,7 @@ def _list_archive(archive: Path, report: Progress) -> list[ImageFile]:
                     parent = class_of(name)
                 images.append(ImageFile(archive, member.offset_data, member.size, name, parent))
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DamagedDataError(f"{archive}: damaged archive ({reason(error)})") from error
+        raise DamagedDataError(f"{archive}: damaged archive ({error_summary(error)})") from error
     return images
 
 
@@ -155,11 +155,11 @@ def _members(archive: Path, start: int) -> Iterator[tarfile.TarInfo]:
     """Members of the archive that begins at this byte of a file; offsets are from there."""
     with archive.open("rb") as file:
         size = archive.stat().st_size
-        with tarfile.open(fileobj=_From(file, start, size), mode="r:") as tar:  # pyright: ignore
+        with tarfile.open(fileobj=_FileSlice(file, start, size), mode="r:") as tar:  # pyright: ignore
             yield from tar
 
 
-class _From:
+class _FileSlice:
     """A file from a certain byte on, for `tarfile`."""
 
     def __init__(self, file, start: int, size: int):

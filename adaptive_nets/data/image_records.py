@@ -19,11 +19,11 @@ from typing import Any
 from adaptive_nets.data.checksums import write_sums
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AlreadyImportedError, DamagedDataError
-from adaptive_nets.data.folders import reason
+from adaptive_nets.data.folders import error_summary
 from adaptive_nets.data.image_collections import ImageFile, Progress, class_labels, find_parts
 from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import exclusive, write_json_atomically
+from adaptive_nets.runtime.files import lock_directory, write_json_atomically
 
 VERSION = "5.1.0"  # Of TFDS's imagenet2012, whose features these are.
 SHARD_BYTES = 128 << 20
@@ -74,7 +74,7 @@ def build(
     classes = class_labels([image for images in parts.values() for image in images])
     work = root / "tfds" / f"{_UNFINISHED}{info.stored_as}"
     try:
-        with exclusive(work):
+        with lock_directory(work):
             _agree_on_plan(work, parts, classes, shard_bytes)
             written = _write_parts(info, parts, classes, work / VERSION, shard_bytes, report)
             _describe(tfds, info, classes, work / VERSION, written)
@@ -88,7 +88,7 @@ def build(
         raise
     except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk.
         full = "No space left" in str(error)
-        why = "no space left on the disk" if full else reason(error)
+        why = "no space left on the disk" if full else error_summary(error)
         raise UserError(
             f"{info.name} cannot be written to {root / 'tfds'}: {why}; whole files are kept, make "
             "room and run the same command to go on"
@@ -191,7 +191,7 @@ def _as_jpeg(image: ImageFile) -> bytes:
     except Exception as error:  # Pillow raises many kinds.
         where = "" if image.path.name == image.name else f" in {image.path}"
         name = image.path if not where else image.name
-        raise DamagedDataError(f"{name}{where}: damaged image ({reason(error)})") from error
+        raise DamagedDataError(f"{name}{where}: damaged image ({error_summary(error)})") from error
 
 
 def _describe(

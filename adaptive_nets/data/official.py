@@ -12,7 +12,7 @@ import numpy as np
 from adaptive_nets.data.cifar import read_cifar_binary, read_cifar_python
 from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, PartialDataError
-from adaptive_nets.data.folders import names_in
+from adaptive_nets.data.folders import list_names
 from adaptive_nets.data.idx import read_idx
 from adaptive_nets.data.splits import Split
 
@@ -145,7 +145,7 @@ def read_official_arrays(
 
 
 def _find_form(info: DatasetInfo, form: Form, folder: Path) -> OfficialCopy | None:
-    present = names_in(folder)
+    present = list_names(folder)
     paths: dict[OfficialFile, Path] = {}
     missing = []
     for file in form.files:

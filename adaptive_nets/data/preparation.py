@@ -15,7 +15,7 @@ from adaptive_nets.data.catalogue import CATALOGUE
 from adaptive_nets.data.checksums import check_sums, write_sums
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, AlreadyImportedError
-from adaptive_nets.data.folders import reason
+from adaptive_nets.data.folders import error_summary
 from adaptive_nets.data.official import check_whole, find_official, read_official_arrays
 from adaptive_nets.data.splits import Split, digest
 from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds, read_prepared
@@ -72,7 +72,7 @@ def prepare(
         report("reading the official files", number, len(copy.splits))
         arrays[split] = tfds_builder.LabelledArrays(*read_official_arrays(info, copy, split))
     total = sum(len(part.images) for part in arrays.values())
-    with _writing(root, info) as folder:
+    with _temporary_folder(root, info) as folder:
         _check_space(folder, sum(part.images.nbytes for part in arrays.values()))
         builder = tfds_builder.ArrayBuilder(
             info,
@@ -116,20 +116,20 @@ def _refuse_second(info: DatasetInfo, target: Path, splits: Sequence[str]) -> No
 
 
 @contextlib.contextmanager
-def _writing(root: Path, info: DatasetInfo) -> Iterator[Path]:
+def _temporary_folder(root: Path, info: DatasetInfo) -> Iterator[Path]:
     """A folder in ROOT/tfds that is gone afterwards, under a name that nothing reads."""
     parent = root / "tfds"
     folder = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
+        _remove_stale_folders(parent)
         folder = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{info.name}-", dir=parent))
         yield folder
     except UserError:
         raise
     except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk.
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        why = "no space left on the disk" if full else reason(error)
+        why = "no space left on the disk" if full else error_summary(error)
         raise UserError(
             f"{info.name} cannot be written to {parent}: {why}; nothing was kept, "
             "make room, get permission to write there or name another data root"
@@ -139,7 +139,7 @@ def _writing(root: Path, info: DatasetInfo) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
+def _remove_stale_folders(parent: Path) -> None:
     """Removes what imports that were killed left behind, but not one that may still run."""
     for remains in parent.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(OSError):

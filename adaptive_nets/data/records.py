@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from adaptive_nets.data.entries import DatasetInfo
-from adaptive_nets.data.errors import DamagedDataError, remedy
-from adaptive_nets.data.folders import read_json, reason
+from adaptive_nets.data.errors import DamagedDataError, reimport_hint
+from adaptive_nets.data.folders import error_summary, read_json
 from adaptive_nets.data.splits import Split
 
 _BATCH = 4096  # Records read at a time; one by one takes ten times as long.
@@ -34,16 +34,18 @@ def choose_decoder(folder: Path, info: DatasetInfo) -> Callable[[bytes], bytes] 
     """
     path = folder / "features.json"
     try:
-        features = read_json(path, remedy=remedy(info.name, folder))["featuresDict"]["features"]
+        features = read_json(path, remedy=reimport_hint(info.name, folder))["featuresDict"][
+            "features"
+        ]
         image, missing = features["image"], {info.label_key} - features.keys()
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedDataError(
-            f"{path}: damaged, no feature 'image' in it; {remedy(info.name, folder)}"
+            f"{path}: damaged, no feature 'image' in it; {reimport_hint(info.name, folder)}"
         ) from error
     if missing:
         raise DamagedDataError(
             f"{path}: has no feature {info.label_key!r}, only {', '.join(sorted(features))}; "
-            f"{remedy(info.name, folder)}"
+            f"{reimport_hint(info.name, folder)}"
         )
     if "image" in image:
         return _decode_image
@@ -91,7 +93,8 @@ def read_split(
                     labels.append(label)
         except Exception as error:  # array_record, protobuf and Pillow raise as they like.
             raise DamagedDataError(
-                f"{shard}: damaged ({reason(error)}); {remedy(info.name, shard.parent)}"
+                f"{shard}: damaged ({error_summary(error)}); "
+                f"{reimport_hint(info.name, shard.parent)}"
             ) from error
         start += length
     images = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, *info.image_shape)

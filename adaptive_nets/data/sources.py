@@ -140,14 +140,14 @@ def _read(
         path = find_embedded()
         read = read_embedded(path)
         return "embedded", str(path), {name: read[name] for name in splits}
-    raise AbsentDataError(absence(info, root, source))
+    raise AbsentDataError(absent_message(info, root, source))
 
 
 def _open(info: DatasetInfo, root: Path, source: str, splits: tuple[str, ...]) -> Dataset:
     """A set that is read while training: only opened."""
     prepared = find_prepared(info, root) if source in ("auto", "tfds") else None
     if prepared is None:
-        raise AbsentDataError(absence(info, root, source))
+        raise AbsentDataError(absent_message(info, root, source))
     opened = open_streamed(prepared.folder, info)
     streams = {name: find_split(opened, name) for name in splits}
     return Dataset(
@@ -164,7 +164,7 @@ def _open(info: DatasetInfo, root: Path, source: str, splits: tuple[str, ...]) -
     )
 
 
-def absence(info: DatasetInfo, root: Path, source: str = "auto") -> str:
+def absent_message(info: DatasetInfo, root: Path, source: str = "auto") -> str:
     """Says that a set is not there and what to do about it.
 
     Args:

@@ -22,7 +22,7 @@ import numpy as np
 from adaptive_nets.data.checksums import CHECKSUMS
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
-from adaptive_nets.data.folders import names_in, read_bytes, read_json, reason
+from adaptive_nets.data.folders import error_summary, list_names, read_bytes, read_json
 from adaptive_nets.data.image_transforms import decode_for_evaluation, decode_for_training
 from adaptive_nets.data.splits import StreamedSplit
 from adaptive_nets.data.tfds_sets import check_format, describe_prepared, import_tfds
@@ -103,7 +103,9 @@ def _check_lengths(paths: tuple[str, ...], lengths: tuple[int, ...], info: Datas
             found = reader.num_records()
             reader.close()
         except Exception as error:  # array_record raises as it likes.
-            raise DamagedDataError(f"{path}: damaged ({reason(error)}); {_remedy(info)}") from error
+            raise DamagedDataError(
+                f"{path}: damaged ({error_summary(error)}); {_remedy(info)}"
+            ) from error
         if found != length:
             raise DamagedDataError(
                 f"{path}: damaged, {found} records, expected {length} by dataset_info.json; "
@@ -112,9 +114,9 @@ def _check_lengths(paths: tuple[str, ...], lengths: tuple[int, ...], info: Datas
 
 
 def _fingerprint(folder: Path) -> str:
-    if CHECKSUMS in names_in(folder):
+    if CHECKSUMS in list_names(folder):
         return hashlib.sha256(read_bytes(folder / CHECKSUMS)).hexdigest()
-    sizes = {name: os.stat(folder / name).st_size for name in sorted(names_in(folder))}
+    sizes = {name: os.stat(folder / name).st_size for name in sorted(list_names(folder))}
     return hashlib.sha256(repr(sizes).encode()).hexdigest()
 
 
@@ -146,7 +148,7 @@ class RecordFiles:
         except Exception as error:  # array_record raises as it likes.
             raise DamagedDataError(
                 f"{self._paths[shard]}: record {index - self._starts[shard]} is damaged "
-                f"({reason(error)}); put the file back or build the set again, "
+                f"({error_summary(error)}); put the file back or build the set again, "
                 "and run the same command to go on"
             ) from error
 
@@ -260,8 +262,8 @@ class _Examples:
         except Exception as error:  # Pillow and protobuf raise as they like.
             raise DamagedDataError(
                 f"{self._files.path_of(number)}: example {number} of the split cannot be decoded "
-                f"({reason(error)}); put the file back or build the set again, and run the same "
-                "command to go on"
+                f"({error_summary(error)}); put the file back or build the set again, and run the "
+                "same command to resume"
             ) from error
 
 
@@ -328,14 +330,14 @@ def stream(
         raise
     except Exception as error:
         # What a worker process raised comes back as text.
-        raise _from_worker(error) from error
+        raise _unwrap_worker_error(error) from error
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
             close()
 
 
-def _from_worker(error: Exception) -> Exception:
+def _unwrap_worker_error(error: Exception) -> Exception:
     marker = f"{DamagedDataError.__name__}: "
     for line in str(error).splitlines():
         if marker in line:

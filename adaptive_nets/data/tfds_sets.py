@@ -13,8 +13,8 @@ from typing import Any
 
 from adaptive_nets.data.checksums import check_sums
 from adaptive_nets.data.entries import DatasetInfo
-from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, remedy
-from adaptive_nets.data.folders import names_in, read_json, reason
+from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, reimport_hint
+from adaptive_nets.data.folders import error_summary, list_names, read_json
 from adaptive_nets.data.records import choose_decoder, read_split
 from adaptive_nets.data.splits import Split
 from adaptive_nets.runtime.errors import UserError
@@ -53,7 +53,7 @@ def import_tfds() -> Any:
         import tensorflow_datasets
     except ImportError as error:
         raise UserError(
-            f"prepared sets need the data packages ({reason(error)}); "
+            f"prepared sets need the data packages ({error_summary(error)}); "
             "run `pip install 'adaptive-nets[data]'`"
         ) from error
     return tensorflow_datasets
@@ -73,7 +73,7 @@ def find_prepared(info: DatasetInfo, root: Path) -> PreparedCopy | None:
         DamagedDataError: a folder cannot be read, or what describes the set is missing or broken.
     """
     for parent in (root / "tfds" / info.stored_as, root / info.stored_as):
-        versions = [name for name in names_in(parent) if _VERSION.fullmatch(name)]
+        versions = [name for name in list_names(parent) if _VERSION.fullmatch(name)]
         if versions:
             newest = max(versions, key=lambda name: tuple(map(int, name.split("."))))
             return describe_prepared(info, parent / newest)
@@ -94,7 +94,7 @@ def describe_prepared(info: DatasetInfo, folder: Path) -> PreparedCopy:
         DamagedDataError: dataset_info.json is missing, broken, or of another set.
     """
     path = folder / "dataset_info.json"
-    content = read_json(path, remedy=remedy(info.name, folder))
+    content = read_json(path, remedy=reimport_hint(info.name, folder))
     try:
         counts = {
             str(split["name"]): sum(int(length) for length in split.get("shardLengths", ()))
@@ -104,12 +104,13 @@ def describe_prepared(info: DatasetInfo, folder: Path) -> PreparedCopy:
         name, file_format = str(content["name"]), str(content.get("fileFormat", "tfrecord"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedDataError(
-            f"{path}: damaged, no names and lengths of splits in it; {remedy(info.name, folder)}"
+            f"{path}: damaged, no names and lengths of splits in it; "
+            f"{reimport_hint(info.name, folder)}"
         ) from error
     if name != info.stored_as:
         raise DamagedDataError(
             f"{path}: describes the set {name!r}, expected {info.stored_as!r}; "
-            f"{remedy(info.name, folder)}"
+            f"{reimport_hint(info.name, folder)}"
         )
     if file_format == "array_record":
         _check_shards(info, folder, content["splits"])
@@ -166,14 +167,15 @@ def read_prepared(folder: Path, info: DatasetInfo, splits: Sequence[str]) -> dic
         builder = tfds.builder_from_directory(folder)
     except Exception as error:  # TFDS and protobuf raise many kinds for a broken description.
         raise DamagedDataError(
-            f"{folder}: TFDS cannot open it ({reason(error)}); {remedy(info.name, folder)}"
+            f"{folder}: TFDS cannot open it ({error_summary(error)}); "
+            f"{reimport_hint(info.name, folder)}"
         ) from error
     return {name: read_split(tfds, builder, info, name, decode) for name in splits}
 
 
 def _check_shards(info: DatasetInfo, folder: Path, splits: list[dict[str, Any]]) -> None:
     """Sees to it that every file of records is there, as far as their names are the usual ones."""
-    present = names_in(folder)
+    present = list_names(folder)
     for split in splits:
         if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
             continue
@@ -183,5 +185,5 @@ def _check_shards(info: DatasetInfo, folder: Path, splits: list[dict[str, Any]])
             if shard not in present:
                 raise DamagedDataError(
                     f"{folder / shard} is missing, expected it by dataset_info.json; "
-                    f"{remedy(info.name, folder)}"
+                    f"{reimport_hint(info.name, folder)}"
                 )

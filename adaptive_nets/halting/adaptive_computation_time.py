@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
 from adaptive_nets.halting.arguments import as_floating, as_units, check_number
-from adaptive_nets.halting.prefix_scan import before_each
+from adaptive_nets.halting.prefix_scan import exclusive_scan
 from adaptive_nets.runtime.errors import UserError
 
 EPSILON = 0.01
@@ -96,7 +96,7 @@ def active_units(
         total = total + score
         return total, active & ~_reached(total, eps)
 
-    return before_each(step, (total, jnp.ones_like(total, jnp.bool_)), halting_probs)[1]
+    return exclusive_scan(step, (total, jnp.ones_like(total, jnp.bool_)), halting_probs)[1]
 
 
 class ActState(NamedTuple):

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array
 
 
-def before_each(operation: Callable[[Any, Array], Any], start: Any, values: Array) -> Any:
+def exclusive_scan(operation: Callable[[Any, Array], Any], start: Any, values: Array) -> Any:
     """Folds the units' values one after the other, keeping the result before each unit.
 
     A scan: rounding is that of a loop over the units, blocks of many units compile as fast as those

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.halting.arguments import as_units
-from adaptive_nets.halting.prefix_scan import before_each
+from adaptive_nets.halting.prefix_scan import exclusive_scan
 
 
 def survival(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:
@@ -33,7 +33,7 @@ def survival(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:
         UserError: `indicators` is not float[..., L].
     """
     indicators = as_units("indicators", indicators)
-    return before_each(operator.mul, jnp.ones_like(indicators[..., 0]), 1.0 - indicators)
+    return exclusive_scan(operator.mul, jnp.ones_like(indicators[..., 0]), 1.0 - indicators)
 
 
 def stick_breaking(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:
@@ -71,7 +71,7 @@ def log_stick_breaking(logits: Float[Array, "... L"]) -> Float[Array, "... L"]:
     """
     logits = as_units("logits", logits)
     none = jnp.zeros_like(logits[..., :1])
-    reached = before_each(operator.add, none[..., 0], jax.nn.log_sigmoid(-logits))
+    reached = exclusive_scan(operator.add, none[..., 0], jax.nn.log_sigmoid(-logits))
     stops = jnp.concatenate([jax.nn.log_sigmoid(logits[..., :-1]), none], axis=-1)
     return reached + stops
 

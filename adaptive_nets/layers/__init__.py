@@ -4,7 +4,7 @@ from adaptive_nets.layers.conv3d import Conv3d, channels_to_depth, depth_to_chan
 from adaptive_nets.layers.conv_norm import ConvNorm, batch_norm, conv
 from adaptive_nets.layers.halting_head import HaltingHead
 from adaptive_nets.layers.hyper_kernel import GeneratedConv, HyperKernels, generate_kernels
-from adaptive_nets.layers.kinds import PLAIN, LayerKind, PlainLayers, SparseVDLayers
+from adaptive_nets.layers.layer_factory import PLAIN, LayerKind, PlainLayers, SparseVDLayers
 from adaptive_nets.layers.local_response_norm import local_response_norm
 from adaptive_nets.layers.meta import GroupedDense, Meta
 from adaptive_nets.layers.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool

@@ -44,7 +44,7 @@ def stochastic_depth(
 ) -> Float[Array, "N ..."]:
     """The residual branch times its draw in training, times its probability at test (huang2016).
 
-    The branch has been computed already, so nothing is saved; `residual_or_nothing` skips it.
+    The branch has been computed already, so nothing is saved; `stochastic_depth_branch` skips it.
 
     Args:
         key: for the draw; unused at test.
@@ -62,7 +62,7 @@ def stochastic_depth(
     return jnp.where(kept, residual, jnp.zeros_like(residual))
 
 
-def residual_or_nothing(
+def stochastic_depth_branch(
     module: nn.Module,
     residual: Callable[[Any, Array], Array],
     x: Float[Array, "N H W C"],

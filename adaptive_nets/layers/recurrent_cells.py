@@ -181,7 +181,7 @@ class _Recurrent(nn.Module):
         return jnp.swapaxes(outputs, 0, 1), state
 
 
-def _keep(key: Array | None, t: Array, rate: float, like: Array) -> Array | None:
+def _dropout_mask(key: Array | None, t: Array, rate: float, like: Array) -> Array | None:
     """Recurrent dropout's factors at step t, or None without a key."""
     if key is None:
         return None
@@ -210,7 +210,7 @@ class LSTM(_Recurrent):
         key = self._key(self.dropout_rate, train)
 
         def step(state, x, t):
-            keep = _keep(key, t, self.dropout_rate, state.h)
+            keep = _dropout_mask(key, t, self.dropout_rate, state.h)
             return lstm_step(weights, state, x, forget_bias=self.forget_bias, keep=keep)
 
         return self._scan(step, state or LSTMState(zeros, zeros), x, lambda state: state.h)
@@ -255,8 +255,8 @@ class HyperLSTM(_Recurrent):
                 state,
                 x,
                 forget_bias=self.forget_bias,
-                keep=_keep(key, t, self.dropout_rate, state.main.h),
-                hyper_keep=_keep(hyper_key, t, self.hyper_dropout_rate, state.hyper.h),
+                keep=_dropout_mask(key, t, self.dropout_rate, state.main.h),
+                hyper_keep=_dropout_mask(hyper_key, t, self.hyper_dropout_rate, state.hyper.h),
             )
 
         if state is None:

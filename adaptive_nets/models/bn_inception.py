@@ -95,7 +95,7 @@ def _modules(widths: Widths) -> dict[str, tuple[Branch, ...]]:
     }
 
 
-def _named_side_by_side(use_bias: bool, epsilon: float, dtype: Any, train: bool) -> Apply:
+def _conv_bn_relu(use_bias: bool, epsilon: float, dtype: Any, train: bool) -> Apply:
     """Applies a convolution and, beside it under ``NAME_bn``, its normalisation; then ReLU."""
 
     def apply(step: Convolution, x: Array) -> Array:
@@ -136,7 +136,7 @@ class BNInceptionModule(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
         """The joined branches, float[N, H', W', O]."""
-        apply = _named_side_by_side(self.use_conv_bias, self.epsilon, self.dtype, train)
+        apply = _conv_bn_relu(self.use_conv_bias, self.epsilon, self.dtype, train)
         x = join_branches(self.branches, x, apply)
         if self.gated:
             names = ("1x1_down", "1x1_up")
@@ -181,7 +181,7 @@ class BNInception(nn.Module):
         Raises:
             UserError: convolution and pooling would halve an odd map to different sizes.
         """
-        apply = _named_side_by_side(self.use_conv_bias, self.epsilon, self.dtype, train)
+        apply = _conv_bn_relu(self.use_conv_bias, self.epsilon, self.dtype, train)
         height, width = x.shape[1:3]
         x = join_branches((_STEM,), x, apply)
         if x.shape[1] % 4 or x.shape[2] % 4:

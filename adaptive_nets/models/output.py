@@ -40,7 +40,7 @@ class BlockTrace:
     log_prob: Float[Array, "N"]
     map_size: tuple[int, int] = flax.struct.field(pytree_node=False)
 
-    def on_map(self, values: Array) -> Array:
+    def broadcast_to_map(self, values: Array) -> Array:
         """Values [N, *V] of the decisions as a map [N, H, W] of positions."""
         if values.ndim == 1:
             values = values[:, None, None]
@@ -95,5 +95,5 @@ def ponder_map(output: ModelOutput, image_size: tuple[int, int]) -> Float[Array,
             jnp.arange(size) * part // size
             for size, part in zip(image_size, block.map_size, strict=True)
         )
-        total += block.on_map(block.ponder_cost)[:, rows][:, :, columns]
+        total += block.broadcast_to_map(block.ponder_cost)[:, rows][:, :, columns]
     return total

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers.conv_norm import batch_norm, conv
-from adaptive_nets.layers.drop_path import linear_survival, residual_or_nothing
+from adaptive_nets.layers.drop_path import linear_survival, stochastic_depth_branch
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.layers.shortcut import pad_channels, subsample
 from adaptive_nets.layers.squeeze_excitation import SqueezeExcitation
@@ -94,7 +94,7 @@ class ResidualUnit(nn.Module):
             return nn.relu(self._residual(x, train))
         shortcut = self._shortcut(x, train)
         if self.settings.stochastic:
-            residual = residual_or_nothing(
+            residual = stochastic_depth_branch(
                 self,
                 lambda unit, x: unit._residual(x, train),
                 x,

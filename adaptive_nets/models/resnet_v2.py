@@ -19,7 +19,7 @@ from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet import STAGES
-from adaptive_nets.models.stages import RunStage, one_after_the_other
+from adaptive_nets.models.stages import RunStage, run_sequentially
 
 DEPTHS = (50, 101, 152)
 
@@ -87,7 +87,7 @@ class ResNetV2(nn.Module):
 
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
-        return self.logits(x, train, one_after_the_other)
+        return self.logits(x, train, run_sequentially)
 
     @nn.compact
     def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:

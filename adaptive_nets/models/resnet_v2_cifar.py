@@ -15,7 +15,7 @@ from adaptive_nets.layers.pooling import global_avg_pool
 from adaptive_nets.layers.shortcut import average, pad_channels
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet_cifar import units_per_stage
-from adaptive_nets.models.stages import RunStage, one_after_the_other
+from adaptive_nets.models.stages import RunStage, run_sequentially
 
 DEPTHS = (32, 110)
 SLOPE = 0.1
@@ -84,7 +84,7 @@ class CifarResNetV2(nn.Module):
 
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
-        return self.logits(x, train, one_after_the_other)
+        return self.logits(x, train, run_sequentially)
 
     @nn.compact
     def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:

@@ -11,7 +11,7 @@ RunStage = Callable[[Sequence[nn.Module], Array, bool], Array]
 """(units, float[N, H, W, C], train) -> the stage's output."""
 
 
-def one_after_the_other(
+def run_sequentially(
     units: Sequence[nn.Module], x: Float[Array, "N H W C"], train: bool
 ) -> Float[Array, "N H2 W2 O"]:
     """All units, each on the output of the one before."""

@@ -2,8 +2,8 @@
 
 from adaptive_nets.perforation.baselines import FractionalStride, SmallerInput
 from adaptive_nets.perforation.cost import ActivationBytes, activation_bytes, plan_macs
-from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.perforation.filled_loss import FilledLoss
+from adaptive_nets.perforation.find_layers import conv_layers
 from adaptive_nets.perforation.impact import average_impact
 from adaptive_nets.perforation.layers import ConvLayer, Pooling, fingerprint
 from adaptive_nets.perforation.masks import (
@@ -27,12 +27,10 @@ from adaptive_nets.perforation.plan import (
 from adaptive_nets.perforation.plan_files import load_plan, load_plan_variables, save_plan
 from adaptive_nets.perforation.pooling_counts import pooling_counts
 from adaptive_nets.perforation.search import GreedySearch, SearchResult, SearchSettings
-from adaptive_nets.perforation.survey import conv_layers
 
 __all__ = [
     "ActivationBytes",
     "ConvLayer",
-    "ExecutedMacs",
     "FilledLoss",
     "FractionalStride",
     "GreedySearch",

@@ -103,7 +103,7 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
     return list(eval_jaxpr(single, [], *values.values()))
 
 
-def why_not_perforable(equation: Any) -> str:
+def not_perforable_reason(equation: Any) -> str:
     """Why kernels cannot compute chosen positions of a convolution; empty where they can."""
     params, output = equation.params, equation.outvars[0].aval
     if output.ndim != 4:
@@ -124,7 +124,7 @@ def is_pointwise(equation: Any) -> bool:
     """Whether a convolution that can be perforated reads one position for each output, its own."""
     params = equation.params
     return (
-        not why_not_perforable(equation)
+        not not_perforable_reason(equation)
         and equation.invars[1].aval.shape[:2] == (1, 1)
         and set(params["window_strides"]) == {1}
         and not any(map(any, params["padding"]))

@@ -144,9 +144,9 @@ class FilledLoss:
 
     def of(self, maps: Maps) -> float:
         """Loss in nats with these layers perforated, all others dense."""
-        return self.of_candidates(maps, ())[0]
+        return self.candidate_losses(maps, ())[0]
 
-    def of_candidates(
+    def candidate_losses(
         self,
         maps: Maps,
         candidates: Sequence[tuple[str, Int[np.ndarray, "H W"]]],
@@ -172,7 +172,7 @@ class FilledLoss:
         *,
         after_batch: Callable[[], None] = lambda: None,
     ) -> Float[np.ndarray, "C 2"]:
-        """As `of_candidates`: loss in nats, and share of images whose largest logit is wrong."""
+        """As `candidate_losses`: loss in nats, and share of images whose largest logit is wrong."""
         current = {**self._unperforated, **{name: np.asarray(m) for name, m in maps.items()}}
         totals = np.zeros((1 + len(candidates), 2))
         for batch in self._batches:

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from adaptive_nets.models import logits_of
+from adaptive_nets.perforation.find_layers import conv_layers
 from adaptive_nets.perforation.layers import fingerprint
 from adaptive_nets.perforation.network import PerforatedModel
 from adaptive_nets.perforation.plan import PerforationPlan
-from adaptive_nets.perforation.survey import conv_layers
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy
 from kernels.perforated_conv import CompactTensor

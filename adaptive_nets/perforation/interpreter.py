@@ -25,7 +25,7 @@ Interpolation = Literal["implicit", "explicit"]
 Tap = Callable[[str, Any], Any]
 
 
-class Watcher:
+class EquationObserver:
     """Is told of everything that is computed; does nothing with it."""
 
     def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
@@ -99,7 +99,7 @@ class Interpreter:
         interpolation: Interpolation = "implicit",
         implementation: Any = None,
         tap: Tap | None = None,
-        watcher: Watcher | None = None,
+        watcher: EquationObserver | None = None,
     ) -> None:
         self._traced = traced
         self._masks = masks

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from adaptive_nets.perforation import equations
 from adaptive_nets.perforation.compact_rules import Tiles
-from adaptive_nets.perforation.interpreter import Interpreter, Watcher, trace
+from adaptive_nets.perforation.interpreter import EquationObserver, Interpreter, trace
 from adaptive_nets.perforation.network import PerforatedModel
 from adaptive_nets.perforation.plan import PerforationPlan
 from kernels.perforated_conv import CompactTensor
@@ -79,15 +79,15 @@ class _Value:
     ends: bool
     last: int = 0
 
-    def need(self, time: int) -> None:
+    def extend_lifetime(self, time: int) -> None:
         """It, or what a step within a layer was computed from, is needed at a time."""
         self.last = max(self.last, time)
         if not self.ends:
             for source in self.sources:
-                source.need(time)
+                source.extend_lifetime(time)
 
 
-class _Ledger(Watcher):
+class _Ledger(EquationObserver):
     """Values in the order in which they are made."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class _Ledger(Watcher):
             value.ends = True
             self._reads.append((len(self._order), value))
         for time, value in self._reads:
-            value.need(time)
+            value.extend_lifetime(time)
 
     def fill(self, source: Any, output: Any) -> None:
         """A map that is written out."""

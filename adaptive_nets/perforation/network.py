@@ -9,9 +9,9 @@ from typing import Any, get_args
 import flax.linen as nn
 import jax
 
+from adaptive_nets.perforation.find_layers import conv_layers
 from adaptive_nets.perforation.interpreter import Interpolation, Interpreter, Tap, trace
 from adaptive_nets.perforation.plan import PerforationPlan, check_plan
-from adaptive_nets.perforation.survey import conv_layers
 from adaptive_nets.runtime.errors import UserError
 from kernels.perforated_conv.plan import Plan
 from kernels.perforated_conv.plan import make_plan as make_positions

@@ -148,14 +148,14 @@ def make_plan(
     for name, rate in rates.items():
         layer = layers[places[_known(name, places)]]
         _check_perforable(layer)
-        keep = keep_of_rate(rate, layer=name)
+        keep = keep_from_rate(rate, layer=name)
         masks[name] = _draw(
             jax.random.fold_in(key, places[name]), layer, keep, kinds[name], impacts or {}
         )
     return PerforationPlan(fingerprint(layers), masks, model)
 
 
-def keep_of_rate(rate: Any, *, layer: str) -> float:
+def keep_from_rate(rate: Any, *, layer: str) -> float:
     """Keep fraction k = 1 − r of a perforation rate, 0.1 and not 0.0999… for 0.9.
 
     Raises:

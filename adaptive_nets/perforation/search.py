@@ -35,9 +35,9 @@ from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
 LEVELS = (1.0, 2 / 3, *(1 / n for n in range(2, 21)))
 
 Impacts = Mapping[str, np.ndarray]
-CostOf = Callable[[PerforationPlan], float]
+CostFn = Callable[[PerforationPlan], float]
 # Called with a function to call now and then; what that raises ends the work.
-ImpactsOf = Callable[[PerforationPlan, Callable[[], None]], Impacts]
+ImpactsFn = Callable[[PerforationPlan, Callable[[], None]], Impacts]
 STATE = "search.json"
 
 
@@ -156,7 +156,7 @@ def searched_layers(layers: Sequence[ConvLayer]) -> list[ConvLayer]:
     return chosen
 
 
-def candidates_of(
+def make_candidates(
     layers: Sequence[ConvLayer],
     plan: PerforationPlan,
     levels: Mapping[str, int],
@@ -204,7 +204,7 @@ def candidates_of(
 _KINDS = ("uniform", "grid", "pooling", "impact")
 
 
-def amount_key(plan: PerforationPlan) -> str:
+def cost_key(plan: PerforationPlan) -> str:
     """What time and multiply-accumulates of a perforated network depend on, as one line.
 
     That is how many positions each layer computes and by which kind of mask, not which ones.
@@ -219,8 +219,8 @@ class GreedySearch:
     Args:
         layers: all convolutions of the network, from `conv_layers`.
         losses: L by maps.
-        amount_of: t of a perforation, seconds or multiply-accumulates.
-        impacts_of: average impacts in a perforated network, and a function that it calls now and
+        cost_fn: t of a perforation, seconds or multiply-accumulates.
+        impacts_fn: average impacts in a perforated network, and a function that it calls now and
             then; may be None without impact masks.
         settings: kinds, repetitions, levels.
         seed: of all random masks.
@@ -237,18 +237,18 @@ class GreedySearch:
         layers: Sequence[ConvLayer],
         *,
         losses: FilledLoss,
-        amount_of: CostOf,
-        impacts_of: ImpactsOf | None = None,
+        cost_fn: CostFn,
+        impacts_fn: ImpactsFn | None = None,
         settings: SearchSettings,
         seed: int,
         directory: Path,
         identity: Mapping[str, Any],
         model: str = "",
     ):
-        if "impact" in settings.kinds and impacts_of is None:
-            raise UserError("impact masks need images to take impacts on; expected impacts_of")
+        if "impact" in settings.kinds and impacts_fn is None:
+            raise UserError("impact masks need images to take impacts on; expected impacts_fn")
         self.layers = tuple(layers)
-        self.losses, self.amount_of, self.impacts_of = losses, amount_of, impacts_of
+        self.losses, self.cost_fn, self.impacts_fn = losses, cost_fn, impacts_fn
         self.settings = settings
         self.directory = directory
         self._key = jax.random.key(seed)
@@ -274,7 +274,7 @@ class GreedySearch:
         """Accepted so far, those of earlier calls included."""
         return tuple(self._steps)
 
-    def plan_after(self, number: int) -> PerforationPlan:
+    def plan_at_step(self, number: int) -> PerforationPlan:
         """The perforation after so many steps."""
         if number == 0:
             return dataclasses.replace(self._plan, layers={})
@@ -327,7 +327,7 @@ class GreedySearch:
 
     def _take_step(self, reporter: _Reporter) -> Literal["levels", "not faster"] | None:
         number = len(self._steps) + 1
-        candidates = candidates_of(
+        candidates = make_candidates(
             self.layers,
             self._plan,
             self._levels(),
@@ -338,7 +338,7 @@ class GreedySearch:
         if not candidates:
             return "levels"
         maps = {name: layer.nearest for name, layer in self._plan.layers.items()}
-        current, *losses = self.losses.of_candidates(
+        current, *losses = self.losses.candidate_losses(
             maps,
             [(c.layer, c.plan.layers[c.layer].nearest) for c in candidates],
             after_batch=reporter.after_batch,
@@ -386,19 +386,19 @@ class GreedySearch:
         return levels
 
     def _amount(self, plan: PerforationPlan) -> float:
-        name = amount_key(plan)
+        name = cost_key(plan)
         if name not in self._amounts:
-            self._amounts[name] = float(self.amount_of(plan))
+            self._amounts[name] = float(self.cost_fn(plan))
         return self._amounts[name]
 
     def _impacts(self, tick: Callable[[], None]) -> Impacts:
-        if "impact" not in self.settings.kinds or self.impacts_of is None:
+        if "impact" not in self.settings.kinds or self.impacts_fn is None:
             return {}
         if self.settings.impact_on == "perforated":
-            return self.impacts_of(self._plan, tick)
+            return self.impacts_fn(self._plan, tick)
         if self._original_impacts is None:
             original = dataclasses.replace(self._plan, layers={})
-            self._original_impacts = self.impacts_of(original, tick)
+            self._original_impacts = self.impacts_fn(original, tick)
         return self._original_impacts
 
     def _plan_path(self, number: int) -> Path:
@@ -435,7 +435,7 @@ class GreedySearch:
                 )
         self._steps, self._original_loss, self._amounts = steps, loss, amounts
         if steps:
-            self._plan = self.plan_after(len(steps))
+            self._plan = self.plan_at_step(len(steps))
 
 
 class _Reporter:

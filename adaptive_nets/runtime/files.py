@@ -60,7 +60,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
+def lock_directory(directory: Path) -> Iterator[None]:
     """Holds a folder for this process; the operating system lets go of it when the process ends.
 
     Raises:

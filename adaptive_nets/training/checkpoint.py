@@ -29,7 +29,7 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import read_json_lines, write_text_atomically
 from adaptive_nets.runtime.pytrees import path_name
 from adaptive_nets.training.checksum import checksums
-from adaptive_nets.training.distributed import agree, is_first, put
+from adaptive_nets.training.distributed import is_process_0, max_over_processes, put
 
 _FORMAT = 1
 
@@ -81,7 +81,7 @@ def _is_disk_full(error: BaseException) -> bool:
     return False
 
 
-def _pass_over_late_answers() -> None:
+def _silence_late_orbax_errors() -> None:
     """Keeps tracebacks of files off the screen that end after another one has failed.
 
     The first failure ends Orbax's event loop while other files are still being read or written;
@@ -117,7 +117,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=True
         )
-        _pass_over_late_answers()
+        _silence_late_orbax_errors()
         try:
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         except OSError as error:
@@ -150,7 +150,7 @@ class Checkpoints:
             "leaves": _shapes(leaves),
             "checksums": checksums(leaves),
         }
-        with self._reporting(step):
+        with self._clean_up_failed_write(step):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -167,9 +167,9 @@ class Checkpoints:
         Raises:
             UserError: it could not be written.
         """
-        with self._reporting(None):
+        with self._clean_up_failed_write(None):
             self._manager.wait_until_finished()
-            self._remember()
+            self._update_ledger()
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""
@@ -200,11 +200,11 @@ class Checkpoints:
             except DamagedCheckpoint as error:
                 problem = str(error)
             # A file that only one of several processes needs may be the damaged one.
-            if agree([read is None]) == [0] and read is not None:
+            if max_over_processes([read is None]) == [0] and read is not None:
                 return Restored(step, *read, tuple(damaged))
             problem = problem or "another process could not read its part"
             damaged.append(f"checkpoint of step {step} in {self.directory} is damaged: {problem}")
-            self._set_aside(step)
+            self._quarantine(step)
         if damaged:
             raise UserError(
                 f"{damaged[0]}; none of the {len(damaged)} checkpoints can be read; "
@@ -256,17 +256,17 @@ class Checkpoints:
                     f"{saved.get(name, 'absent')} there, {wanted.get(name, 'absent')} here"
                 )
 
-    def _set_aside(self, step: int) -> None:
-        if is_first():
+    def _quarantine(self, step: int) -> None:
+        if is_process_0():
             target = self.directory.parent / "damaged-checkpoints"
             target.mkdir(exist_ok=True)
             for name in (str(step), f"{step}.{len(list(target.iterdir()))}"):
                 if not (target / name).exists():
                     shutil.move(self.directory / str(step), target / name)
                     break
-        agree([0])  # Nobody looks before it is moved.
+        max_over_processes([0])  # Nobody looks before it is moved.
         self._manager.reload()
-        self._remember()
+        self._update_ledger()
 
     def _missing_steps(self) -> list[str]:
         """Steps newer than any that is here, although they had been written to the end."""
@@ -279,15 +279,15 @@ class Checkpoints:
             if step > newest
         ]
 
-    def _remember(self) -> None:
+    def _update_ledger(self) -> None:
         """Notes which steps are complete, so that one that disappears is missed."""
         steps = self.steps()
-        if is_first() and steps != [line["step"] for line in read_json_lines(self._ledger)]:
+        if is_process_0() and steps != [line["step"] for line in read_json_lines(self._ledger)]:
             lines = [json.dumps({"step": step}) + "\n" for step in steps]
             write_text_atomically(self._ledger, "".join(lines))
 
     @contextlib.contextmanager
-    def _reporting(self, step: int | None) -> Iterator[None]:
+    def _clean_up_failed_write(self, step: int | None) -> Iterator[None]:
         """Turns a failed write into one line, after removing what was half-written."""
         try:
             yield

@@ -248,7 +248,7 @@ class DistributedConfig:
             )
 
     @property
-    def asked_for(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether there is anything to join."""
         return self.coordinator is not None or self.cluster != "off"
 

@@ -143,7 +143,7 @@ def conv_general_dilated(
     return _convolve(lhs, rhs, pad, options.get("precision"))
 
 
-def use_quick_gradients(next_fun, args, kwargs, context):
+def intercept_conv_gradients(next_fun, args, kwargs, context):
     """Interceptor for `flax.linen.intercept_methods`: every convolution takes the quick gradient.
 
     One that has a convolution of its own keeps it.

@@ -29,14 +29,14 @@ from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.step import Batch, Objective
 
-Rate = Callable[[Int[Array, ""]], Float[Array, ""]]
+TauSchedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 """Step -> τ."""
 
 BASELINE = "baseline"
 """Collection that carries the mean reward from step to step."""
 
 
-def adaptive_depth(rate: Rate, *, label_smoothing: float = 0.0) -> Objective:
+def adaptive_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Objective:
     """Mean cross-entropy + τ · Σ_blocks mean(cost) over images and, if they decide, positions.
 
     The cost is ρ = N + R of summed scores [figurnov2017] and E[z] of probabilities [figurnov2018].
@@ -56,7 +56,7 @@ def adaptive_depth(rate: Rate, *, label_smoothing: float = 0.0) -> Objective:
     return objective
 
 
-def sampled_depth(rate: Rate, *, label_smoothing: float = 0.0) -> Objective:
+def sampled_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Objective:
     """The same loss where units are sampled, with REINFORCE for what sampling hides.
 
     Args:
@@ -83,8 +83,8 @@ def sampled_depth(rate: Rate, *, label_smoothing: float = 0.0) -> Objective:
     return objective
 
 
-def follow_rewards(
-    rate: Rate, *, decay: float = 0.99, label_smoothing: float = 0.0
+def update_reward_baseline(
+    rate: TauSchedule, *, decay: float = 0.99, label_smoothing: float = 0.0
 ) -> Callable[[Any, Any, Batch, Int[Array, ""]], Any]:
     """What becomes of the collection `baseline` after each step of `sampled_depth`.
 

@@ -25,7 +25,7 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig
 
 # Exit code of a process that lost another one: sysexits' "temporary failure, try again".
-LOST_PEER = 75
+LOST_PEER_EXIT_CODE = 75
 
 # What JAX's runtime and its means of communication say when a process is gone.
 _PEER_GONE = re.compile(
@@ -45,7 +45,7 @@ def start(config: DistributedConfig) -> None:
     Raises:
         UserError: the processes cannot find each other, or the cluster does not say who they are.
     """
-    if not config.asked_for:
+    if not config.is_requested:
         return
     # A signal is noted by `InterruptGuard` and agreed on in the loop; JAX's own handler would keep
     # it from ending a process that is not in the loop yet.
@@ -80,12 +80,12 @@ def start(config: DistributedConfig) -> None:
         raise UserError(f"there are {counts}; expected as many devices in each process")
 
 
-def is_first() -> bool:
+def is_process_0() -> bool:
     """Whether this is the process that writes files and talks: process 0."""
     return jax.process_index() == 0
 
 
-def agree(values: Sequence[int]) -> list[int]:
+def max_over_processes(values: Sequence[int]) -> list[int]:
     """The largest of each value over all processes; all of them must ask at the same point."""
     if jax.process_count() == 1:
         return list(values)
@@ -93,35 +93,35 @@ def agree(values: Sequence[int]) -> list[int]:
     return [int(value) for value in gathered.max(axis=0)]
 
 
-def of_first(value: int) -> int:
+def broadcast_from_process_0(value: int) -> int:
     """The value of process 0, for all."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def texts(text: str) -> list[str]:
+def allgather_text(text: str) -> list[str]:
     """The text of every process, for all."""
     if jax.process_count() == 1:
         return [text]
     content = np.frombuffer(text.encode(), np.uint8)
-    (longest,) = agree([len(content)])
+    (longest,) = max_over_processes([len(content)])
     padded = np.zeros(longest + 1, np.uint8)
     padded[: len(content)] = content
     gathered = np.asarray(multihost_utils.process_allgather(padded), np.uint8)
     return [row.tobytes().rstrip(b"\0").decode() for row in gathered]
 
 
-def path_of_first(path: Path) -> Path:
+def broadcast_path_from_process_0(path: Path) -> Path:
     """The path of process 0, absolute, for all; they must share the file system."""
-    return path if jax.process_count() == 1 else Path(texts(str(path.absolute()))[0])
+    return path if jax.process_count() == 1 else Path(allgather_text(str(path.absolute()))[0])
 
 
-def check_same(text: str, what: str) -> None:
+def check_same_on_all_processes(text: str, what: str) -> None:
     """Raises `UserError` unless all processes have the same text, a fingerprint for instance."""
     if jax.process_count() == 1:
         return
-    every = texts(text)
+    every = allgather_text(text)
     for process, other in enumerate(every):
         if other != every[0]:
             raise UserError(
@@ -166,7 +166,7 @@ def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 @contextlib.contextmanager
-def joined(config: DistributedConfig, report: Callable[[str], None]) -> Iterator[None]:
+def process_group(config: DistributedConfig, report: Callable[[str], None]) -> Iterator[None]:
     """Joins the other processes; when this one fails, it ends without waiting for them.
 
     Those that are left notice within the heartbeat's time at the latest and end as well, each with
@@ -185,19 +185,19 @@ def joined(config: DistributedConfig, report: Callable[[str], None]) -> Iterator
         yield
     except UserError as error:
         report(f"{error} ({who})")
-        _leave(2)
+        _exit_without_cleanup(2)
     except Exception as error:
         if not _PEER_GONE.search(f"{type(error).__name__} {error}"):
             traceback.print_exc()
-            _leave(1)
+            _exit_without_cleanup(1)
         report(
             f"{who} lost another process of the run ({_brief(error)}); see what that one says; "
             "the same command goes on from the last checkpoint"
         )
-        _leave(LOST_PEER)
+        _exit_without_cleanup(LOST_PEER_EXIT_CODE)
 
 
-def _leave(code: int) -> None:
+def _exit_without_cleanup(code: int) -> None:
     # Not sys.exit: on the way out JAX would wait for processes that may never come.
     sys.stdout.flush()
     sys.stderr.flush()

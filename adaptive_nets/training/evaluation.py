@@ -33,7 +33,7 @@ def make_evaluate(
         batch_sharding: how batches lie on the devices, or None on a single one.
     """
 
-    @functools.partial(jax.jit, out_shardings=_everywhere(batch_sharding))
+    @functools.partial(jax.jit, out_shardings=_replicated_sharding(batch_sharding))
     def evaluate_batch(variables, data, start):
         batch = take_eval_batch(data, start, batch_size=batch_size, sharding=batch_sharding)
         logits = logits_of(model.apply(variables, batch["image"], train=False))
@@ -66,7 +66,7 @@ def make_predict(
         batch_sharding: how batches lie on the devices, or None on a single one.
     """
 
-    @functools.partial(jax.jit, out_shardings=_everywhere(batch_sharding))
+    @functools.partial(jax.jit, out_shardings=_replicated_sharding(batch_sharding))
     def classify(variables, data, start):
         batch = take_eval_batch(data, start, batch_size=batch_size, sharding=batch_sharding)
         return jnp.argmax(logits_of(model.apply(variables, batch["image"], train=False)), axis=-1)
@@ -79,7 +79,7 @@ def make_predict(
     return predict
 
 
-def _everywhere(batch_sharding: NamedSharding | None) -> NamedSharding | None:
+def _replicated_sharding(batch_sharding: NamedSharding | None) -> NamedSharding | None:
     """A copy on every device that batches lie on, so that every process can read it."""
     if batch_sharding is None:
         return None

@@ -21,7 +21,12 @@ from adaptive_nets.runtime.pytrees import parameter_table
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.checkpoint import Checkpoints
 from adaptive_nets.training.config import RunConfig, TrainConfig
-from adaptive_nets.training.distributed import agree, is_first, local_copy, path_of_first
+from adaptive_nets.training.distributed import (
+    broadcast_path_from_process_0,
+    is_process_0,
+    local_copy,
+    max_over_processes,
+)
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate
 from adaptive_nets.training.profiler import Profiler
@@ -33,7 +38,7 @@ METRICS_FILE = "metrics.jsonl"
 
 # Seconds that one group of steps is meant to take: long enough for the time between two groups not
 # to matter, short enough for ^C and the progress bar.
-GROUP_SECONDS = 0.2
+DISPATCH_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +70,16 @@ class TrainResult:
 
 
 def _open_writers(directory: Path, config: RunConfig, *, resume_step: int) -> Iterator[Writer]:
-    if not is_first():
+    if not is_process_0():
         return
     yield JsonLinesWriter(directory / METRICS_FILE, resume_step=resume_step)
     if config.tensorboard:
         yield TensorBoardWriter(directory / "tensorboard", resume_step=resume_step)
 
 
-def next_group(count: int, seconds: float) -> int:
+def next_dispatch_size(count: int, seconds: float) -> int:
     """How many steps to dispatch together after `count` of them took `seconds`."""
-    wanted = round(count * GROUP_SECONDS / max(seconds, 1e-6))
+    wanted = round(count * DISPATCH_SECONDS / max(seconds, 1e-6))
     return max(1, min(wanted, 4 * count))
 
 
@@ -105,14 +110,14 @@ def train(
             another network.
         Interrupted: SIGTERM or ^C; the state was saved.
     """
-    if progress is None or not is_first():
+    if progress is None or not is_process_0():
         progress = SilentProgress()
     setup = set_up(task, config, dataset, seed=seed)
     timing = setup.timing
 
     # -- state: read back, or made where it will live
     checkpoints = Checkpoints(
-        path_of_first(directory) / "checkpoints", keep=config.run.keep_checkpoints
+        broadcast_path_from_process_0(directory) / "checkpoints", keep=config.run.keep_checkpoints
     )
     restored = checkpoints.restore(setup.abstract_state)
     if restored is None:
@@ -176,7 +181,7 @@ def train(
         except UserError as error:
             trouble = error
         wanted = (group, guard.received or 0, int(trouble is not None))
-        length, received, failed = agree(wanted)
+        length, received, failed = max_over_processes(wanted)
         if received or failed:
             save()
             checkpoints.wait()
@@ -208,7 +213,7 @@ def train(
             save()
         while step < timing.total_steps:
             group = stop_if_asked()
-            if profile_count and step == profile_first and is_first():
+            if profile_count and step == profile_first and is_process_0():
                 profiler.start(state)
 
             count = min(
@@ -219,7 +224,7 @@ def train(
             step += count
             state.failed_step.block_until_ready()
             now = time.monotonic()
-            group = next_group(count, now - dispatched)
+            group = next_dispatch_size(count, now - dispatched)
             progress.update(step, shown)
 
             last = step == timing.total_steps

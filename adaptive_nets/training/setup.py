@@ -20,7 +20,7 @@ from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.data.streams import StreamOptions
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DataConfig, TrainConfig
-from adaptive_nets.training.distributed import check_same
+from adaptive_nets.training.distributed import check_same_on_all_processes
 from adaptive_nets.training.distributed import put as put_everywhere
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate, make_evaluate
@@ -47,7 +47,7 @@ from adaptive_nets.training.streamed import (
     BatchMaker,
     StreamedFeed,
     make_streamed_evaluate,
-    statistics,
+    normalisation_constants,
     take_streamed_batch,
 )
 
@@ -111,7 +111,7 @@ class Setup:
         return float(jnp.asarray(self.schedule(step)))
 
 
-def _can_be_grouped(model: nn.Module, shapes: TrainState, data: DeviceSplit) -> bool:
+def _can_loop_on_device(model: nn.Module, shapes: TrainState, data: DeviceSplit) -> bool:
     """Whether a loop on the device is a good place for a step.
 
     XLA's CPU backend runs the gradients of a convolution inside a loop on one thread, tens of times
@@ -124,7 +124,7 @@ def _can_be_grouped(model: nn.Module, shapes: TrainState, data: DeviceSplit) -> 
     return "conv_general_dilated" not in str(forward(shapes.variables, image))
 
 
-def _grouped(train_step: TrainStep, shardings: Any) -> TrainSteps:
+def _device_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
     """Steps in a loop on the device.
 
     Between two dispatches the device would wait for the host, a tenth of a LeNet step. The body is
@@ -138,7 +138,7 @@ def _grouped(train_step: TrainStep, shardings: Any) -> TrainSteps:
     return lambda state, data, order, count: compiled(state, data, order, np.int32(count))
 
 
-def _one_by_one(train_step: TrainStep, shardings: Any) -> TrainSteps:
+def _host_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
     """Steps dispatched from the host."""
     compiled = jax.jit(train_step, donate_argnums=0, out_shardings=shardings)
 
@@ -286,7 +286,7 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         UserError: sizes that do not fit the devices or the data set.
     """
     mesh = make_mesh(config.mesh)
-    check_same(dataset.fingerprint, f"copies of {dataset.name}")
+    check_same_on_all_processes(dataset.fingerprint, f"copies of {dataset.name}")
     for part, name in (("train", "training"), ("test", "test")):
         if not dataset.count(part):
             raise UserError(f"data set {dataset.name!r} in {dataset.location} has no {name} part")
@@ -334,10 +334,12 @@ def _resident(
         key = jax.random.wrap_key_data(rng)  # pyright: ignore[reportArgumentType]
         return epoch_order(jax.random.fold_in(key, SHUFFLE), epoch, data.size)
 
-    grouped = _can_be_grouped(task.model, program.abstract_state, data)
+    grouped = _can_loop_on_device(task.model, program.abstract_state, data)
     feed = ResidentFeed(
         data,
-        (_grouped if grouped else _one_by_one)(program.train_step, program.shardings),
+        (_device_loop_steps if grouped else _host_loop_steps)(
+            program.train_step, program.shardings
+        ),
         jax.jit(order_of, out_shardings=replicated(program.mesh)),
         steps_per_epoch=program.timing.steps_per_epoch,
     )
@@ -363,7 +365,7 @@ def _streamed(
     )
 
     def maker(batch_size: int) -> BatchMaker:
-        constants = statistics(data, config.data)
+        constants = normalisation_constants(data, config.data)
         return BatchMaker(batch_size, sharding, constants, per_image=config.data.per_image)
 
     feed = StreamedFeed(

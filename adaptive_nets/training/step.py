@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from adaptive_nets.data.device import Augmentation, DeviceSplit, take_training_batch
 from adaptive_nets.models import auxiliary_logits_of, logits_of
 from adaptive_nets.training import metrics as metrics_lib
-from adaptive_nets.training.conv_gradient import use_quick_gradients
+from adaptive_nets.training.conv_gradient import intercept_conv_gradients
 from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.state import HEALTHY, TrainState
@@ -174,8 +174,8 @@ def make_train_step(
     alone = sharding is None or sharding.mesh.size == 1
     quick = alone and jax.default_backend() == "cpu"
 
-    def loss_of(params, model_state, batch, step, keys):
-        with nn.intercept_methods(use_quick_gradients) if quick else contextlib.nullcontext():
+    def loss_fn(params, model_state, batch, step, keys):
+        with nn.intercept_methods(intercept_conv_gradients) if quick else contextlib.nullcontext():
             output, mutated = model.apply(
                 {"params": params, **model_state},
                 batch["image"],
@@ -189,18 +189,18 @@ def make_train_step(
             kept = dict(after(kept, output, batch, step))
         return loss, (kept, metrics)
 
-    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def stream_keys(key):
         return dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
 
-    def whole_batch(state, batch, key):
+    def full_batch_gradients(state, batch, key):
         (loss, (model_state, metrics)), grads = gradient(
             state.params, state.model_state, batch, state.step, stream_keys(key)
         )
         return loss, model_state, metrics, grads
 
-    def in_parts(state, batch, key):
+    def accumulated_gradients(state, batch, key):
         parts = settings.accumulation
 
         # Part i takes every parts-th example from i on, so that each device works on its own
@@ -224,7 +224,7 @@ def make_train_step(
         (model_state, metrics, loss, grads), _ = lax.scan(body, carry, (jnp.arange(parts), batches))
         return loss, model_state, metrics, grads
 
-    compute = whole_batch if settings.accumulation == 1 else in_parts
+    compute = full_batch_gradients if settings.accumulation == 1 else accumulated_gradients
 
     def take_resident(state: TrainState, data: DeviceSplit, order: Array) -> Batch:
         return take_training_batch(

@@ -28,7 +28,7 @@ from adaptive_nets.training.state import TrainState
 StreamedStep = Callable[[TrainState, DeviceSplit], TrainState]
 
 
-def statistics(
+def normalisation_constants(
     split: StreamedSplit, config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray, np.float32]:
     """Offset, scale and pixel scale of `DeviceSplit`, from what is known of the set's images.
@@ -84,7 +84,7 @@ class BatchMaker:
         held = [everything[index[0]] for index in slices]  # pyright: ignore[reportOptionalSubscript]
         self.rows = np.unique(np.concatenate(held))
 
-    def lay_out(self, local: Any) -> jax.Array:
+    def to_global_array(self, local: Any) -> jax.Array:
         """An array whose first axis is the batch, from this process's rows of it."""
         local = np.asarray(local)
 
@@ -99,8 +99,8 @@ class BatchMaker:
     def __call__(self, batch: dict[str, Any]) -> DeviceSplit:
         """What was read, on the devices."""
         return DeviceSplit(
-            self.lay_out(batch["image"]),
-            self.lay_out(batch["label"]),
+            self.to_global_array(batch["image"]),
+            self.to_global_array(batch["label"]),
             *self._constants,
             per_image=self._per_image,
         )
@@ -257,7 +257,7 @@ def make_streamed_evaluate(
             batches=-(-len(split) // batch_size),
             options=options,
         ):
-            found = compiled(variables, maker(batch), maker.lay_out(batch["weight"]))
+            found = compiled(variables, maker(batch), maker.to_global_array(batch["weight"]))
             totals = metrics_lib.merge(totals, found) if totals else found
         if totals is None:
             raise ValueError("there is nothing to evaluate: the split is empty")

@@ -25,9 +25,9 @@ from adaptive_nets.models import ModelOutput, list_models
 from adaptive_nets.models.adaptive.cost import block_flops, flops_per_image
 from adaptive_nets.models.adaptive.inference import Prepared, prepare, skip, skipping_stage
 from adaptive_nets.models.adaptive.weights import head_name, is_head
-from adaptive_nets.models.stages import one_after_the_other
+from adaptive_nets.models.stages import run_sequentially
 from adaptive_nets.runtime.errors import UserError
-from experiments.shared.timing import medians, time_in_turns
+from experiments.shared.timing import medians, time_interleaved
 
 PLAIN, SKIPPING = "plain", "skipping"
 
@@ -181,14 +181,14 @@ def make_case(settings: Settings) -> Case:
             found.append(x)
             return skipping_stage(model).run(units[0](x), prepared.stages[stage], None)[0]
 
-        _through(model, prepared.variables, x, run)
+        _with_stage_runner(model, prepared.variables, x, run)
         return found
 
     inputs = stage_inputs(prepared, images)
     return Case(settings, model, plain, variables, prepared, images, output, inputs)
 
 
-def _through(
+def _with_stage_runner(
     network: Any, variables: Any, x: jax.Array, run: Callable[[int, Any, jax.Array], jax.Array]
 ) -> jax.Array:
     """A network whose stages are run by `run(number, units, x)`."""
@@ -212,7 +212,7 @@ def _one_stage(
         channels = units[0].features if hasattr(units[0], "features") else 4 * units[0].width
         return jnp.zeros((1, 1, 1, channels), ignored.dtype)
 
-    _through(network, variables, jnp.zeros((1, 32, 32, 3), x.dtype), run_stage)
+    _with_stage_runner(network, variables, jnp.zeros((1, 32, 32, 3), x.dtype), run_stage)
     return found[0]
 
 
@@ -279,7 +279,7 @@ def compare_block(case: Case, stage: int) -> Comparison:
     @jax.jit
     def plain(variables, x):
         return _one_stage(
-            case.plain, variables, stage, x, lambda units, x: one_after_the_other(units, x, False)
+            case.plain, variables, stage, x, lambda units, x: run_sequentially(units, x, False)
         )
 
     @jax.jit
@@ -312,7 +312,7 @@ def _compare(
         return run
 
     contenders = {name: waiting(program) for name, program in programs.items()}
-    times = time_in_turns(contenders, seconds=case.settings.seconds)
+    times = time_interleaved(contenders, seconds=case.settings.seconds)
     shares = [ours / theirs for ours, theirs in zip(times[SKIPPING], times[PLAIN], strict=True)]
     early = [np.mean(np.asarray(b.num_units) < b.weights.shape[-1]) for b in blocks]
     time_share = statistics.median(shares)

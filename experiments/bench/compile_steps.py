@@ -125,9 +125,7 @@ def _task(network: str) -> Task:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compiles, prints a line for each step, writes the record; 1 where one does not compile."""
-    parser = argparse.ArgumentParser(
-        prog="compile_steps", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="compile_steps", description=__doc__)
     parser.add_argument("--out", type=Path, help="JSON record to write")
     parser.add_argument(
         "--machine", action="append", choices=[m.name for m in MACHINES], help="default: all"

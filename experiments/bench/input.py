@@ -65,7 +65,7 @@ class Share:
     extra: float
 
 
-def repeated(split: StreamedSplit, copies: int) -> StreamedSplit:
+def repeat_files(split: StreamedSplit, copies: int) -> StreamedSplit:
     """The same files so many times, so that a small set stands for a large one."""
     return dataclasses.replace(
         split,
@@ -84,7 +84,7 @@ def open_split(name: str, root: Path | None, copies: int) -> StreamedSplit:
     streams = load(name, root=root, splits=("train",)).streams
     if not streams:
         raise UserError(f"--data is {name!r}; expected a set that is read while training: imagenet")
-    return repeated(streams["train"], copies)
+    return repeat_files(streams["train"], copies)
 
 
 def resident_bytes() -> int:
@@ -128,7 +128,7 @@ def share_of_step(
 ) -> Share:  # fmt: skip
     """Times steps of a training with and without the input."""
     dataset = load(name, root=root)
-    streams = {part: repeated(split, copies) for part, split in dataset.streams.items()}
+    streams = {part: repeat_files(split, copies) for part, split in dataset.streams.items()}
     dataset = dataclasses.replace(dataset, streams=streams)
     config = TrainConfig(
         data=DataConfig(

@@ -16,7 +16,7 @@ Case = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Aim:
+class Goal:
     """One line of the summary.
 
     Attributes:
@@ -54,19 +54,19 @@ def _unit(name: str, fraction: float) -> Callable[[Case], bool]:
 
 def _fixed_aim(
     kind: str, output: str, channels: int, at_least: float, slowest: float | None = None
-) -> Aim:
+) -> Goal:
     what = {"grid": "regular grid", "random": "random positions"}[kind]
     written = {"nearest": "copies written", "compact": "compact"}[output]
     name = f"{what}, {written}, {channels} channels and more"
-    return Aim(name, _fixed(kind, output, channels), "share", at_least, slowest)
+    return Goal(name, _fixed(kind, output, channels), "share", at_least, slowest)
 
 
-def _unit_aim(name: str, fraction: float, at_least: float) -> Aim:
+def _unit_aim(name: str, fraction: float, at_least: float) -> Goal:
     title = f"masked unit, {name}, {100 * fraction:g} % active"
-    return Aim(title, _unit(name, fraction), "share", at_least)
+    return Goal(title, _unit(name, fraction), "share", at_least)
 
 
-AIMS = (
+GOALS = (
     _fixed_aim("grid", "nearest", 64, 0.80, 1.0),
     _fixed_aim("grid", "compact", 64, 0.90),
     _fixed_aim("random", "nearest", 96, 0.78, 1.0),
@@ -77,9 +77,9 @@ AIMS = (
     _unit_aim("conv3", 0.5, 0.90),
     _unit_aim("conv3", 0.25, 0.85),
     _unit_aim("conv3", 0.125, 0.65),
-    Aim("masked unit, conv4, nothing active", _unit("conv4", 0.0), "speedup", 37.0),
-    Aim("masked unit, conv3, nothing active", _unit("conv3", 0.0), "speedup", 15.0),
-    Aim(
+    Goal("masked unit, conv4, nothing active", _unit("conv4", 0.0), "speedup", 37.0),
+    Goal("masked unit, conv3, nothing active", _unit("conv3", 0.0), "speedup", 15.0),
+    Goal(
         "gradients for x and w, a quarter kept, 128 channels and more",
         lambda case: (
             case["kind"] == "backward" and case["channels"] >= 128 and case["fraction"] < 0.3
@@ -87,7 +87,7 @@ AIMS = (
         "share",
         0.80,
     ),
-    Aim(
+    Goal(
         "everything active",
         lambda case: case["kind"] in ("unit", "masked") and case["fraction"] == 1.0,
         "speedup",
@@ -114,7 +114,7 @@ def record(comparison: Any) -> Case:
 def summary(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """One row per aim that has cases: mean, least, number of cases, aim, met or not."""
     rows = []
-    for aim in AIMS:
+    for aim in GOALS:
         chosen = [case for case in cases if aim.selects(case)]
         if not chosen:
             continue

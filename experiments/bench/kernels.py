@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from experiments.bench import masks
-from experiments.shared.timing import medians, time_in_turns
+from experiments.shared.timing import medians, time_interleaved
 from kernels import masked_conv, perforated_conv
 from kernels._common.layer_shapes import LAYERS, UNITS, Layer, Unit
 from kernels.masked_conv import choose as choose_masked
@@ -126,7 +126,7 @@ def compare(settings: Settings, other_dense: DenseJob | None = None) -> Iterator
                 yield from _units(unit, batch, settings, rng)
 
 
-def _waiting(function: Callable, *arguments: Any) -> Callable[[], None]:
+def _blocking(function: Callable, *arguments: Any) -> Callable[[], None]:
     compiled = jax.jit(function)
 
     def once() -> None:
@@ -165,7 +165,7 @@ class _LayerCase:
         )  # fmt: skip
 
     def _comparison(self, kind, output, fraction, theory, choice, contenders) -> Comparison:
-        times = medians(time_in_turns(contenders, seconds=self.settings.seconds))
+        times = medians(time_interleaved(contenders, seconds=self.settings.seconds))
         name = choice.implementation
         if choice.detail and kind != "masked":
             name += f" ({choice.detail})"
@@ -175,7 +175,7 @@ class _LayerCase:
         )
 
     def _denses(self) -> dict[str, Callable]:
-        contenders: dict[str, Callable] = {DENSE: _waiting(self.dense, self.x, self.w)}
+        contenders: dict[str, Callable] = {DENSE: _blocking(self.dense, self.x, self.w)}
         other = self.other_dense(self.layer, self.batch) if self.other_dense else None
         if other is not None:
             contenders[TORCH] = other
@@ -192,7 +192,7 @@ class _LayerCase:
                 def ours(x, w, mask=mask, options=options):
                     return perforated_conv(x, w, mask, **options)
 
-                contenders = {**self._denses(), OURS: _waiting(ours, self.x, self.w)}
+                contenders = {**self._denses(), OURS: _blocking(ours, self.x, self.w)}
                 fraction = float(mask.mean())
                 yield self._comparison(kind, fill, fraction, 1 / fraction, choice, contenders)
 
@@ -213,8 +213,8 @@ class _LayerCase:
                 return perforated_conv(x, w, mask, **options)
 
             contenders = {
-                DENSE: _waiting(gradients(self.dense), self.x, self.w, full),
-                OURS: _waiting(gradients(ours), self.x, self.w, part),
+                DENSE: _blocking(gradients(self.dense), self.x, self.w, full),
+                OURS: _blocking(gradients(ours), self.x, self.w, part),
             }
             choice = choose_perforated(self.x, self.w, mask, **options)
             fraction = float(mask.mean())
@@ -270,7 +270,7 @@ def _units(unit: Unit, batch: int, settings: Settings, rng) -> Iterator[Comparis
             DENSE: _Chain(dense, x, mask, *weights),
             OURS: _Chain(ours, x, mask, *weights),
         }
-        times = medians(time_in_turns(contenders, seconds=settings.seconds))
+        times = medians(time_interleaved(contenders, seconds=settings.seconds))
         yield Comparison(
             "unit", unit.label, min(unit.channels), batch, "zeros", float(mask.mean()),
             _unit_theory(unit, mask), "xla", times,

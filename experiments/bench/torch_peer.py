@@ -16,7 +16,7 @@ from kernels._common.layer_shapes import Layer
 
 _WORKER = Path(__file__).with_name("torch_worker.py")
 # Its threads must not spin on our cores while they wait for the next job.
-_IDLE_QUIETLY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+_PASSIVE_WAIT_ENV = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 Layout = Literal["channels_first", "channels_last"]
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 NETWORKS = ("resnet50", "resnet101", "resnet152", "vgg16")
@@ -88,7 +88,7 @@ class TorchPeer:
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                stderr=subprocess.PIPE, env=os.environ | _IDLE_QUIETLY,
+                stderr=subprocess.PIPE, env=os.environ | _PASSIVE_WAIT_ENV,
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"--torch-python {python}: {error.strerror}") from error

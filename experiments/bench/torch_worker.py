@@ -74,7 +74,7 @@ def vgg16():
     return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(4096, 1000))
 
 
-def made(job):
+def make_job(job):
     """What the job runs, without arguments."""
     last = torch.channels_last if job["layout"] == "channels_last" else torch.contiguous_format
     shape = job["input"]
@@ -97,17 +97,17 @@ def made(job):
     raise ValueError("unknown kind of job: " + repr(job["kind"]))
 
 
-KEPT = {}
+JOB_CACHE = {}
 
 
-def answer(job):
+def time_job(job):
     """Median seconds of a pass; what was made for a job is kept for the next equal one."""
     torch.set_num_threads(job["threads"])
     key = json.dumps(job, sort_keys=True)
-    run = KEPT.get(key)
+    run = JOB_CACHE.get(key)
     warm = 0 if run is not None else job["warm"]
     if run is None:
-        run = KEPT[key] = made(job)
+        run = JOB_CACHE[key] = make_job(job)
     with torch.inference_mode():
         for _ in range(warm):
             run()
@@ -124,7 +124,7 @@ def main():
     print(json.dumps({"torch": torch.__version__}), flush=True)
     for line in sys.stdin:
         try:
-            result = answer(json.loads(line))
+            result = time_job(json.loads(line))
         except Exception as error:
             result = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(result), flush=True)

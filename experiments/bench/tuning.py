@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import masks
-from experiments.shared.timing import time_in_turns
+from experiments.shared.timing import time_interleaved
 from kernels._common.autotune import autotune
 from kernels._common.geometry import make_geometry
 from kernels._common.layer_shapes import Layer
@@ -78,7 +78,7 @@ def tune_layer(
         def once() -> None:
             jax.block_until_ready(run(x, w))
 
-        return statistics.median(time_in_turns({"tile": once}, seconds=seconds)["tile"])
+        return statistics.median(time_interleaved({"tile": once}, seconds=seconds)["tile"])
 
     return autotune(
         problem,

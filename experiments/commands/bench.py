@@ -13,9 +13,9 @@ from rich.console import Console
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import MeshConfig, require
 from experiments.commands import bench_adaptive, bench_autotune, bench_kernels, bench_networks
-from experiments.commands.choice import choose
 from experiments.commands.output import table, write
 from experiments.commands.parsing import parse
+from experiments.commands.subcommands import dispatch_subcommand
 
 PROGRAM = "adaptive-nets bench"
 
@@ -201,7 +201,7 @@ def bench_kills(arguments: Sequence[str]) -> None:
     """Kills and compares."""
     options = parse(Kills, arguments, program=f"{PROGRAM} kills")
     require(options.kills > 0, "kills", options.kills, "a positive number")
-    from experiments.bench import kills
+    from experiments.bench import kill_resume as kills
 
     def report(number: int, kill: kills.Kill) -> None:
         where = "a half-written checkpoint" if kill.in_save else "no half-written checkpoint"
@@ -225,7 +225,7 @@ def bench_kills(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Measures training, networks or kernels."""
-    choose(
+    dispatch_subcommand(
         PROGRAM,
         arguments,
         {

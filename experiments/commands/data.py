@@ -22,8 +22,8 @@ from adaptive_nets.data import (
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ConsoleProgress
 from adaptive_nets.training.config import require
-from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
+from experiments.commands.subcommands import dispatch_subcommand
 
 PROGRAM = "adaptive-nets data"
 STYLES = {"ok": "green", "absent": "dim", "partial": "yellow", "damaged": "red"}
@@ -162,7 +162,7 @@ def build_data(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Lists, checks or imports."""
-    choose(
+    dispatch_subcommand(
         PROGRAM,
         arguments,
         {

@@ -136,11 +136,12 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Doctor, arguments, program="adaptive-nets doctor")
     from adaptive_nets.training import distributed
 
-    with distributed.joined(options.distributed, print_error):
+    with distributed.process_group(options.distributed, print_error):
         everywhere = [
-            json.loads(text) for text in distributed.texts(json.dumps(examine(options.data_dir)))
+            json.loads(text)
+            for text in distributed.allgather_text(json.dumps(examine(options.data_dir)))
         ]
-        first = distributed.is_first()
+        first = distributed.is_process_0()
     failed = []
     console = Console(highlight=False, soft_wrap=True, quiet=not first)
     for entries in zip(*everywhere, strict=True):

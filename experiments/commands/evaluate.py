@@ -44,7 +44,7 @@ def _read(options: Evaluate, name: str) -> tuple[Any, str]:
     from adaptive_nets.models.weights import files as weight_files
     from adaptive_nets.models.weights.stored import load_network
 
-    if not options.weights.is_file() or weight_files.is_ours(options.weights):
+    if not options.weights.is_file() or weight_files.is_native_format(options.weights):
         stored = load_network(options.weights)
         if stored.model != name:
             halting = getattr(create_model(name), "halting", None)
@@ -61,7 +61,7 @@ def _read(options: Evaluate, name: str) -> tuple[Any, str]:
                 "normalised"
             )
         return stored, "stored with the weights"
-    normalisation = weight_files.chosen_normalisation(name, options.mean, options.std)
+    normalisation = weight_files.resolve_normalisation(name, options.mean, options.std)
     stored = weight_files.load_foreign(options.weights, name, normalisation=normalisation)
     return stored, normalisation.origin
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import MeshConfig, TrainConfig, require
-from experiments.commands.choice import choose
 from experiments.commands.parsing import parse
-from experiments.commands.run import chosen, with_values
+from experiments.commands.run import form_with_config_flags, peek_id_and_preset
+from experiments.commands.subcommands import dispatch_subcommand
 from experiments.suite.registry import find_experiment, find_preset
 
 PROGRAM = "adaptive-nets launch"
@@ -91,7 +91,7 @@ class Ssh:
     """Port that process 0 listens on."""
 
 
-def _own(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments of the run, and those of the job with their `--job.` taken off."""
     run, job, current = [], [], None
     for argument in arguments:
@@ -119,21 +119,21 @@ def _read[J](
 ) -> tuple[J, TrainConfig, list[str], str]:
     """Job, configuration, arguments of the run, and a name for it; all of them checked."""
     program = f"{PROGRAM} {kind}"
-    run, own = _own(arguments)
+    run, own = _split_job_arguments(arguments)
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"usage: {program} ID [flags of 'run'] [--job.FLAG VALUE ...] > FILE\n")
         print("Flags of the job, each as --job.FLAG:")
         parse(form, ["--help"], program=program)
     job = parse(form, own, program=program)
-    name, preset_name = chosen(run)
+    name, preset_name = peek_id_and_preset(run)
     if name is None:
         raise UserError(
             f"{program} expects the id of an experiment first (adaptive-nets list shows all)"
         )
     experiment = find_experiment(name)
     preset = find_preset(experiment, preset_name)
-    options = parse(with_values(preset.config), run, program=program)
-    if options.distributed.asked_for:
+    options = parse(form_with_config_flags(preset.config), run, program=program)
+    if options.distributed.is_requested:
         raise UserError(
             "--distributed.coordinator and --distributed.cluster are what launch writes itself; "
             "expected them left out"
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str]) -> None:
     def printed(render: Callable[[Sequence[str]], str]) -> Callable[[Sequence[str]], None]:
         return lambda rest: print(render(rest), end="")
 
-    choose(
+    dispatch_subcommand(
         PROGRAM,
         arguments,
         {

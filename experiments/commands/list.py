@@ -12,7 +12,7 @@ from rich.table import Table
 
 from adaptive_nets.runtime.progress import format_seconds
 from experiments.commands.parsing import parse
-from experiments.suite.comparison import state_of
+from experiments.suite.comparison import best_verdict_text
 from experiments.suite.experiment import PRESETS, Experiment
 from experiments.suite.paper_values import load_paper
 from experiments.suite.records import Record, collect, default_roots
@@ -61,6 +61,6 @@ def main(arguments: Sequence[str]) -> None:
             cell_text(experiment),
             experiment.data,
             cost_text(experiment, records),
-            state_of(experiment, records),
+            best_verdict_text(experiment, records),
         )
     Console().print(table)

@@ -146,14 +146,14 @@ def _list(pattern: str, *, as_json: bool) -> None:
 
 
 def _compare(pattern: str, *, as_json: bool) -> None:
-    from adaptive_nets.analysis.reference_counts import our_count, reference_counts
+    from adaptive_nets.analysis.reference_counts import model_count, reference_counts
 
     references = reference_counts()
     rows: list[dict[str, Any]] = []
 
     def compare(name: str) -> None:
         reference = references[name]
-        ours = our_count(reference)
+        ours = model_count(reference)
         rows.append(
             {
                 "reference": name,

@@ -41,7 +41,7 @@ class Run:
     """Several processes, started by a scheduler or by hand, as one run."""
 
 
-def with_values(config: Any) -> type:
+def form_with_config_flags(config: Any) -> type:
     """The form above with every value of a configuration as a flag."""
     values = (
         "values",
@@ -53,7 +53,7 @@ def with_values(config: Any) -> type:
     return form
 
 
-def chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
+def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
     """Id and preset among the arguments, before the values that they decide can be read."""
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     preset: str = Run.preset
@@ -67,7 +67,7 @@ def chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Runs an experiment and prints its numbers beside the paper's."""
-    name, preset_name = chosen(arguments)
+    name, preset_name = peek_id_and_preset(arguments)
     if name is None:
         if not arguments or arguments[0] not in ("-h", "--help"):
             raise UserError(
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     experiment = find_experiment(name)
     preset = find_preset(experiment, preset_name)
-    options = parse(with_values(preset.config), arguments, program=PROGRAM)
+    options = parse(form_with_config_flags(preset.config), arguments, program=PROGRAM)
     seeds = preset.seeds if options.seeds is None else options.seeds
     require(seeds > 0, "seeds", seeds, "a positive number")
     out = options.out or Path("runs") / experiment.id / preset_name
@@ -86,11 +86,11 @@ def main(arguments: Sequence[str]) -> None:
     # JAX takes seconds to import; everything that can be wrong with the flags is known by now.
     from adaptive_nets.runtime.interrupt import Interrupted
     from adaptive_nets.runtime.progress import ConsoleProgress, SilentProgress
-    from adaptive_nets.training.distributed import is_first, joined
+    from adaptive_nets.training.distributed import is_process_0, process_group
     from experiments.suite.execution import execute
 
-    with ConsoleProgress() as console, joined(options.distributed, print_error):
-        progress = console if is_first() else SilentProgress()
+    with ConsoleProgress() as console, process_group(options.distributed, print_error):
+        progress = console if is_process_0() else SilentProgress()
         try:
             records = execute(
                 experiment,
@@ -108,17 +108,17 @@ def main(arguments: Sequence[str]) -> None:
                 "saved; the same command goes on from there"
             )
             raise SystemExit(stop.exit_code) from None
-        if not is_first():
+        if not is_process_0():
             return
 
-    from experiments.suite.comparison import HOW_JUDGED, compare
+    from experiments.suite.comparison import VERDICT_RULES, compare
     from experiments.suite.render import terminal_table
 
     console = Console()
     for title, cells in compare([experiment], records).items():
         ours = [cell for cell in cells if cell.verdict != "cited"]
         console.print(terminal_table(title, ours))
-    console.print(HOW_JUDGED, style="dim")
+    console.print(VERDICT_RULES, style="dim")
     console.print(
         f"next: adaptive-nets table {experiment.paper}   or   adaptive-nets report", markup=False
     )

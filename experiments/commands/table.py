@@ -11,7 +11,7 @@ from rich.console import Console
 
 from adaptive_nets.runtime.errors import UserError
 from experiments.commands.parsing import parse
-from experiments.suite.comparison import HOW_JUDGED, compare
+from experiments.suite.comparison import VERDICT_RULES, compare
 from experiments.suite.records import collect, default_roots
 from experiments.suite.registry import select
 from experiments.suite.render import terminal_table
@@ -45,4 +45,4 @@ def main(arguments: Sequence[str]) -> None:
         console.print(f"{name} deviates from the paper:", markup=False)
         for sentence in sentences:
             console.print(f"  - {sentence}", markup=False)
-    console.print(HOW_JUDGED, style="dim")
+    console.print(VERDICT_RULES, style="dim")

@@ -14,9 +14,9 @@ from pathlib import Path
 from experiments.report.charts import Figure, Missing, style_sheet
 from experiments.report.gallery import figure_section
 from experiments.report.markup import Markup, code, element, items, join
-from experiments.report.origins import provenance
+from experiments.report.provenance import provenance
 from experiments.report.tables import comparison_table, counts, status, tolerances
-from experiments.suite.comparison import HOW_JUDGED, Cell, Group, compare, group_records
+from experiments.suite.comparison import VERDICT_RULES, Cell, Group, compare, group_records
 from experiments.suite.experiment import Experiment
 from experiments.suite.paper_values import Paper, load_paper
 from experiments.suite.records import Record
@@ -214,10 +214,10 @@ def _head(
 
 
 def _meanings() -> list[tuple[str, str]]:
-    """`HOW_JUDGED` taken apart: verdict and what it means."""
+    """`VERDICT_RULES` taken apart: verdict and what it means."""
     verdicts = (*_VERDICTS, "cited")
     pattern = rf"({'|'.join(verdicts)}): (.*?)(?=(?: (?:{'|'.join(verdicts)}): )|$)"
-    return [(m[1], m[2]) for m in re.finditer(pattern, HOW_JUDGED)]
+    return [(m[1], m[2]) for m in re.finditer(pattern, VERDICT_RULES)]
 
 
 def _tally(cells: Sequence[Cell]) -> Markup:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 5, 41
 
 
-def time_in_turns(
+def time_interleaved(
     contenders: Mapping[str, Callable[[], float | None]], *, seconds: float
 ) -> dict[str, tuple[float, ...]]:
     """Seconds of each contender, one value per round, after a warm-up.

@@ -13,7 +13,7 @@ from experiments.suite.records import Record, mean_and_deviation
 
 Verdict = Literal["reproduced", "differs", "measured", "reduced", "not run", "cited"]
 
-HOW_JUDGED = (
+VERDICT_RULES = (
     "reproduced: preset paper on the complete data, and no further from the paper than the stated "
     "tolerance, or on its better side. differs: outside it, or run with changed flags. "
     "measured: at full size, beside a number from memory, against which nothing is judged. "
@@ -85,7 +85,7 @@ class Cell:
         group: our records, or None.
         ours: mean over seeds, or None.
         deviation: standard deviation over seeds.
-        verdict: see `HOW_JUDGED`.
+        verdict: see `VERDICT_RULES`.
         reason: why it is not reproduced.
     """
 
@@ -185,7 +185,7 @@ def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dic
         paper = load_paper(paper_name)
         by_row = {e.row: e for e in experiments if e.paper == paper_name}
         networks = {(paper.rows[row].table, paper.rows[row].network) for row in by_row}
-        owned = _rows_of(paper_name)
+        owned = _covered_rows(paper_name)
         for row in paper.rows.values():
             cited = row.id not in owned and (row.table, row.network) in networks
             if row.id in by_row or cited:
@@ -195,14 +195,14 @@ def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dic
     return tables
 
 
-def _rows_of(paper: str) -> set[str]:
+def _covered_rows(paper: str) -> set[str]:
     """Rows of a paper that some experiment of ours runs."""
     from experiments.suite.registry import EXPERIMENTS
 
     return {e.row for e in EXPERIMENTS.values() if e.paper == paper}
 
 
-def state_of(experiment: Experiment, records: Sequence[Record]) -> str:
+def best_verdict_text(experiment: Experiment, records: Sequence[Record]) -> str:
     """One word or two for a list: the best verdict over groups, with how many numbers have it."""
     paper = load_paper(experiment.paper)
     cells = compare_row(paper, paper.rows[experiment.row], experiment, records)

@@ -11,7 +11,7 @@ from adaptive_nets.training.config import TrainConfig
 
 # Values that say where and how a run is carried out, not what comes out of it. Where the data come
 # from is told by their fingerprint.
-INCIDENTAL = (
+NOT_IN_IDENTITY = (
     "mesh",
     "run",
     "data.source",
@@ -25,7 +25,7 @@ INCIDENTAL = (
 
 # Values that came after the first records. At these they change nothing, and are left out of a
 # run's identity, so that it is still that of the records from before.
-ADDED = {"data.per_image": False, "data.train_limit": 0, "data.test_limit": 0}
+ADDED_DEFAULTS = {"data.per_image": False, "data.train_limit": 0, "data.test_limit": 0}
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -38,9 +38,9 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat(to_dict(config)).items()
-        if name not in INCIDENTAL
-        and name.split(".")[0] not in INCIDENTAL
-        and not (name in ADDED and value == ADDED[name])
+        if name not in NOT_IN_IDENTITY
+        and name.split(".")[0] not in NOT_IN_IDENTITY
+        and not (name in ADDED_DEFAULTS and value == ADDED_DEFAULTS[name])
     }
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from adaptive_nets.data import Dataset, Split, load, random_labels
 from adaptive_nets.data.sequences import PARITY, parity
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import exclusive, write_json_atomically
+from adaptive_nets.runtime.files import lock_directory, write_json_atomically
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.config import TrainConfig
-from adaptive_nets.training.distributed import is_first, of_first
+from adaptive_nets.training.distributed import broadcast_from_process_0, is_process_0
 from experiments.suite import config as config_lib
 from experiments.suite import provenance
 from experiments.suite.experiment import Experiment
@@ -54,7 +54,7 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
             f"training images in {dataset.location}; put the official files into a folder and "
             "name it with --data-dir (adaptive-nets data list says which), or run --preset quick"
         )
-    dataset = limited(dataset, train=config.data.train_limit, test=config.data.test_limit)
+    dataset = truncated_dataset(dataset, train=config.data.train_limit, test=config.data.test_limit)
     if config.data.labels == "random" and dataset.streams:
         raise UserError("--data.labels is 'random'; expected true for a set of photographs")
     if config.data.labels == "random" and dataset.train is not None:
@@ -69,7 +69,7 @@ def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> 
     return dataset
 
 
-def no_data(config: TrainConfig) -> Dataset:
+def empty_dataset(config: TrainConfig) -> Dataset:
     """Stands for the data set of a run that reads none."""
     return Dataset(
         name=config.data.name,
@@ -84,7 +84,7 @@ def no_data(config: TrainConfig) -> Dataset:
     )
 
 
-def limited(dataset: Dataset, *, train: int, test: int) -> Dataset:
+def truncated_dataset(dataset: Dataset, *, train: int, test: int) -> Dataset:
     """The first so many images of each split; 0 leaves it whole."""
 
     def first(split: Split | None, limit: int) -> Split | None:
@@ -106,7 +106,9 @@ def limited(dataset: Dataset, *, train: int, test: int) -> Dataset:
     )
 
 
-def claim(directory: Path, experiment: Experiment, config: TrainConfig, *, preset: str) -> None:
+def claim_directory(
+    directory: Path, experiment: Experiment, config: TrainConfig, *, preset: str
+) -> None:
     """Notes in a folder what it is for, or checks that it is for this.
 
     A run that never took its first step, such as one refused for a flag, leaves no claim.
@@ -180,9 +182,9 @@ def execute(
         Interrupted: stopped by a signal, after saving.
     """
     with contextlib.ExitStack() as stack:
-        if is_first():
-            stack.enter_context(exclusive(out))
-            claim(out, experiment, config, preset=preset)
+        if is_process_0():
+            stack.enter_context(lock_directory(out))
+            claim_directory(out, experiment, config, preset=preset)
         else:
             # One process writes the tables; what the others measure, they measure for themselves.
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -191,13 +193,13 @@ def execute(
             sizes = f"{dataset.count('train'):,} training and {dataset.count('test'):,} test images"
             announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
         else:
-            dataset = no_data(config)
+            dataset = empty_dataset(config)
             announce("data: none, what is measured needs none")
         records = []
         for seed in range(seeds):
             directory = out / f"seed{seed}"
             path = directory / RECORD
-            if of_first(path.exists()):
+            if broadcast_from_process_0(path.exists()):
                 announce(f"seed {seed}: finished earlier, {path}")
             else:
                 directory.mkdir(exist_ok=True)

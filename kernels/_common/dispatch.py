@@ -25,7 +25,7 @@ class Choice:
     passed_over: tuple[tuple[str, str], ...] = ()
 
 
-def first_that_runs(
+def first_supported(
     requested: Requested,
     implementations: Mapping[str, Callable[[], Any]],
     preferred: Sequence[str],

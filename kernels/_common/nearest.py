@@ -43,7 +43,7 @@ def nearest_kept(mask: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
 
     squares, ties = _nearest_columns(vertical, count, unreachable)
     turn = rng.integers(ties)
-    return _take_turn(turn, squares, vertical, count, np.where(up <= down, above, below), below)
+    return _nth_nearest(turn, squares, vertical, count, np.where(up <= down, above, below), below)
 
 
 def _nearest_rows(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ def _nearest_columns(
     return squares, ties
 
 
-def _take_turn(turn, squares, vertical, count, first, second) -> np.ndarray:
+def _nth_nearest(turn, squares, vertical, count, first, second) -> np.ndarray:
     """Index of the nearest position number `turn`, in the order in which columns are visited."""
     width = vertical.shape[1]
     columns = np.arange(width)

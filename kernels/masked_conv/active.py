@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int
 from kernels._common.rows import MOST, PIECE_BYTES
 
 
-class Active(NamedTuple):
+class ActivePositions(NamedTuple):
     """Where a mask is True.
 
     Attributes:
@@ -27,7 +27,7 @@ class Active(NamedTuple):
     number: Int[Array, " M"]
 
 
-def list_active(mask: Bool[Array, "..."], *, capacity: int | None = None) -> Active:
+def list_active(mask: Bool[Array, "..."], *, capacity: int | None = None) -> ActivePositions:
     """Lists the positions of a mask that are True, at most `capacity` of them.
 
     Args:
@@ -43,7 +43,7 @@ def list_active(mask: Bool[Array, "..."], *, capacity: int | None = None) -> Act
     rows = jnp.zeros(capacity, jnp.int32)
     rows = rows.at[place].set(jnp.arange(size, dtype=jnp.int32), mode="drop", unique_indices=True)
     count = until[-1] if size else jnp.int32(0)
-    return Active(rows, count, number)
+    return ActivePositions(rows, count, number)
 
 
 def piece_sizes(depth: int, *, element_bytes: int = 4) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ def piece_sizes(depth: int, *, element_bytes: int = 4) -> tuple[int, ...]:
     return largest, largest // 2, largest // 8
 
 
-def over_pieces(
+def fold_over_pieces(
     count: Int[Array, ""],
     sizes: tuple[int, ...],
     body: Callable[[Int[Array, ""], int, Any], Any],
@@ -92,7 +92,7 @@ def over_pieces(
     return state
 
 
-def everywhere(
+def fold_over_all_positions(
     count: int, size: int, body: Callable[[Int[Array, ""], int, Any], Any], state: Any
 ) -> Any:
     """Folds `body(start, size, state)` over pieces of 0 ... count − 1, as equal as they can be.
@@ -111,7 +111,7 @@ def everywhere(
     return body(jnp.int32(whole * size), rest, state) if rest else state
 
 
-def take_rows(active: Active, start: Int[Array, ""], size: int) -> tuple[Array, Array]:
+def take_rows(active: ActivePositions, start: Int[Array, ""], size: int) -> tuple[Array, Array]:
     """Rows of a piece, and which of them are active; those beyond the end repeat row 0.
 
     Args:

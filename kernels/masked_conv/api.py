@@ -113,7 +113,7 @@ def _resolve(
     def bind(function, *more):
         return lambda: lambda x, w, mask: function(x, w, mask, geometry, *more)
 
-    choice, compute = dispatch.first_that_runs(
+    choice, compute = dispatch.first_supported(
         implementation,
         {
             "xla": bind(xla.forward, capacity),

@@ -19,7 +19,13 @@ from kernels._common.convolution import direct
 from kernels._common.geometry import Geometry
 from kernels._common.windows import padded_pixels, tap_offsets, unpadded_image, window_rows
 from kernels.masked_conv import cost
-from kernels.masked_conv.active import Active, list_active, over_pieces, piece_sizes, take_rows
+from kernels.masked_conv.active import (
+    ActivePositions,
+    fold_over_pieces,
+    list_active,
+    piece_sizes,
+    take_rows,
+)
 
 
 def dense(x: Array, w: Array, mask: Array, geometry: Geometry) -> Float[Array, "N H2 W2 O"]:
@@ -74,7 +80,7 @@ def _sparse(x: Array, w: Array, mask: Array, geometry: Geometry) -> Array:
             return out.at[places].set(y.astype(out.dtype), mode="drop", unique_indices=True)
 
         out = jnp.zeros((positions, geometry.outputs), x.dtype)
-        return over_pieces(active.count, _sizes(geometry, x.dtype), piece, out)
+        return fold_over_pieces(active.count, _sizes(geometry, x.dtype), piece, out)
 
     out = lax.cond(
         active.count > 0, compute, lambda: jnp.zeros((positions, geometry.outputs), x.dtype)
@@ -98,7 +104,7 @@ _sparse.defvjp(_sparse_forward, _sparse_backward)
 def active_gradients(
     x: Float[Array, "N H W C"],
     w: Float[Array, "KH KW Cg O"],
-    active: Active,
+    active: ActivePositions,
     cotangents: Float[Array, "N H2 W2 O"],
     geometry: Geometry,
 ) -> tuple[Array, Array]:
@@ -119,7 +125,7 @@ def active_gradients(
             return rows_lib.add_gradients(sums, source, weights, index, part, groups=groups)
 
         sums = jnp.zeros(source.shape, dtype), jnp.zeros(weights.shape, dtype)
-        sums = over_pieces(active.count, _sizes(geometry, x.dtype), piece, sums)
+        sums = fold_over_pieces(active.count, _sizes(geometry, x.dtype), piece, sums)
         d_source, d_w = rows_lib.finish_gradients(sums, source, w, groups=groups)
         return unpadded_image(d_source, geometry), d_w
 

@@ -12,16 +12,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernels._common import rows as rows_lib
 from kernels._common.convolution import direct
-from kernels.masked_conv.active import everywhere, piece_sizes
-from kernels.masked_unit.sparse_unit import Chain, Running
+from kernels.masked_conv.active import fold_over_all_positions, piece_sizes
+from kernels.masked_unit.sparse_unit import BlockState, Chain
 
 
 def run_dense(
-    state: Running,
+    state: BlockState,
     mask: Bool[Array, "N H W"],
     chain: Chain,
     share: Float[Array, "N H W"] | None,
-) -> Running:
+) -> BlockState:
     """The unit at all positions, its residual added at the mask's; else as `run_sparse`."""
     n, height, width, channels = state.x.shape
     positions, image = n * height * width, height * width
@@ -51,7 +51,7 @@ def run_dense(
             return _put(out, multiply(rows, range(first)), start)
 
         out = jnp.zeros((positions, chain.kernels[first - 1].shape[3]), state.x.dtype)
-        y = everywhere(positions, size, before, out)
+        y = fold_over_all_positions(positions, size, before, out)
     y = y.reshape(n, height, width, y.shape[1])
     for i in range(first, last):
         up, left = (k // 2 for k in chain.kernels[i].shape[:2])
@@ -60,7 +60,7 @@ def run_dense(
         y = chain.after(y, i)
     middle = flat(y)
 
-    def after(start: Int[Array, ""], size: int, state: Running) -> Running:
+    def after(start: Int[Array, ""], size: int, state: BlockState) -> BlockState:
         rows = multiply(_piece(middle, start, size), range(last, len(points)))
         rows = jnp.where(_piece(flat(mask), start, size)[:, None], rows, jnp.zeros((), rows.dtype))
         x, total, sums = state
@@ -72,13 +72,15 @@ def run_dense(
             of = (start + jnp.arange(size, dtype=jnp.int32)) // image
             belongs = (of[None] == jnp.arange(n, dtype=jnp.int32)[:, None]).astype(sums.dtype)
             sums = sums + belongs @ rows.astype(sums.dtype)
-        return Running(x, total, sums)
+        return BlockState(x, total, sums)
 
     total = None if state.total is None else flat(state.total)
-    done = everywhere(positions, size, after, Running(flat(state.x), total, state.sums))
+    done = fold_over_all_positions(
+        positions, size, after, BlockState(flat(state.x), total, state.sums)
+    )
     shape = state.x.shape
     total = None if done.total is None else done.total.reshape(shape)
-    return Running(done.x.reshape(shape), total, done.sums)
+    return BlockState(done.x.reshape(shape), total, done.sums)
 
 
 def _piece(values: Array, start: Int[Array, ""], size: int) -> Array:

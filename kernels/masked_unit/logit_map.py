@@ -14,11 +14,17 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from kernels._common.rows import accumulator
-from kernels.masked_conv.active import everywhere, list_active, over_pieces, piece_sizes, take_rows
+from kernels.masked_conv.active import (
+    fold_over_all_positions,
+    fold_over_pieces,
+    list_active,
+    piece_sizes,
+    take_rows,
+)
 from kernels.masked_unit.sparse_unit import dilate
 
 # Share of positions to read beyond which all are read, which needs no list.
-_ALL_ABOVE = 0.7
+_DENSE_THRESHOLD = 0.7
 
 
 def logit_map(
@@ -60,7 +66,7 @@ def logit_map(
             y = product(lax.dynamic_slice_in_dim(pixels, start, size))
             return lax.dynamic_update_slice_in_dim(out, y, start, 0)
 
-        return everywhere(len(pixels), sizes[0], piece, empty)
+        return fold_over_all_positions(len(pixels), sizes[0], piece, empty)
 
     def sparse() -> Array:
         active = list_active(needed)
@@ -71,9 +77,9 @@ def logit_map(
             places = jnp.where(valid, rows, jnp.int32(len(pixels)))
             return out.at[places].set(y, mode="drop", unique_indices=True)
 
-        return over_pieces(active.count, sizes, piece, empty)
+        return fold_over_pieces(active.count, sizes, piece, empty)
 
-    many = jnp.sum(needed, dtype=jnp.int32) > _ALL_ABOVE * needed.size
+    many = jnp.sum(needed, dtype=jnp.int32) > _DENSE_THRESHOLD * needed.size
     products = lax.cond(many, dense, sparse)
     if tap_biases is not None:
         products = products + tap_biases.reshape(1, -1).astype(products.dtype)

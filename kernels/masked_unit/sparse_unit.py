@@ -18,10 +18,16 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from kernels._common import rows as rows_lib
-from kernels.masked_conv.active import Active, list_active, over_pieces, piece_sizes, take_rows
+from kernels.masked_conv.active import (
+    ActivePositions,
+    fold_over_pieces,
+    list_active,
+    piece_sizes,
+    take_rows,
+)
 
 
-class Running(NamedTuple):
+class BlockState(NamedTuple):
     """Where a block of units has got to.
 
     Attributes:
@@ -97,11 +103,11 @@ def dilate(mask: Bool[Array, "N H W"], window: tuple[int, int]) -> Bool[Array, "
 
 
 def run_sparse(
-    state: Running,
+    state: BlockState,
     mask: Bool[Array, "N H W"],
     chain: Chain,
     share: Float[Array, "N H W"] | None,
-) -> Running:
+) -> BlockState:
     """The unit at the mask's positions; nothing at all where there are none.
 
     Args:
@@ -121,7 +127,7 @@ def run_sparse(
     stages = _stages(kernels)
     lists = [list_active(masks[stage[0]]) for stage in stages]
 
-    def compute() -> Running:
+    def compute() -> BlockState:
         pixels = state.x.reshape(-1, state.x.shape[3])
         # Row 0 of what a window reads is zero: padding, and what is computed nowhere. Padding is
         # zero after the normalisation, so that comes first where the first convolution has one.
@@ -146,11 +152,11 @@ def run_sparse(
             )
             if stage is stages[-1]:
                 piece = functools.partial(_add, product=product, active=active, share=share)
-                return over_pieces(active.count, sizes, piece, state)
+                return fold_over_pieces(active.count, sizes, piece, state)
             # The last piece reaches beyond the end.
             shape = (len(pixels) + 1 + sizes[0], kernels[stage[-1]].shape[3])
             piece = functools.partial(_store, product=product, active=active)
-            source = over_pieces(active.count, sizes, piece, jnp.zeros(shape, state.x.dtype))
+            source = fold_over_pieces(active.count, sizes, piece, jnp.zeros(shape, state.x.dtype))
             numbers, before = active.number, _unchanged
         raise AssertionError("there is a last stage")
 
@@ -179,13 +185,15 @@ def _product(
     return y.astype(source.dtype)
 
 
-def _store(start, size: int, out: Array, *, product, active: Active) -> Array:
+def _store(start, size: int, out: Array, *, product, active: ActivePositions) -> Array:
     """A piece of what the next stage reads, below its row of zeros."""
     rows, _ = take_rows(active, start, size)
     return lax.dynamic_update_slice_in_dim(out, product(rows), start + 1, 0)
 
 
-def _add(start, size: int, state: Running, *, product, active: Active, share) -> Running:
+def _add(
+    start, size: int, state: BlockState, *, product, active: ActivePositions, share
+) -> BlockState:
     """A piece of the residual, added to what is kept."""
     rows, valid = take_rows(active, start, size)
     y = product(rows)
@@ -207,7 +215,7 @@ def _add(start, size: int, state: Running, *, product, active: Active, share) ->
             sums = sums + jnp.sum(counted, axis=0, keepdims=True)
         else:
             sums = sums.at[rows // (height * width)].add(counted, indices_are_sorted=False)
-    return Running(x, total, sums)
+    return BlockState(x, total, sums)
 
 
 def _stages(kernels: Sequence[Array]) -> list[list[int]]:

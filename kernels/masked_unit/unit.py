@@ -16,11 +16,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from kernels.masked_unit.dense_unit import run_dense
-from kernels.masked_unit.sparse_unit import Chain, Running, dilate, run_sparse
+from kernels.masked_unit.sparse_unit import BlockState, Chain, dilate, run_sparse
 
-__all__ = ["Running", "dilate", "masked_unit", "running_unit"]
+__all__ = ["BlockState", "dilate", "masked_unit", "masked_unit_with_sums"]
 
-Way = Literal["sparse", "dense"]
+ExecutionPath = Literal["sparse", "dense"]
 
 
 def masked_unit(
@@ -32,7 +32,7 @@ def masked_unit(
     scale: Float[Array, " C"] | None = None,
     shift: Float[Array, " C"] | None = None,
     negative_slope: float = 0.0,
-    way: Way | None = None,
+    way: ExecutionPath | None = None,
 ) -> Float[Array, "N H W C"]:
     """X + mask · f(x) with f a chain of stride-1 convolutions and ReLUs, f computed where needed.
 
@@ -58,8 +58,8 @@ def masked_unit(
     Raises:
         ValueError: shapes that do not fit.
     """
-    return running_unit(
-        Running(x),
+    return masked_unit_with_sums(
+        BlockState(x),
         mask,
         kernels,
         biases,
@@ -70,8 +70,8 @@ def masked_unit(
     ).x
 
 
-def running_unit(
-    state: Running,
+def masked_unit_with_sums(
+    state: BlockState,
     mask: Bool[Array, "N H W"],
     kernels: Sequence[Float[Array, "KH KW I O"]],
     biases: Sequence[Float[Array, " O"] | None] | None = None,
@@ -80,8 +80,8 @@ def running_unit(
     scale: Float[Array, " C"] | None = None,
     shift: Float[Array, " C"] | None = None,
     negative_slope: float = 0.0,
-    way: Way | None = None,
-) -> Running:
+    way: ExecutionPath | None = None,
+) -> BlockState:
     """`masked_unit` that also keeps up, at no more positions, what a block derives from its states.
 
     ``total + share · mask · f(x)`` is the weighted sum of all states if it begins as the first one
@@ -114,7 +114,7 @@ def running_unit(
     if way is not None:
         return every_way[way]()
     return lax.cond(
-        jnp.sum(mask, dtype=jnp.int32) > _dense_above(kernels) * mask.size,
+        jnp.sum(mask, dtype=jnp.int32) > _dense_threshold(kernels) * mask.size,
         every_way["dense"],
         every_way["sparse"],
     )
@@ -124,7 +124,7 @@ def running_unit(
 _MACS_PER_GATHER = 95.0
 
 
-def _dense_above(kernels: Sequence[Array]) -> float:
+def _dense_threshold(kernels: Sequence[Array]) -> float:
     """Share of active positions beyond which listing them no longer pays.
 
     A listed position costs its multiply-accumulates and the gathering of its windows, in the dense
@@ -136,7 +136,7 @@ def _dense_above(kernels: Sequence[Array]) -> float:
     return macs / (macs + _MACS_PER_GATHER * gathered)
 
 
-def _check(state: Running, mask: Array, chain: Chain, share: Array | None) -> None:
+def _check(state: BlockState, mask: Array, chain: Chain, share: Array | None) -> None:
     size, channels = tuple(state.x.shape[:3]), state.x.shape[3]
     if tuple(mask.shape) != size or mask.dtype != jnp.bool_:
         raise ValueError(f"mask is {mask.dtype}{list(mask.shape)}; expected bool{list(size)}")

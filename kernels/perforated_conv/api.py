@@ -126,7 +126,7 @@ def _resolve(
     geometry = make_geometry(x, w, strides=strides, padding=padding, groups=groups)
     plan = make_plan(mask, nearest, geometry.output_size)
     platform = current_target().platform
-    way = xla.best_way(geometry, plan)
+    way = xla.cheapest_path(geometry, plan)
     preferred = _PREFERRED.get(platform) or _cpu_order(geometry, plan, fill)
     if plan.kept == geometry.positions:
         preferred = ("dense",)
@@ -134,7 +134,7 @@ def _resolve(
     def bind(function, *more):
         return lambda: lambda x, w: function(x, w, geometry, plan, *more)
 
-    choice, compute = dispatch.first_that_runs(
+    choice, compute = dispatch.first_supported(
         implementation,
         {
             "xla": bind(xla.compact, way),
@@ -165,10 +165,10 @@ def _resolve_compact(
 ) -> tuple[Choice, Plan, Compute]:
     source = x.plan
 
-    def read_through():
+    def read_compact():
         return lambda values, w: xla.compact_to_compact(values, w, geometry, source, plan)
 
-    def after_filling(function):
+    def fill_first(function):
         def compute(values, w):
             return function(fill_positions(values, source, "nearest"), w, geometry, plan)
 
@@ -177,12 +177,12 @@ def _resolve_compact(
     def refuse():
         raise NotImplementedError("does not read compact tensors; pass x.filled()")
 
-    choice, compute = dispatch.first_that_runs(
+    choice, compute = dispatch.first_supported(
         implementation,
         {
-            "xla": read_through,
-            "dense": after_filling(xla.dense_compact),
-            "reference": after_filling(reference.forward),
+            "xla": read_compact,
+            "dense": fill_first(xla.dense_compact),
+            "reference": fill_first(reference.forward),
             **dict.fromkeys(KERNEL_PLATFORMS, refuse),
         },
         ("xla",),

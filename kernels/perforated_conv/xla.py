@@ -18,10 +18,10 @@ from kernels.perforated_conv import cost
 from kernels.perforated_conv.compact import dense_positions, window_table
 from kernels.perforated_conv.plan import Plan
 
-Way = Literal["strided", "gathered", "dense"]
+ExecutionPath = Literal["strided", "gathered", "dense"]
 
 
-def best_way(geometry: Geometry, plan: Plan) -> Way:
+def cheapest_path(geometry: Geometry, plan: Plan) -> ExecutionPath:
     """The cheaper of a strided convolution (regular grids) and products of gathered rows."""
     strided = cost.strided(geometry, plan)
     if strided is None or cost.gathered(geometry, plan) < strided:
@@ -68,7 +68,7 @@ def gathered_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Floa
     return y.astype(x.dtype).reshape(geometry.batch, plan.kept, geometry.outputs)
 
 
-_WAYS = {"strided": strided_compact, "gathered": gathered_compact, "dense": dense_compact}
+_PATHS = {"strided": strided_compact, "gathered": gathered_compact, "dense": dense_compact}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -77,7 +77,7 @@ def compact(
     w: Float[Array, "KH KW Cg O"],
     geometry: Geometry,
     plan: Plan,
-    way: Way,
+    way: ExecutionPath,
 ) -> Float[Array, "N P O"]:
     """The kept positions, computed one way or another.
 
@@ -90,7 +90,7 @@ def compact(
         plan: kept positions.
         way: how the values are computed.
     """
-    return _WAYS[way](x, w, geometry, plan)
+    return _PATHS[way](x, w, geometry, plan)
 
 
 def _compact_forward(x, w, geometry, plan, way):
@@ -101,7 +101,7 @@ def _compact_backward(geometry, plan, way, residuals, cotangents):
     x, w = residuals
     if way == "gathered" or cost.gradients_by_rows(geometry, plan):
         return compact_gradients(x, w, cotangents, geometry, plan.positions)
-    return jax.vjp(lambda x, w: _WAYS[way](x, w, geometry, plan), x, w)[1](cotangents)
+    return jax.vjp(lambda x, w: _PATHS[way](x, w, geometry, plan), x, w)[1](cotangents)
 
 
 compact.defvjp(_compact_forward, _compact_backward)

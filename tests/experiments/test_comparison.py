@@ -7,7 +7,13 @@ import dataclasses
 import pytest
 from records_for_tests import ORIGINAL, SPARSE, made_up, write
 
-from experiments.suite.comparison import compare, compare_row, group_records, judge, state_of
+from experiments.suite.comparison import (
+    best_verdict_text,
+    compare,
+    compare_row,
+    group_records,
+    judge,
+)
 from experiments.suite.paper_values import Measure, load_paper
 from experiments.suite.records import Record, collect, mean_and_deviation
 from experiments.suite.registry import EXPERIMENTS
@@ -135,10 +141,10 @@ def test_rows_of_other_methods_are_cited_beside_ours():
 
 def test_state_in_a_list():
     experiment = EXPERIMENTS[SPARSE]
-    assert state_of(experiment, []) == "not run"
-    assert state_of(experiment, records(made_up(preset="quick", error=5.0))) == "reduced"
+    assert best_verdict_text(experiment, []) == "not run"
+    assert best_verdict_text(experiment, records(made_up(preset="quick", error=5.0))) == "reduced"
     good = made_up(error=1.9, compression=70.0)
-    assert state_of(experiment, records(good)) == "reproduced 2/5"
+    assert best_verdict_text(experiment, records(good)) == "reproduced 2/5"
 
 
 def test_tables_hold_every_number():

@@ -21,7 +21,7 @@ from experiments.papers.sparse_vd.figures import figures
 from experiments.report import axes, page, pictures
 from experiments.report.charts import COLOURS, Figure, Missing, panel
 from experiments.report.markup import Markup, element
-from experiments.report.origins import command as command_of
+from experiments.report.provenance import command as command_of
 from experiments.report.settings import Role, curve, settings_of
 from experiments.suite import render
 from experiments.suite.comparison import compare

@@ -343,9 +343,9 @@ def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, whole, numb
 
 
 def test_a_folder_in_use_is_named(call, tmp_path):
-    from adaptive_nets.runtime.files import exclusive
+    from adaptive_nets.runtime.files import lock_directory
 
-    with exclusive(tmp_path / "r"):
+    with lock_directory(tmp_path / "r"):
         code, _, err = call("run", ORIGINAL, *quick("--out", "r"))
     assert code == 2
     assert "r is in use by another run" in one_line(err)

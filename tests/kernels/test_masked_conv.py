@@ -15,7 +15,7 @@ from tolerances import close
 
 from kernels import masked_conv
 from kernels.masked_conv import choose
-from kernels.masked_conv.active import list_active, over_pieces, piece_sizes
+from kernels.masked_conv.active import fold_over_pieces, list_active, piece_sizes
 
 pytestmark = pytest.mark.core
 EVERYWHERE = ("xla", "dense", "reference")
@@ -173,7 +173,7 @@ def test_pieces_cover_everything_once(sizes):
             places = start + jnp.arange(size)
             return seen.at[jnp.where(places < count, places, 99)].add(1, mode="drop")
 
-        return over_pieces(count, sizes, mark, jnp.zeros(99, jnp.int32))
+        return fold_over_pieces(count, sizes, mark, jnp.zeros(99, jnp.int32))
 
     for count in range(66):
         seen = np.asarray(visits(jnp.int32(count)))

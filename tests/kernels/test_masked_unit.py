@@ -11,7 +11,7 @@ from oracle import convolution
 from scipy.ndimage import binary_dilation
 from tolerances import close
 
-from kernels.masked_unit.unit import Running, dilate, masked_unit, running_unit
+from kernels.masked_unit.unit import BlockState, dilate, masked_unit, masked_unit_with_sums
 
 pytestmark = pytest.mark.core
 UNITS = {
@@ -70,8 +70,8 @@ def test_totals_and_sums_are_kept_up_over_several_pieces(windows, way, rng):
     kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3, jnp.float32) for w in windows]
     share = jnp.asarray(rng.random((2, 23, 25)), jnp.float32)
     mask = rng.random((2, 23, 25)) < 0.8
-    start = Running(x, 2 * x, jnp.sum(x, axis=(1, 2)))
-    run = jax.jit(lambda s, m: running_unit(s, m, kernels, share=share, way=way))
+    start = BlockState(x, 2 * x, jnp.sum(x, axis=(1, 2)))
+    run = jax.jit(lambda s, m: masked_unit_with_sums(s, m, kernels, share=share, way=way))
     found = run(start, jnp.asarray(mask))
     biases = [np.zeros(4)] * len(kernels)
     residual = dense(x, mask, kernels, biases, None, None) - np.asarray(x, np.float64)

@@ -18,8 +18,8 @@ from adaptive_nets.layers.drop_path import (
     linear_survival,
     local_drop_path,
     mean_of_live,
-    residual_or_nothing,
     stochastic_depth,
+    stochastic_depth_branch,
 )
 from adaptive_nets.runtime.errors import UserError
 
@@ -90,7 +90,7 @@ class Unit(nn.Module):
             x = nn.Conv(3, (1, 1), name="conv")(x)
             return nn.BatchNorm(use_running_average=not train, name="bn")(x)
 
-        return residual_or_nothing(
+        return stochastic_depth_branch(
             self, branch, x, x, survival=self.survival, train=train, skip=self.skip
         )
 

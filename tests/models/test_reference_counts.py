@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adaptive_nets.analysis.reference_counts import our_count, reference_counts
+from adaptive_nets.analysis.reference_counts import model_count, reference_counts
 from adaptive_nets.models import list_models
 from adaptive_nets.models.char_lm import CHAR_MODELS
 
@@ -29,4 +29,4 @@ def test_every_reference_is_of_a_network_of_the_zoo():
     ],
 )
 def test_counts_agree_to_the_unit(name):
-    assert our_count(REFERENCES[name]) == REFERENCES[name].parameters
+    assert model_count(REFERENCES[name]) == REFERENCES[name].parameters

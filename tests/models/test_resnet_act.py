@@ -13,7 +13,7 @@ import adaptive_nets as an
 from adaptive_nets.halting import computation_penalty, expected_units, mask_residual
 from adaptive_nets.models import ponder_map
 from adaptive_nets.models.adaptive.blocks import run_act_block, run_probabilistic_block
-from adaptive_nets.models.adaptive.weights import from_plain
+from adaptive_nets.models.adaptive.weights import init_from_plain
 from adaptive_nets.models.weights.stored import flatten
 from adaptive_nets.runtime.errors import UserError
 
@@ -199,20 +199,20 @@ def test_a_ponder_map_adds_up_blocks():
 def test_a_plain_network_initialises_an_adaptive_one():
     adaptive = initial(cifar("sact"))
     trained = jax.tree.map(lambda leaf: leaf + 1, only_shared(adaptive))
-    found = flatten(from_plain(adaptive, trained))
+    found = flatten(init_from_plain(adaptive, trained))
     for name, leaf in flatten(adaptive).items():
         expected = leaf if "_head/" in name else leaf + 1
         assert np.array_equal(found[name], expected)
     short = {**trained, "params": {k: v for k, v in trained["params"].items() if k != "linear"}}
     with pytest.raises(UserError, match="params/linear is absent in the plain network"):
-        from_plain(adaptive, short)
+        init_from_plain(adaptive, short)
 
 
 def test_scores_are_not_probabilities():
     with pytest.raises(UserError, match="halting heads of 'act'; expected those of 'pact'"):
         cifar("pact").apply(initial(cifar("act")), IMAGES)
     with pytest.raises(UserError, match="scores that are added up to stop, not probabilities"):
-        from_plain(initial(cifar("pact")), initial(cifar("sact")))
+        init_from_plain(initial(cifar("pact")), initial(cifar("sact")))
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ import adaptive_nets as an
 from adaptive_nets.models import model_entry
 from adaptive_nets.models.shapes import abstract_variables, flattened_inputs
 from adaptive_nets.models.weights.files import (
-    chosen_normalisation,
-    customary_normalisation,
+    default_normalisation,
     load_foreign,
     read_state_dict,
+    resolve_normalisation,
 )
 from adaptive_nets.models.weights.state_dict import (
     convert,
@@ -309,7 +309,7 @@ def test_a_network_from_every_kind_of_file(tmp_path, rng, form):
     tensors = lenet_tensors(rng, classes=7)
     path = tmp_path / "weights"
     path.write_bytes(FORMS[form](tensors))
-    normalisation = customary_normalisation("lenet5_caffe")
+    normalisation = default_normalisation("lenet5_caffe")
     stored = load_foreign(path, "lenet-5-caffe", normalisation=normalisation)
     assert (stored.model, stored.num_classes) == ("lenet5_caffe", 7)
     assert stored.stored_weights == 430_500 - 3 * 500
@@ -340,7 +340,7 @@ def test_our_own_tensors_survive_the_way_through_a_state_dict(tmp_path, rng):
     path = tmp_path / "resnet20.th"
     path.write_bytes(sequence({"state_dict": state_dict(tensors), "best_prec1": 91.7}))
     stored = load_foreign(
-        path, "resnet20_cifar10", normalisation=customary_normalisation("resnet20_cifar10")
+        path, "resnet20_cifar10", normalisation=default_normalisation("resnet20_cifar10")
     )
     assert jax.tree.structure(stored.variables) == jax.tree.structure(dict(variables))
     jax.tree.map(np.testing.assert_array_equal, stored.variables, dict(variables))
@@ -351,7 +351,7 @@ def test_a_file_of_another_depth_is_named(tmp_path, rng):
     path.write_bytes(archive(state_dict(lenet_tensors(rng))))
     with pytest.raises(UserError, match=r"does not fit the network: conv1\.weight is float32"):
         load_foreign(
-            path, "resnet20_cifar10", normalisation=customary_normalisation("resnet20_cifar10")
+            path, "resnet20_cifar10", normalisation=default_normalisation("resnet20_cifar10")
         )
     with pytest.raises(UserError, match="does not exist"):
         read_state_dict(tmp_path / "absent.pth")
@@ -367,10 +367,12 @@ def test_files_that_are_nothing_are_named(tmp_path):
 
 
 def test_the_normalisation_that_is_customary():
-    assert customary_normalisation("resnet20_cifar10").mean == (0.485, 0.456, 0.406)
-    assert customary_normalisation("inception_v3").std == (0.5, 0.5, 0.5)
-    assert customary_normalisation("lenet5_caffe").mean == (0.0,)
-    given = chosen_normalisation("resnet18", (0.1, 0.2, 0.3), (1.0, 2.0, 4.0)).of_inputs()
+    assert default_normalisation("resnet20_cifar10").mean == (0.485, 0.456, 0.406)
+    assert default_normalisation("inception_v3").std == (0.5, 0.5, 0.5)
+    assert default_normalisation("lenet5_caffe").mean == (0.0,)
+    given = resolve_normalisation(
+        "resnet18", (0.1, 0.2, 0.3), (1.0, 2.0, 4.0)
+    ).to_input_normalisation()
     np.testing.assert_allclose(given.offset.ravel(), [0.1, 0.2, 0.3], rtol=1e-6)
     np.testing.assert_array_equal(given.scale.ravel(), [1.0, 0.5, 0.25])
 
@@ -385,7 +387,7 @@ def test_the_normalisation_that_is_customary():
 )
 def test_half_a_normalisation_is_refused(mean, std, message):
     with pytest.raises(UserError, match=message):
-        chosen_normalisation("resnet18", mean, std)
+        resolve_normalisation("resnet18", mean, std)
 
 
 ROOT = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10"
@@ -402,8 +404,8 @@ ROOT = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10"
 )
 def test_trained_networks_are_read(name, file, count):
     assert len(read_state_dict(ROOT / file)) == count
-    stored = load_foreign(ROOT / file, name, normalisation=customary_normalisation(name))
+    stored = load_foreign(ROOT / file, name, normalisation=default_normalisation(name))
     assert stored.num_classes == 10
     other = "resnet32_cifar10" if name.startswith("resnet20") else "resnet20_cifar10"
     with pytest.raises(UserError, match=r"layer1\.3\.\w+\.\w+ \(.*\) is (missing|left over)"):
-        load_foreign(ROOT / file, other, normalisation=customary_normalisation(other))
+        load_foreign(ROOT / file, other, normalisation=default_normalisation(other))

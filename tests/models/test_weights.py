@@ -82,8 +82,8 @@ def test_a_sparse_file_is_small(tmp_path, variables):
 def test_values_and_gaps_are_the_kernel(shape, share, seed):
     rng = np.random.default_rng(seed)
     kernel = (rng.normal(size=shape) * (rng.random(shape) < share)).astype(np.float32)
-    values, gaps = weights._to_gaps(kernel)
-    np.testing.assert_array_equal(weights._from_gaps(values, gaps, tuple(shape)), kernel)
+    values, gaps = weights._encode_sparse(kernel)
+    np.testing.assert_array_equal(weights._decode_sparse(values, gaps, tuple(shape)), kernel)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_values_and_gaps_are_the_kernel(shape, share, seed):
 def test_gaps_take_the_smallest_type(distance, dtype):
     kernel = np.zeros(distance + 2, np.float32)
     kernel[[0, distance + 1]] = 1
-    values, gaps = weights._to_gaps(kernel)
+    values, gaps = weights._encode_sparse(kernel)
     assert gaps.dtype == dtype
-    np.testing.assert_array_equal(weights._from_gaps(values, gaps, kernel.shape), kernel)
+    np.testing.assert_array_equal(weights._decode_sparse(values, gaps, kernel.shape), kernel)
 
 
 def test_nothing_is_left(tmp_path, variables):

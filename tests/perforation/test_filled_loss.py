@@ -91,7 +91,7 @@ def test_candidates_change_one_layer_each(setting):
     first, second = random_map(1, (6, 7)), random_map(2, (3, 3))
     candidates = [("first", random_map(3, (6, 7))), ("block/second", second), ("first", first)]
     calls = []
-    got = loss.of_candidates({"first": first}, candidates, after_batch=lambda: calls.append(1))
+    got = loss.candidate_losses({"first": first}, candidates, after_batch=lambda: calls.append(1))
     expected = [{"first": first}] + [{"first": first, name: m} for name, m in candidates]
     np.testing.assert_allclose(got, [reference(setting, maps)[0] for maps in expected], rtol=1e-5)
     assert got[0] == pytest.approx(got[3], rel=1e-6)
@@ -103,7 +103,7 @@ def test_masks_are_run_time_arrays(setting):
     model, variables, images, labels, _ = setting
     loss = FilledLoss(model, variables, sizes=SIZES, images=images[:2], labels=labels[:2])
     for seed in (1, 2, 3):
-        loss.of_candidates(
+        loss.candidate_losses(
             {"first": random_map(seed, (6, 7))}, [("first", random_map(seed + 3, (6, 7)))]
         )
     programs = [loss._whole, loss._from_layer["first"]]

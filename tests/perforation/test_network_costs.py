@@ -11,6 +11,7 @@ from perforated_networks import Plain, Residual, plain_oracle
 from tolerances import close
 
 from adaptive_nets.analysis import count_macs
+from adaptive_nets.analysis.executed_macs import ExecutedMacs
 from adaptive_nets.layers import max_pool
 from adaptive_nets.models import create_model, model_entry
 from adaptive_nets.models.shapes import abstract_variables
@@ -25,7 +26,6 @@ from adaptive_nets.perforation import (
     plan_macs,
     save_plan,
 )
-from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core

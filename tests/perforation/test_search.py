@@ -11,16 +11,16 @@ import jax
 import numpy as np
 import pytest
 
+from adaptive_nets.analysis.executed_macs import ExecutedMacs
 from adaptive_nets.perforation import conv_layers, make_plan, perforate
-from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.perforation.filled_loss import FilledLoss
 from adaptive_nets.perforation.search import (
     LEVELS,
     GreedySearch,
     SearchSettings,
-    amount_key,
-    candidates_of,
+    cost_key,
     cost_of_step,
+    make_candidates,
 )
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.interrupt import Interrupted
@@ -75,7 +75,7 @@ def search(problem, directory, *, settings=SETTINGS, seed=5, identity=None, **op
     return GreedySearch(
         problem.layers,
         losses=problem.losses,
-        amount_of=options.pop("amount_of", problem.macs),
+        cost_fn=options.pop("cost_fn", problem.macs),
         settings=settings,
         seed=seed,
         directory=directory,
@@ -113,7 +113,7 @@ def test_the_cost_is_cumulative_and_infinite_where_nothing_is_gained(loss, amoun
 
 def test_every_layer_kind_and_repetition_is_a_candidate(problem, key):
     plan = make_plan(key, problem.layers, {"first": 0.5}, "uniform")
-    found = candidates_of(
+    found = make_candidates(
         problem.layers, plan, {"first": 1, "second": 0}, settings=SETTINGS, impacts={}, key=key
     )
     assert [(c.layer, c.kind, c.level) for c in found] == [
@@ -127,7 +127,7 @@ def test_every_layer_kind_and_repetition_is_a_candidate(problem, key):
     assert [c.plan.layers[c.layer].kept for c in (found[0], found[4])] == [18, 8]
     assert all(c.plan.layers["first"] is plan.layers["first"] for c in found[4:])
     at_the_end = {"first": 2, "second": 2}
-    assert not candidates_of(
+    assert not make_candidates(
         problem.layers, plan, at_the_end, settings=SETTINGS, impacts={}, key=key
     )
 
@@ -136,7 +136,7 @@ def test_a_level_that_keeps_nothing_is_no_level(problem, key):
     settings = SearchSettings(kinds=("uniform",), levels=(1.0, 1 / 17))
     levels = {"first": 0, "second": 0}
     plan = make_plan(key, problem.layers, {})
-    found = candidates_of(problem.layers, plan, levels, settings=settings, impacts={}, key=key)
+    found = make_candidates(problem.layers, plan, levels, settings=settings, impacts={}, key=key)
     assert {c.layer for c in found} == {"first"}
 
 
@@ -154,10 +154,10 @@ def test_each_step_is_the_best_of_all_candidates(problem, tmp_path):
         jax.random.key(0), problem.layers, {})), rel=1e-5)  # fmt: skip
     assert found.seconds_or_macs == problem.macs.whole
     by_hand = search(problem, tmp_path / "none")
-    plan, levels = by_hand.plan_after(0), {"first": 0, "second": 0}
+    plan, levels = by_hand.plan_at_step(0), {"first": 0, "second": 0}
     for step in found.steps:
         key = jax.random.fold_in(jax.random.key(5), step.number)
-        candidates = candidates_of(
+        candidates = make_candidates(
             problem.layers, plan, levels, settings=SETTINGS, impacts={}, key=key
         )
         costs = [
@@ -191,7 +191,7 @@ def test_it_ends_at_the_last_levels_and_at_the_target(problem, tmp_path):
 
 
 def test_nothing_is_accepted_that_is_not_faster(problem, tmp_path):
-    found = search(problem, tmp_path, amount_of=lambda plan: 7.0).run(steps=3)
+    found = search(problem, tmp_path, cost_fn=lambda plan: 7.0).run(steps=3)
     assert (found.ended, found.steps, found.reduction) == ("not faster", (), 1.0)
 
 
@@ -204,15 +204,15 @@ def test_a_search_goes_on_as_if_it_had_never_stopped(problem, tmp_path):
         calls.append(plan)
         return problem.macs(plan)
 
-    later = search(problem, tmp_path / "b", amount_of=counted).run(steps=3)
+    later = search(problem, tmp_path / "b", cost_fn=counted).run(steps=3)
     assert (later.steps, later.plan) == (at_once.steps, at_once.plan)
     # The original and the candidates of the first step are known.
-    assert all(amount_key(plan) for plan in calls)
+    assert all(cost_key(plan) for plan in calls)
     again = search(problem, tmp_path / "b").run(steps=3)
     assert again == later
     other = search(problem, tmp_path / "c", seed=6).run(steps=3)
     assert other.plan != at_once.plan
-    assert search(problem, tmp_path / "a").plan_after(1).layers.keys() == {at_once.steps[0].layer}
+    assert search(problem, tmp_path / "a").plan_at_step(1).layers.keys() == {at_once.steps[0].layer}
 
 
 class StopsAfter(SilentProgress):
@@ -242,18 +242,18 @@ def test_an_interrupted_search_leads_to_the_same_network(problem, tmp_path, batc
 def test_impacts_are_of_the_network_as_perforated_so_far_or_of_the_original(problem, tmp_path):
     asked = []
 
-    def impacts_of(plan, tick):
+    def impacts_fn(plan, tick):
         tick()
         asked.append(sorted(plan.layers))
         rng = np.random.default_rng(len(asked))
         return {"first": rng.random((8, 9)), "second": rng.random((4, 4))}
 
     settings = dataclasses.replace(SETTINGS, kinds=("impact",))
-    found = search(problem, tmp_path / "a", settings=settings, impacts_of=impacts_of).run(steps=2)
+    found = search(problem, tmp_path / "a", settings=settings, impacts_fn=impacts_fn).run(steps=2)
     assert asked == [[], [found.steps[0].layer]]
     asked.clear()
     settings = dataclasses.replace(settings, impact_on="original")
-    found = search(problem, tmp_path / "b", settings=settings, impacts_of=impacts_of).run(steps=2)
+    found = search(problem, tmp_path / "b", settings=settings, impacts_fn=impacts_fn).run(steps=2)
     assert asked == [[]]
     impact = np.random.default_rng(1).random((8, 9))
     kept = [s.keep for s in found.steps if s.layer == "first"]
@@ -280,7 +280,7 @@ def test_mistakes_are_named(problem, tmp_path):
     with pytest.raises(UserError, match="expected at least one of each"):
         SearchSettings(kinds=())
     with pytest.raises(UserError, match="no layer to perforate"):
-        candidates_of(
+        make_candidates(
             problem.layers[1:2], make_plan(jax.random.key(0), problem.layers, {}), {},
             settings=SETTINGS, impacts={}, key=jax.random.key(0),
         )  # fmt: skip

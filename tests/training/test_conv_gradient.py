@@ -77,7 +77,7 @@ def test_every_convolution_of_a_network_takes_it(always, rng):
         return jax.grad(lambda v: jnp.sum(jnp.sin(model.apply(v, x))))(variables)
 
     plain = gradient(x)
-    with nn.intercept_methods(conv_gradient.use_quick_gradients):
+    with nn.intercept_methods(conv_gradient.intercept_conv_gradients):
         traced = str(jax.make_jaxpr(lambda x: gradient(x))(x))
         quick = gradient(x)
     assert traced.count("dot_general[") == 2  # the gradients for both layers' weights

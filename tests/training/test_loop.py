@@ -216,4 +216,4 @@ def test_the_parameter_table_is_shown_at_the_start(config, dataset, tmp_path):
     ("count", "seconds", "expected"), [(1, 1.0, 1), (1, 0.001, 4), (64, 0.1, 128), (8, 0.2, 8)]
 )
 def test_groups_grow_until_they_take_their_time(count, seconds, expected):
-    assert loop.next_group(count, seconds) == expected
+    assert loop.next_dispatch_size(count, seconds) == expected

@@ -13,7 +13,7 @@ from training_worker import RESULT, launch, losses, make_config, make_model, pen
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig, MeshConfig
-from adaptive_nets.training.distributed import LOST_PEER, start
+from adaptive_nets.training.distributed import LOST_PEER_EXIT_CODE, start
 from adaptive_nets.training.evaluation import make_predict
 from adaptive_nets.training.mesh import make_mesh
 from adaptive_nets.training.step import classification
@@ -68,7 +68,7 @@ def test_a_process_that_dies_takes_the_others_down_with_a_message(tmp_path):
     began = time.monotonic()
     left, killed = launch(tmp_path, processes=2, signal=signal.SIGKILL, signal_at=2, signalled=1)
     assert killed.code == -signal.SIGKILL
-    assert left.code == LOST_PEER, left.output
+    assert left.code == LOST_PEER_EXIT_CODE, left.output
     assert "error: process 0 of 2 lost another process of the run" in left.output
     assert "the same command goes on from the last checkpoint" in left.output
     assert time.monotonic() - began < 120

@@ -19,7 +19,7 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.interrupt import Interrupted
 from adaptive_nets.training.config import DataConfig
 from adaptive_nets.training.losses import cross_entropy
-from adaptive_nets.training.streamed import statistics
+from adaptive_nets.training.streamed import normalisation_constants
 
 
 def network():
@@ -56,7 +56,7 @@ def test_a_continued_run_ends_where_an_uninterrupted_one_does(config, built, tmp
         dataset.streams["test"], rows=np.arange(6), batch_size=6, first=0, batches=1,
         options=StreamOptions(),
     )  # fmt: skip
-    offset, scale, unit = statistics(dataset.streams["test"], config.data)
+    offset, scale, unit = normalisation_constants(dataset.streams["test"], config.data)
     images = (batch["image"].astype(np.float32) / unit - offset) * scale
     logits = network().apply(jax.device_get(whole.state.variables), images, train=False)
     assert values["count"] == 6
@@ -116,7 +116,7 @@ def test_statistics_are_those_of_the_set(built):
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     for unit in (255.0, 256.0, 1.0):
         config = DataConfig(pixel_scale=unit, standardise=True)
-        offset, scale, pixel_scale = statistics(split, config)
+        offset, scale, pixel_scale = normalisation_constants(split, config)
         x = np.array([[[10.0, 100.0, 200.0]]])
         np.testing.assert_allclose(
             (x / pixel_scale - offset) * scale, (x / 255 - mean) / deviation, rtol=1e-6

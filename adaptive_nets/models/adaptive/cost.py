@@ -40,7 +40,9 @@ def flops_per_image(
     Raises:
         UserError: the output is not of this network.
     """
-    return block_flops(model, output).sum(axis=1) + _ends(model, output, image_size)
+    return block_flops(model, output).sum(axis=1) + _stem_and_classifier_flops(
+        model, output, image_size
+    )
 
 
 def block_flops(model: AdaptiveNet, output: ModelOutput) -> Int64[np.ndarray, "N K"]:
@@ -101,7 +103,7 @@ def count_positions(
         which a position, a group of positions or an image has one.
     """
     count = block.weights.shape[-1]
-    units = block.on_map(block.num_units)
+    units = block.broadcast_to_map(block.num_units)
     # The mask {N >= l} dilated is {largest N around >= l}: one maximum serves all units.
     padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1)))
     height, width = units.shape[1:]
@@ -138,7 +140,9 @@ def _first_bottleneck(
     )
 
 
-def _ends(model: AdaptiveNet, output: ModelOutput, image_size: tuple[int, int] | None) -> int:
+def _stem_and_classifier_flops(
+    model: AdaptiveNet, output: ModelOutput, image_size: tuple[int, int] | None
+) -> int:
     """Stem and classifier."""
     classes = output.logits.shape[-1]
     height, width = output.blocks[0].map_size

@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from adaptive_nets.models import resnet_v2_cifar
 from adaptive_nets.models.adaptive.blocks import Mode
-from adaptive_nets.models.adaptive.prepared import Prepared, prepare
+from adaptive_nets.models.adaptive.folded_weights import Prepared, prepare
 from adaptive_nets.models.adaptive.resnet import STREAM, AdaptiveCifarResNet, AdaptiveNet
 from adaptive_nets.models.adaptive.stage import SkippingStage
 from adaptive_nets.models.output import BlockTrace, ModelOutput
 from adaptive_nets.runtime.errors import UserError
-from kernels.masked_unit.unit import Way
+from kernels.masked_unit.unit import ExecutionPath
 
 __all__ = ["Prepared", "prepare", "skip", "skipping_stage"]
 
@@ -34,7 +34,7 @@ def skip(
     *,
     mode: Mode | None = None,
     rngs: Mapping[str, PRNGKeyArray] | None = None,
-    way: Way | None = None,
+    way: ExecutionPath | None = None,
 ) -> ModelOutput:
     """Runs a network on a batch of images and skips what has halted; to be compiled by the caller.
 
@@ -78,7 +78,7 @@ def skip(
 
 
 def skipping_stage(
-    model: AdaptiveNet, *, mode: Mode | None = None, way: Way | None = None
+    model: AdaptiveNet, *, mode: Mode | None = None, way: ExecutionPath | None = None
 ) -> SkippingStage:
     """How each stage of a network runs; arguments and errors as of `skip`."""
     mode = model.halting.mode(mode, train=False)

@@ -22,10 +22,10 @@ from adaptive_nets.halting import (
     units_that_run,
 )
 from adaptive_nets.models.adaptive.blocks import Halting, Mode
-from adaptive_nets.models.adaptive.prepared import HeadWeights, StageWeights
+from adaptive_nets.models.adaptive.folded_weights import HeadWeights, StageWeights
 from adaptive_nets.models.output import BlockTrace
 from kernels.masked_unit.logit_map import logit_map
-from kernels.masked_unit.unit import Running, Way, running_unit
+from kernels.masked_unit.unit import BlockState, ExecutionPath, masked_unit_with_sums
 
 
 class _Progress(NamedTuple):
@@ -42,7 +42,7 @@ class _Progress(NamedTuple):
     """
 
     unit: Int[Array, ""]
-    state: Running
+    state: BlockState
     active: Bool[Array, "N *V"]
     total: Float[Array, "N *V"]
     left: Float[Array, "N *V"]
@@ -62,13 +62,13 @@ class SkippingStage:
         halting: of the network.
         mode: "thresholded" or "discrete", None for scores that are added up.
         slope: of the leaky ReLU; 0 for ReLU.
-        way: of `running_unit`.
+        way: of `masked_unit_with_sums`.
     """
 
     halting: Halting
     mode: Mode | None
     slope: float
-    way: Way | None
+    way: ExecutionPath | None
 
     def run(
         self,
@@ -91,7 +91,7 @@ class SkippingStage:
         adds = self.mode is None
         start = _Progress(
             unit=jnp.int32(1),
-            state=Running(x, x if adds else None, jnp.sum(x, (1, 2), dtype=jnp.float32)),
+            state=BlockState(x, x if adds else None, jnp.sum(x, (1, 2), dtype=jnp.float32)),
             active=jnp.ones(shape, jnp.bool_),
             total=jnp.zeros(shape),
             left=jnp.ones(shape),
@@ -102,17 +102,17 @@ class SkippingStage:
             return x, self._trace(start, x)
         stacked = None if keys is None else jnp.stack(keys)
 
-        def goes_on(progress: _Progress) -> Array:
+        def has_active_images(progress: _Progress) -> Array:
             return (progress.unit < count) & jnp.any(progress.active)
 
         def step(progress: _Progress) -> _Progress:
             unit = _at(weights.units, progress.unit - 1)
-            state = running_unit(
+            state = masked_unit_with_sums(
                 progress.state,
-                self._on_map(progress.active, x),
+                self._broadcast_to_map(progress.active, x),
                 unit.kernels,
                 unit.biases,
-                share=self._on_map(progress.left, x) if adds else None,
+                share=self._broadcast_to_map(progress.left, x) if adds else None,
                 scale=unit.scale,
                 shift=unit.shift,
                 negative_slope=self.slope,
@@ -131,7 +131,7 @@ class SkippingStage:
             )
 
         start = self._decide(start, weights.heads, stacked)
-        done = lax.while_loop(goes_on, step, start)
+        done = lax.while_loop(has_active_images, step, start)
         output = done.state.x if done.state.total is None else done.state.total
         return output, self._trace(done, x)
 
@@ -143,7 +143,7 @@ class SkippingStage:
             return (x.shape[0], *group_sizes((x.shape[1], x.shape[2]), self.halting.groups))
         return x.shape[:3]
 
-    def _on_map(self, values: Array, x: Array) -> Array:
+    def _broadcast_to_map(self, values: Array, x: Array) -> Array:
         if values.ndim == 1:
             return jnp.broadcast_to(values[:, None, None], x.shape[:3])
         return spread_groups(values, (x.shape[1], x.shape[2]))

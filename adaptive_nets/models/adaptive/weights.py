@@ -51,7 +51,7 @@ def check_halting_rule(params: Mapping[str, Any], rule: str, *, source: str) -> 
     raise UserError(f"{source} has halting heads of {found!r}; expected those of {rule!r}: {why}")
 
 
-def from_plain(adaptive: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+def init_from_plain(adaptive: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
     """Variables of an adaptive network that starts from a trained plain one.
 
     Two-stage training [figurnov2017]: everything is the plain network's but the halting heads,

@@ -60,14 +60,14 @@ class Normalisation:
     std: tuple[float, ...]
     origin: str
 
-    def of_inputs(self) -> InputNormalisation:
+    def to_input_normalisation(self) -> InputNormalisation:
         """The same as offset and scale."""
         offset = np.asarray(self.mean, np.float64).reshape(1, 1, -1)
         scale = 1.0 / np.asarray(self.std, np.float64).reshape(1, 1, -1)
         return InputNormalisation(255.0, offset.astype(np.float32), scale.astype(np.float32))
 
 
-def customary_normalisation(model: str) -> Normalisation:
+def default_normalisation(model: str) -> Normalisation:
     """What state dicts of a network usually expect.
 
     The ImageNet statistics that torchvision's and timm's weights and the common CIFAR scripts
@@ -83,7 +83,7 @@ def customary_normalisation(model: str) -> Normalisation:
     return Normalisation(*IMAGENET, "default: ImageNet statistics, as torchvision's weights expect")
 
 
-def chosen_normalisation(
+def resolve_normalisation(
     model: str, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Normalisation:
     """The customary normalisation, or what was asked for.
@@ -92,7 +92,7 @@ def chosen_normalisation(
         UserError: only one of the two is given, their number is wrong, or a deviation is not
             positive.
     """
-    default = customary_normalisation(model)
+    default = default_normalisation(model)
     if mean is None and std is None:
         return default
     if mean is None or std is None:
@@ -127,7 +127,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def is_ours(path: Path) -> bool:
+def is_native_format(path: Path) -> bool:
     """Whether a file was written by `save_network`."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -197,7 +197,7 @@ def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> Sto
         model=entry.name,
         num_classes=num_classes,
         variables=unflatten(variables),
-        normalisation=normalisation.of_inputs(),
+        normalisation=normalisation.to_input_normalisation(),
         stored_weights=sum(kernels),
         note={"overrides": overrides, "normalisation": normalisation.origin},
     )

@@ -209,7 +209,7 @@ def convert_all(
         converted[path] = values
     for path in shapes:
         if path not in converted:
-            missing = _name_beside(path, path_of) or _expected_name(path)
+            missing = _sibling_name(path, path_of) or _expected_name(path)
             raise UserError(
                 f"{source} does not fit the network: {missing} {foreign_shape(shapes[path])} is "
                 "missing"
@@ -217,7 +217,7 @@ def convert_all(
     return converted
 
 
-def _name_beside(path: str, path_of: Mapping[str, str]) -> str | None:
+def _sibling_name(path: str, path_of: Mapping[str, str]) -> str | None:
     """What the file would call a variable, judged by another of the same module."""
     modules = path.split("/")[1:-1]
     for name, other in path_of.items():

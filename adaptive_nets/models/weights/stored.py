@@ -101,7 +101,7 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
     return sums.hexdigest()
 
 
-def _to_gaps(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _encode_sparse(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     positions = np.flatnonzero(kernel)
     gaps = np.diff(positions, prepend=-1) - 1
     largest = int(gaps.max(initial=0))
@@ -111,7 +111,7 @@ def _to_gaps(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kernel.ravel()[positions], gaps.astype(dtype)
 
 
-def _from_gaps(values: np.ndarray, gaps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _decode_sparse(values: np.ndarray, gaps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     kernel = np.zeros(math.prod(shape), values.dtype)
     positions = np.cumsum(gaps.astype(np.int64) + 1) - 1
     kernel[positions] = values
@@ -147,7 +147,7 @@ def save_network(
     for name, leaf in flatten(variables).items():
         if sparse and name.endswith("/kernel"):
             shapes[name] = list(leaf.shape)
-            tensors[name + _VALUES], tensors[name + _GAPS] = _to_gaps(leaf)
+            tensors[name + _VALUES], tensors[name + _GAPS] = _encode_sparse(leaf)
         else:
             tensors[name] = np.ascontiguousarray(leaf)
     tensors[_OFFSET] = np.asarray(normalisation.offset, np.float32)
@@ -200,7 +200,7 @@ def load_network(path: Path) -> StoredNetwork:
     )
     for name, shape in header["sparse_shapes"].items():
         values, gaps = tensors.pop(name + _VALUES), tensors.pop(name + _GAPS)
-        tensors[name] = _from_gaps(values, gaps, tuple(shape))
+        tensors[name] = _decode_sparse(values, gaps, tuple(shape))
     return StoredNetwork(
         model=header["model"],
         num_classes=header["num_classes"],

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.papers.pact.configs import EXPERIMENTS
-from experiments.papers.sact.figures import OF_ADAPTIVE, of_experiment, serious
+from experiments.papers.sact.figures import (
+    ADAPTIVE_FIGURES,
+    experiment_figures,
+    groups_without_smoke,
+)
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LAYERS, LIGHT, Figure, Missing, panel
 from experiments.report.settings import curve, curve_data, rounded
@@ -28,7 +32,7 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
     drawn: list[Figure | Missing] = []
     for experiment in EXPERIMENTS:
         if ".table1." in experiment.id:
-            drawn += of_experiment(experiment, records, (modes, *OF_ADAPTIVE))
+            drawn += experiment_figures(experiment, records, (modes, *ADAPTIVE_FIGURES))
     drawn.append(estimators(records))
     drawn.append(parity(records))
     return drawn
@@ -70,7 +74,7 @@ def estimators(records: Sequence[Record]) -> Figure | Missing:
         if ".figure." not in experiment.id:
             continue
         name = experiment.row.partition(".")[2].partition("-")[0]
-        groups = serious([r for r in records if r.experiment == experiment.id])
+        groups = groups_without_smoke([r for r in records if r.experiment == experiment.id])
         if groups and groups[0].preset != "smoke":
             points[name].append((groups[0].values("latents")[0], groups[0]))
     if not all(points.values()):
@@ -115,7 +119,7 @@ def parity(records: Sequence[Record]) -> Figure | Missing:
     found: list[tuple[str, str, Group]] = []
     for rule, colour in (("act", "dense"), ("pact", "sparse")):
         name = f"pact.recurrent.parity-{rule}"
-        groups = serious([r for r in records if r.experiment == name])
+        groups = groups_without_smoke([r for r in records if r.experiment == name])
         if groups and groups[0].preset != "smoke":
             found.append((rule.upper(), LIGHT[colour], groups[0]))
     if not found:

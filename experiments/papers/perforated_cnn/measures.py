@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from adaptive_nets.analysis.executed_macs import ExecutedMacs
 from adaptive_nets.perforation import (
     ConvLayer,
     LayerMask,
@@ -18,11 +19,10 @@ from adaptive_nets.perforation import (
     make_plan,
     perforate,
 )
-from adaptive_nets.perforation.executed_macs import ExecutedMacs
-from adaptive_nets.perforation.search import amount_key, searched_layers
+from adaptive_nets.perforation.search import cost_key, searched_layers
 from adaptive_nets.runtime.errors import UserError
 from experiments.papers.perforated_cnn.configs.fields import TimingConfig
-from experiments.shared.timing import time_in_turns
+from experiments.shared.timing import time_interleaved
 from experiments.suite.experiment import Metric
 from kernels.perforated_conv import perforated_conv
 
@@ -44,7 +44,7 @@ def random_images(batch: int, shape: tuple[int, int, int]) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
 
 
-def seconds_in_turns(
+def interleaved_seconds(
     networks: Mapping[str, Any], variables: Any, images: np.ndarray, *, seconds: float
 ) -> dict[str, tuple[float, ...]]:
     """Times of forward passes, one network after the other in every round.
@@ -60,7 +60,7 @@ def seconds_in_turns(
     """
     x = jax.device_put(images)
 
-    def pass_of(network) -> Callable[[], None]:
+    def make_forward_pass(network) -> Callable[[], None]:
         forward = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
 
         def once() -> None:
@@ -68,7 +68,9 @@ def seconds_in_turns(
 
         return once
 
-    return time_in_turns({name: pass_of(n) for name, n in networks.items()}, seconds=seconds)
+    return time_interleaved(
+        {name: make_forward_pass(n) for name, n in networks.items()}, seconds=seconds
+    )
 
 
 def speed_metrics(
@@ -95,7 +97,7 @@ def speed_metrics(
     metrics: dict[str, Metric] = {}
     for batch in config.batches:
         networks = {"whole": model, "perforated": perforate(model, variables, plan)}
-        times = seconds_in_turns(
+        times = interleaved_seconds(
             networks, variables, random_images(batch, image_shape), seconds=config.seconds
         )
         whole, perforated = (statistics.median(times[name]) for name in networks)
@@ -183,7 +185,7 @@ def plan_with_fewer_macs(
 
     def is_enough(keep: float) -> bool:
         plan = plan_of(keep)
-        name = amount_key(plan)
+        name = cost_key(plan)
         if name not in counted:
             counted[name] = macs(plan)
         return counted[name] * reduction <= macs.whole
@@ -238,7 +240,7 @@ def layer_metrics(
 
     whole = convolve(np.ones(layer.output_size, bool), None)
     contenders = {"whole": whole, "perforated": convolve(mask.mask, mask.nearest)}
-    times = time_in_turns(contenders, seconds=seconds)
+    times = time_interleaved(contenders, seconds=seconds)
     speedup = statistics.median(
         slow / fast for slow, fast in zip(times["whole"], times["perforated"], strict=True)
     )

@@ -26,11 +26,11 @@ from experiments.shared.adaptive_depth.configs import ScoresTrainConfig
 from experiments.shared.adaptive_depth.measures import (
     counter,
     flops_metrics,
-    measure_use,
+    measure_usage,
     use_arrays,
     use_metrics,
 )
-from experiments.shared.adaptive_depth.warm_start import rate_of, start_of
+from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
 from experiments.suite.experiment import Metric, Outcome
 
 
@@ -58,7 +58,7 @@ def run(
     metrics = accuracy_metrics(result)
     arrays: dict[str, np.ndarray] = {}
     if adaptive:
-        use = measure_use(
+        use = measure_usage(
             task.model,
             result.state.eval_variables,
             result.test,
@@ -93,9 +93,9 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
         eps=halting.eps,
     )
     objective = adaptive_depth(
-        rate_of(config, dataset), label_smoothing=config.optimiser.label_smoothing
+        tau_schedule(config, dataset), label_smoothing=config.optimiser.label_smoothing
     )
-    return Task(model, objective, start=start_of(halting))
+    return Task(model, objective, start=warm_start_fn(halting))
 
 
 def accuracy_metrics(result: TrainResult) -> dict[str, Metric]:

@@ -12,11 +12,11 @@ from experiments.suite.comparison import Group, group_records
 from experiments.suite.experiment import Experiment
 from experiments.suite.records import Record
 
-OF_ADAPTIVE: tuple[Callable[[Group], Figure | None], ...] = (
+ADAPTIVE_FIGURES: tuple[Callable[[Group], Figure | None], ...] = (
     figures_depth.ponder_maps,
     figures_depth.learning_curves,
     figures_depth.halting_histograms,
-    figures_depth.use_of_units,
+    figures_depth.unit_usage,
 )
 
 
@@ -32,17 +32,17 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
     drawn: list[Figure | Missing] = list(trade_offs(records))
     for experiment in EXPERIMENTS:
         if ".baseline." not in experiment.id:
-            drawn += of_experiment(experiment, records, OF_ADAPTIVE)
+            drawn += experiment_figures(experiment, records, ADAPTIVE_FIGURES)
     return drawn
 
 
-def of_experiment(
+def experiment_figures(
     experiment: Experiment,
     records: Sequence[Record],
     makers: Sequence[Callable[[Group], Figure | None]],
 ) -> list[Figure | Missing]:
     """The figures of one experiment's largest runs in front, those of others folded."""
-    groups = serious([r for r in records if r.experiment == experiment.id])
+    groups = groups_without_smoke([r for r in records if r.experiment == experiment.id])
     if not groups:
         command = f"adaptive-nets run {experiment.id} --preset quick"
         return [Missing("No figures yet: there is no record", (command,), experiment.title)]
@@ -58,7 +58,7 @@ def of_experiment(
     return drawn
 
 
-def serious(records: Sequence[Record]) -> list[Group]:
+def groups_without_smoke(records: Sequence[Record]) -> list[Group]:
     """Groups of records, the longest runs first; smoke runs only where there is nothing else."""
     groups = group_records(records)
     kept = [g for g in groups if g.preset != "smoke"] or groups

@@ -129,7 +129,7 @@ def halting_histograms(group: Group) -> Figure | None:
     return Figure("Halting probabilities", caption, tuple(panels), data=data)
 
 
-def use_of_units(group: Group) -> Figure | None:
+def unit_usage(group: Group) -> Figure | None:
     """Share of decisions that reach each unit, and its weight: the dead-unit check."""
     arrays = group.records[0].arrays()
     reached, weights = _blocks(arrays, "reached"), _blocks(arrays, "weight")

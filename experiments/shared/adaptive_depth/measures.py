@@ -29,7 +29,7 @@ Flops = Callable[[ModelOutput], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockUse:
+class BlockUsage:
     """What one block of L units did, over images and over their decisions.
 
     Attributes:
@@ -48,7 +48,7 @@ class BlockUse:
 
 
 @dataclasses.dataclass(frozen=True)
-class Use:
+class DepthUsage:
     """One pass over a set of images.
 
     Attributes:
@@ -66,7 +66,7 @@ class Use:
     error: Float[np.ndarray, "N"]
     nll: Float[np.ndarray, "N"]
     flops: Int[np.ndarray, "N"]
-    blocks: tuple[BlockUse, ...]
+    blocks: tuple[BlockUsage, ...]
     mean_map: Float[np.ndarray, "H W"]
     centre: Float[np.ndarray, "N"]
     border: Float[np.ndarray, "N"]
@@ -88,7 +88,7 @@ def central_half(height: int, width: int) -> np.ndarray:
     return mask
 
 
-def measure_use(
+def measure_usage(
     model: nn.Module,
     variables: Any,
     data: DeviceSplit,
@@ -97,7 +97,7 @@ def measure_use(
     batch_size: int,
     rngs: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Use:
+) -> DepthUsage:
     """Runs a network of adaptive depth over a split.
 
     Args:
@@ -160,15 +160,16 @@ class _Sums:
             self._blocks = [{"cost": [], "units": []} for _ in output.blocks]
             shown = min(PICTURED_IMAGES, count)
             self._picture_maps = tuple(
-                np.asarray(b.on_map(jnp.asarray(b.ponder_cost[:shown]))) for b in output.blocks
+                np.asarray(b.broadcast_to_map(jnp.asarray(b.ponder_cost[:shown])))
+                for b in output.blocks
             )
         for kept, block in zip(self._blocks, output.blocks, strict=True):
             _add_block(kept, block, count)
 
-    def use(self) -> Use:
+    def use(self) -> DepthUsage:
         columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
         blocks = tuple(
-            BlockUse(
+            BlockUsage(
                 np.concatenate(kept["cost"]),
                 np.concatenate(kept["units"]),
                 kept["reached"] / kept["decisions"],
@@ -177,7 +178,7 @@ class _Sums:
             )
             for kept in self._blocks
         )
-        return Use(
+        return DepthUsage(
             columns["error"],
             columns["nll"],
             columns["flops"],
@@ -211,7 +212,7 @@ def _add_block(kept: dict[str, Any], block: Any, count: int) -> None:
         kept[name] = kept.get(name, 0) + value
 
 
-def use_metrics(use: Use) -> dict[str, Metric]:
+def use_metrics(use: DepthUsage) -> dict[str, Metric]:
     """Numbers of a record: cost per image, depth per block, centre against border, dead units."""
     count = use.error.size
     metrics = flops_metrics(use.flops)
@@ -236,7 +237,7 @@ def use_metrics(use: Use) -> dict[str, Metric]:
     return metrics
 
 
-def use_arrays(use: Use) -> dict[str, np.ndarray]:
+def use_arrays(use: DepthUsage) -> dict[str, np.ndarray]:
     """Small arrays for figures."""
     arrays = {
         "halting_edges": HISTOGRAM_EDGES,

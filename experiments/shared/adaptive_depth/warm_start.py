@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_nets.data.splits import Dataset
-from adaptive_nets.models.adaptive.weights import from_plain
+from adaptive_nets.models.adaptive.weights import init_from_plain
 from adaptive_nets.models.weights.stored import load_network
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.depth import Rate, set_head_bias
+from adaptive_nets.training.depth import TauSchedule, set_head_bias
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.variational import linear_warmup
 from experiments.shared.adaptive_depth.configs import DepthConfig
 
 
-def rate_of(config: Any, dataset: Dataset) -> Rate:
+def tau_schedule(config: Any, dataset: Dataset) -> TauSchedule:
     """The price τ of a unit at each step, after its ramp.
 
     Args:
@@ -30,7 +30,7 @@ def rate_of(config: Any, dataset: Dataset) -> Rate:
     return lambda step: tau * (linear_warmup(step, start=0, end=end) if end else 1.0)
 
 
-def start_of(halting: DepthConfig) -> Callable[[Any, Any], tuple[Any, Any]]:
+def warm_start_fn(halting: DepthConfig) -> Callable[[Any, Any], tuple[Any, Any]]:
     """Turns fresh variables into those that training starts from.
 
     The heads' bias is set; with ``start_from``, everything else is a trained plain network's.
@@ -45,7 +45,7 @@ def start_of(halting: DepthConfig) -> Callable[[Any, Any], tuple[Any, Any]]:
         if stored is None:
             return params, model_state
         try:
-            variables = from_plain({"params": params, **model_state}, stored.variables)
+            variables = init_from_plain({"params": params, **model_state}, stored.variables)
         except UserError as error:
             raise UserError(f"--halting.start-from is {halting.start_from!r}: {error}") from error
         return variables.pop("params"), variables

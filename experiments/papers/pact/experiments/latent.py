@@ -21,21 +21,21 @@ from adaptive_nets.training.config import require
 from adaptive_nets.training.depth import (
     SampledDepth,
     adaptive_depth,
-    follow_rewards,
     sampled_depth,
+    update_reward_baseline,
 )
 from adaptive_nets.training.loop import train
 from adaptive_nets.training.setup import Task
 from experiments.papers.sact.experiment import accuracy_metrics, export, first_images
 from experiments.shared.adaptive_depth.configs import LatentConfig, LatentTrainConfig
 from experiments.shared.adaptive_depth.measures import (
-    Use,
+    DepthUsage,
     counter,
-    measure_use,
+    measure_usage,
     use_arrays,
     use_metrics,
 )
-from experiments.shared.adaptive_depth.warm_start import rate_of, start_of
+from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
 from experiments.suite.experiment import Metric, Outcome
 
 MODES: tuple[Mode, ...] = ("relaxed", "discrete", "thresholded")
@@ -64,8 +64,8 @@ def run(
         title=title,
     )
     metrics = accuracy_metrics(result)
-    uses = in_every_mode(
-        network_of(task),
+    uses = measure_all_modes(
+        unwrapped_network(task),
         result.state.eval_variables,
         result.test,
         batch_size=config.data.eval_batch_size,
@@ -81,7 +81,7 @@ def run(
         dataset.num_classes,
         directory,
         seed,
-        overrides=overrides_of(config.halting),
+        overrides=model_overrides(config.halting),
     )
     arrays = use_arrays(uses["thresholded"])
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
@@ -91,10 +91,10 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     """A network that halts by latent variables, relaxed or sampled, and the price of depth."""
     halting = config.halting
     network = make_network(config, dataset)
-    rate = rate_of(config, dataset)
+    rate = tau_schedule(config, dataset)
     smoothing = {"label_smoothing": config.optimiser.label_smoothing}
     common: dict[str, Any] = {
-        "start": start_of(halting),
+        "start": warm_start_fn(halting),
         "assess": _watch(network, config.data.eval_batch_size, seed),
     }
     if halting.estimator == "relaxation":
@@ -103,7 +103,7 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     return Task(
         SampledDepth(network, num_blocks=blocks),
         sampled_depth(rate, **smoothing),
-        after=follow_rewards(rate, decay=halting.baseline_decay, **smoothing),
+        after=update_reward_baseline(rate, decay=halting.baseline_decay, **smoothing),
         **common,
     )
 
@@ -129,7 +129,7 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveCifarRe
         config.model.name,
         num_classes=dataset.num_classes,
         dtype=jnp.dtype(config.model.dtype),
-        **overrides_of(halting),
+        **model_overrides(halting),
     )
     assert isinstance(network, AdaptiveCifarResNet)
     if halting.units:
@@ -140,7 +140,7 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveCifarRe
     return network
 
 
-def overrides_of(halting: LatentConfig) -> dict[str, Any]:
+def model_overrides(halting: LatentConfig) -> dict[str, Any]:
     """What the model is made with."""
     return {
         "head_norm": halting.head_norm,
@@ -149,14 +149,14 @@ def overrides_of(halting: LatentConfig) -> dict[str, Any]:
     }
 
 
-def network_of(task: Task) -> AdaptiveCifarResNet:
+def unwrapped_network(task: Task) -> AdaptiveCifarResNet:
     """The network itself, without what training by samples adds."""
     return task.model.network if isinstance(task.model, SampledDepth) else task.model  # pyright: ignore
 
 
-def in_every_mode(
+def measure_all_modes(
     network: AdaptiveCifarResNet, variables: Any, data: DeviceSplit, *, batch_size: int, seed: int
-) -> dict[Mode, Use]:
+) -> dict[Mode, DepthUsage]:
     """The same parameters relaxed, discrete and thresholded.
 
     Args:
@@ -168,7 +168,7 @@ def in_every_mode(
     """
     kept = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
     return {
-        mode: measure_use(
+        mode: measure_usage(
             network,
             kept,
             data,
@@ -181,7 +181,7 @@ def in_every_mode(
     }
 
 
-def mode_metrics(uses: Mapping[Mode, Use]) -> dict[str, Metric]:
+def mode_metrics(uses: Mapping[Mode, DepthUsage]) -> dict[str, Metric]:
     """Accuracy, loss and cost of each mode, and how far apart accuracies are."""
     metrics: dict[str, Metric] = {}
     for mode, use in uses.items():
@@ -205,7 +205,7 @@ def _watch(
     def assess(variables: Any, test: DeviceSplit) -> dict[str, float]:
         data = first_images(test, min(_WATCHED, test.size))
         batch = min(batch_size, data.size)
-        uses = in_every_mode(network, variables, data, batch_size=batch, seed=seed)
+        uses = measure_all_modes(network, variables, data, batch_size=batch, seed=seed)
         values: dict[str, float] = {}
         for mode, use in uses.items():
             values[f"modes/error.{mode}"] = float(np.mean(use.error))

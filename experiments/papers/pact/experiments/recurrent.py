@@ -18,7 +18,7 @@ from adaptive_nets.training.loop import train
 from adaptive_nets.training.setup import Task
 from experiments.papers.sact.experiment import accuracy_metrics, export
 from experiments.shared.adaptive_depth.configs import LatentTrainConfig, ScoresTrainConfig
-from experiments.shared.adaptive_depth.warm_start import rate_of, start_of
+from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
 from experiments.suite.experiment import Metric, Outcome
 
 
@@ -38,7 +38,9 @@ def run(
         else {"temperature": config.halting.temperature}
     )
     model = create_model(config.model.name, num_classes=dataset.num_classes, **overrides)
-    task = Task(model, adaptive_depth(rate_of(config, dataset)), start=start_of(config.halting))
+    task = Task(
+        model, adaptive_depth(tau_schedule(config, dataset)), start=warm_start_fn(config.halting)
+    )
     result = train(
         task,
         config,

@@ -41,10 +41,10 @@ def load_weights(where: str, model: str) -> StoredNetwork:
             f"--perforation.source is {where!r}, which is no file; expected trained weights of "
             f"{model}: a safetensors file or a PyTorch state dict"
         )
-    if weight_files.is_ours(path):
+    if weight_files.is_native_format(path):
         stored = load_network(path)
     else:
-        customary = weight_files.chosen_normalisation(model, None, None)
+        customary = weight_files.resolve_normalisation(model, None, None)
         stored = weight_files.load_foreign(path, model, normalisation=customary)
     if stored.model != model:
         raise UserError(
@@ -103,7 +103,7 @@ def errors(
         Name -> {"error", "top5_error": fractions, "count": images}.
     """
 
-    def wrong_of(network):
+    def make_error_counter(network):
         @jax.jit
         def wrong(variables, pixels, labels, weight):
             x = pixels.astype(jnp.float32) / normalisation.pixel_scale
@@ -116,7 +116,7 @@ def errors(
 
         return wrong
 
-    compiled = {name: wrong_of(network) for name, network in networks.items()}
+    compiled = {name: make_error_counter(network) for name, network in networks.items()}
     sums, count = {name: np.zeros(2) for name in networks}, 0.0
     progress.start(title, done=0, total=total, unit="batches")
     for done, batch in enumerate(batches, start=1):

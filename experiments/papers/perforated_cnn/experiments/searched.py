@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_nets.analysis.executed_macs import ExecutedMacs
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.perforation import (
@@ -23,7 +24,6 @@ from adaptive_nets.perforation import (
     pooling_counts,
     save_plan,
 )
-from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.perforation.impact_structure import centre_bias, pooling_correlation
 from adaptive_nets.perforation.search import STATE, searched_layers
 from adaptive_nets.runtime.errors import UserError
@@ -32,7 +32,7 @@ from experiments.papers.perforated_cnn import measures
 from experiments.papers.perforated_cnn.configs.fields import SearchedConfig
 from experiments.papers.perforated_cnn.experiments import stages
 from experiments.papers.perforated_cnn.experiments.source import Source, load_source
-from experiments.papers.perforated_cnn.experiments.whole_network import masks_of
+from experiments.papers.perforated_cnn.experiments.whole_network import mask_arrays
 from experiments.suite.experiment import Metric, Outcome
 
 VALUES = "values.json"
@@ -53,7 +53,7 @@ def run(
     shape = source.image_shape
     layers = conv_layers(source.model, source.variables, shape)
     macs = ExecutedMacs(source.model, source.variables, shape)
-    impacts = stages.impacts_of(
+    impacts = stages.impacts_fn(
         source,
         count=config.search.impact_images,
         batch_size=config.search.batch_size,
@@ -78,10 +78,12 @@ def run(
     batch_size = config.data.eval_batch_size
 
     def error(name: str, network: Any) -> dict[str, float]:
-        return stages.remembered(
+        return stages.cached_json(
             directory / VALUES,
             name,
-            lambda: stages.error_of(network, source.variables, source.test, batch_size=batch_size),
+            lambda: stages.evaluate_split(
+                network, source.variables, source.test, batch_size=batch_size
+            ),
         )
 
     before, after = error("original", source.model), error("perforated", perforated)
@@ -107,8 +109,8 @@ def run(
     metrics |= measures.cost_metrics(
         source.model, source.variables, plan, image_shape=shape, macs=macs
     )
-    arrays = masks_of(plan) | search_arrays(search, found, macs)
-    maps = impacts(search.plan_after(0), lambda: None)
+    arrays = mask_arrays(plan) | search_arrays(search, found, macs)
+    maps = impacts(search.plan_at_step(0), lambda: None)
     metrics |= impact_metrics(layers, maps)
     arrays |= {f"impact.{n.name}": maps[n.name].astype(np.float32) for n in searched_layers(layers)}
     promised = metrics["macs_reduction"].value
@@ -148,8 +150,8 @@ def make_search(
     return GreedySearch(
         layers,
         losses=losses,
-        amount_of=amount,
-        impacts_of=impacts,
+        cost_fn=amount,
+        impacts_fn=impacts,
         settings=SearchSettings(values.kinds, values.repetitions, values.impact_on),
         seed=seed,
         directory=directory,
@@ -206,7 +208,7 @@ def search_arrays(
     search: GreedySearch, found: SearchResult, macs: ExecutedMacs
 ) -> dict[str, np.ndarray]:
     """The path of the search: loss, what is saved, multiply-accumulates and layer by step."""
-    plans = [search.plan_after(step.number) for step in found.steps]
+    plans = [search.plan_at_step(step.number) for step in found.steps]
     amounts = [found.seconds_or_macs, *(step.seconds_or_macs for step in found.steps)]
     return {
         "search_loss": np.array([found.loss, *(step.loss for step in found.steps)]),

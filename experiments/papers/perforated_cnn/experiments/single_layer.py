@@ -39,7 +39,7 @@ def run(
     source = load_source(config, config.perforation.source, dataset, seed=seed)
     layers = conv_layers(source.model, source.variables, source.image_shape)
     layer = _find(layers, config.layer.name)
-    plans = plans_of(source, layers, config, seed=seed)
+    plans = plans_at_rates(source, layers, config, seed=seed)
     train = source.training_images(config.layer.images, seed=seed)
     losses = _evaluate(source, layer, plans, *train, config, progress, f"{title}: training images")
     errors = _evaluate(source, layer, plans, *source.test_images(), config, progress,
@@ -72,22 +72,22 @@ def run(
     return Outcome(metrics, arrays, seconds=time.monotonic() - began, steps=0)
 
 
-def plans_of(
+def plans_at_rates(
     source: Source, layers: tuple[ConvLayer, ...], config: SingleLayerConfig, *, seed: int
 ) -> list[PerforationPlan]:
     """The layer perforated at every rate; nothing else is."""
     values = config.layer
-    impacts_of = None
+    impacts_fn = None
     if values.kind == "impact":
-        impacts_of = stages.impacts_of(
+        impacts_fn = stages.impacts_fn(
             source, count=values.impact_images, batch_size=values.batch_size, seed=seed + 1
         )
     plan = make_plan(jax.random.key(seed), layers, {}, model=config.model.name)
-    impacts: Any = impacts_of(plan, lambda: None) if impacts_of else None
+    impacts: Any = impacts_fn(plan, lambda: None) if impacts_fn else None
     plans = []
     for i, rate in enumerate(values.rates):
-        if impacts_of and plans and values.impact_on == "perforated":
-            impacts = impacts_of(plans[-1], lambda: None)
+        if impacts_fn and plans and values.impact_on == "perforated":
+            impacts = impacts_fn(plans[-1], lambda: None)
         key = jax.random.fold_in(jax.random.key(seed), i)
         drawn = make_plan(key, layers, {values.name: rate}, values.kind, impacts)
         plans.append(plan.replace(**drawn.layers))

@@ -62,14 +62,14 @@ class Source:
         """
         count = min(count, self.train.size)
         chosen = np.sort(np.random.default_rng(seed).permutation(self.train.size)[:count])
-        return _as_seen(self.train, chosen)
+        return _normalised_images(self.train, chosen)
 
     def test_images(self) -> tuple[np.ndarray, np.ndarray]:
         """The whole test set, as the network sees it."""
-        return _as_seen(self.test, np.arange(self.test.size))
+        return _normalised_images(self.test, np.arange(self.test.size))
 
 
-def _as_seen(data: DeviceSplit, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _normalised_images(data: DeviceSplit, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     images = normalise(data, jnp.asarray(np.asarray(data.images)[chosen]))
     images = standardise_each(images) if data.per_image else images
     return np.asarray(images), np.asarray(data.labels)[chosen]
@@ -113,7 +113,7 @@ def load_source(config: TrainConfig, where: str, dataset: Dataset, *, seed: int)
         check_fits(stored.variables, expected, source=str(path))
         _check_normalisation(stored.normalisation, train, where)
         variables = stored.variables
-    return Source(model, variables, digest_of(variables), train, test)
+    return Source(model, variables, array_digest(variables), train, test)
 
 
 def _find(where: str, seed: int) -> Path:
@@ -149,7 +149,7 @@ def _check_normalisation(stored: Any, data: DeviceSplit, where: str) -> None:
         )
 
 
-def digest_of(variables: Any) -> str:
+def array_digest(variables: Any) -> str:
     """Sixteen hexadecimal digits of the contents of arrays."""
     sums = hashlib.sha256()
     for name, leaf in sorted(flatten(variables).items()):

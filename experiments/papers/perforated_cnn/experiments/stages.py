@@ -26,7 +26,7 @@ from experiments.papers.perforated_cnn.experiments.source import Source
 Values = Mapping[str, float]
 
 
-def impacts_of(
+def impacts_fn(
     source: Source, *, count: int, batch_size: int, seed: int
 ) -> Callable[[PerforationPlan, Callable[[], None]], dict[str, np.ndarray]]:
     """Builds (plan, tick) -> average impacts over a fixed random subset of the training set."""
@@ -46,7 +46,7 @@ def impacts_of(
     return impacts
 
 
-def remembered(path: Path, name: str, make: Callable[[], Values]) -> dict[str, float]:
+def cached_json(path: Path, name: str, make: Callable[[], Values]) -> dict[str, float]:
     """Values that a run measured before it was interrupted, or measures now and keeps.
 
     Args:
@@ -61,7 +61,7 @@ def remembered(path: Path, name: str, make: Callable[[], Values]) -> dict[str, f
     return known[name]
 
 
-def error_of(
+def evaluate_split(
     network: Any, variables: Any, data: DeviceSplit, *, batch_size: int
 ) -> dict[str, float]:
     """{"error": fraction, "nll": nats, "count": images} on a whole split."""

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from adaptive_nets.analysis import count_macs
+from adaptive_nets.analysis.executed_macs import ExecutedMacs
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.perforation import (
@@ -22,7 +23,6 @@ from adaptive_nets.perforation import (
     make_plan,
     perforate,
 )
-from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.perforation.search import searched_layers
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
@@ -70,7 +70,7 @@ def run(
     """Measures and tunes every point; see `experiments.suite.experiment.Runner`."""
     measures.check_device(config.perforation.device)
     source = load_source(config, config.perforation.source, dataset, seed=seed)
-    points = points_of(source, config, seed=seed)
+    points = tradeoff_points(source, config, seed=seed)
     trainable = create_model(
         config.model.name,
         num_classes=dataset.num_classes,
@@ -80,9 +80,11 @@ def run(
 
     def error(name: str, network: Any) -> float:
         def measure() -> dict[str, float]:
-            return stages.error_of(network, source.variables, source.test, batch_size=batch_size)
+            return stages.evaluate_split(
+                network, source.variables, source.test, batch_size=batch_size
+            )
 
-        return 100 * stages.remembered(directory / VALUES, f"{name}: error", measure)["error"]
+        return 100 * stages.cached_json(directory / VALUES, f"{name}: error", measure)["error"]
 
     whole = error("whole", source.model)
     before, after, seconds = [], [], 0.0
@@ -104,7 +106,7 @@ def run(
         def tuned_error(tuned=tuned) -> dict[str, float]:
             return tuned.evaluate(tuned.state.eval_variables, tuned.test)
 
-        values = stages.remembered(directory / VALUES, f"{point.name}: tuned", tuned_error)
+        values = stages.cached_json(directory / VALUES, f"{point.name}: tuned", tuned_error)
         after.append(100 * values["error"])
         progress.show(f"{shown}: error {before[-1]:.2f} %, tuned {after[-1]:.2f} %")
     speedups = _speedups(source, points, config)
@@ -132,7 +134,7 @@ def run(
     return Outcome(metrics, arrays, seconds=seconds, steps=steps)
 
 
-def points_of(source: Source, config: TradeoffRunConfig, *, seed: int) -> list[Point]:
+def tradeoff_points(source: Source, config: TradeoffRunConfig, *, seed: int) -> list[Point]:
     """All networks of the three curves."""
     values, shape = config.tradeoff, source.image_shape
     layers = conv_layers(source.model, source.variables, shape)
@@ -181,10 +183,10 @@ def _plans(
     impacts = None
     empty = make_plan(jax.random.key(seed), layers, {}, model=config.model.name)
     if values.kind == "impact":
-        impacts_of = stages.impacts_of(
+        impacts_fn = stages.impacts_fn(
             source, count=values.impact_images, batch_size=values.batch_size, seed=seed + 1
         )
-        impacts = impacts_of(empty, lambda: None)
+        impacts = impacts_fn(empty, lambda: None)
     rates = {layer.name for layer in searched_layers(layers)}
     return [
         (
@@ -201,7 +203,7 @@ def _plans(
 def _speedups(source: Source, points: list[Point], config: TradeoffRunConfig) -> list[float]:
     networks = {"": source.model, **{p.name: p.wrap(source.model) for p in points}}
     batch = measures.random_images(config.timing.batches[-1], source.image_shape)
-    times = measures.seconds_in_turns(
+    times = measures.interleaved_seconds(
         networks, source.variables, batch, seconds=config.timing.seconds
     )
     return [

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptive_nets.analysis.executed_macs import ExecutedMacs
 from adaptive_nets.models import create_model, model_entry
 from adaptive_nets.perforation import PerforationPlan, conv_layers, make_plan, perforate, save_plan
-from adaptive_nets.perforation.executed_macs import ExecutedMacs
 from adaptive_nets.runtime.progress import ProgressReporter
 from experiments.papers.perforated_cnn import measures
 from experiments.papers.perforated_cnn.configs.fields import RuledConfig
@@ -89,10 +89,10 @@ def run(
             title=f"{title}: validation images", total=total,
         )  # fmt: skip
         metrics |= imagenet_errors.error_metrics(found)
-    return Outcome(metrics, masks_of(plan), seconds=time.monotonic() - began, steps=0)
+    return Outcome(metrics, mask_arrays(plan), seconds=time.monotonic() - began, steps=0)
 
 
-def masks_of(plan: PerforationPlan) -> dict[str, np.ndarray]:
+def mask_arrays(plan: PerforationPlan) -> dict[str, np.ndarray]:
     """``mask.LAYER``: bool[H', W'] of every perforated layer."""
     return {f"mask.{name}": layer.mask for name, layer in plan.layers.items()}
 

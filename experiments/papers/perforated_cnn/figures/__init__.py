@@ -32,7 +32,7 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
         In the order of the page, grouped by section; the largest runs first, others folded.
     """
     drawn: list[Figure | Missing] = []
-    drawn += _together("One layer, four kinds of masks", _SINGLE_LAYER, single_layer, records)
+    drawn += _joint_figures("One layer, four kinds of masks", _SINGLE_LAYER, single_layer, records)
     drawn += _one_by_one("NIN: perforation, stride, smaller input", _TRADEOFF, (tradeoff,), records)
     for experiment in EXPERIMENTS:
         if experiment.id.startswith(_SEARCHED) and "-cpu-" in experiment.id:
@@ -71,7 +71,7 @@ def _one_by_one(
     return drawn or [_missing("No figures yet: there is no record", prefix, section)]
 
 
-def _together(
+def _joint_figures(
     section: str,
     prefix: str,
     maker: Callable[[Sequence[Group]], Figure | None],

@@ -26,7 +26,7 @@ from experiments.suite.records import Record
 
 _PAPER, _METHOD, _RANDOM = "sparse_vd", "Sparse VD", "random-labels"
 
-_OF_NETWORK = (
+_NETWORK_FIGURES = (
     learning_curves,
     sparsity_over_training,
     sparsity_per_layer,
@@ -36,7 +36,7 @@ _OF_NETWORK = (
     pixel_weights,
     file_size,
 )
-_OF_RANDOM_LABELS = (random_labels,)
+_RANDOM_LABEL_FIGURES = (random_labels,)
 
 
 def figures(records: Sequence[Record]) -> list[Figure | Missing]:
@@ -77,7 +77,7 @@ def _sections() -> list[tuple[str, tuple, Role, Role]]:
     for (table, network), pair in roles.items():
         is_random = pair[True].experiment.row.startswith(_RANDOM)
         heading = f"{table}: {network}" if is_random else network
-        makers = _OF_RANDOM_LABELS if is_random else _OF_NETWORK
+        makers = _RANDOM_LABEL_FIGURES if is_random else _NETWORK_FIGURES
         sections.append((heading, makers, pair[True], pair[False]))
     return sections
 

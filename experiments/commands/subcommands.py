@@ -9,7 +9,7 @@ from adaptive_nets.runtime.errors import UserError, did_you_mean
 Handler = Callable[[Sequence[str]], None]
 
 
-def choose(
+def dispatch_subcommand(
     program: str, arguments: Sequence[str], handlers: Mapping[str, tuple[Handler, str]]
 ) -> None:
     """Calls the handler that the first argument names, or prints what there is to choose from.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_nets.analysis import count_macs
-from adaptive_nets.perforation.interpreter import Interpreter, Watcher, trace
+from adaptive_nets.perforation.interpreter import EquationObserver, Interpreter, trace
 from adaptive_nets.perforation.network import perforate
 from adaptive_nets.perforation.plan import PerforationPlan
 from kernels.perforated_conv import CompactTensor
@@ -58,7 +58,7 @@ class ExecutedMacs:
         return self.whole - ledger.macs
 
 
-class _Saved(Watcher):
+class _Saved(EquationObserver):
     """Taps of positions that convolutions do not compute."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_nets.perforation import compact_rules, equations
-from adaptive_nets.perforation.interpreter import Interpreter, Watcher, trace
+from adaptive_nets.perforation.interpreter import EquationObserver, Interpreter, trace
 from adaptive_nets.perforation.layers import ConvLayer, Pooling
 
 _IN_A_LOOP = "it runs in a loop, a branch or a function with a gradient of its own"
@@ -36,7 +36,7 @@ def conv_layers(
     return survey.layers()
 
 
-class _Survey(Watcher):
+class _Survey(EquationObserver):
     """Convolutions in the order in which they run.
 
     A value's origins are the convolutions whose positions it still has: those from which it was
@@ -75,7 +75,7 @@ class _Survey(Watcher):
 
     def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
         """Notes the convolution; a larger one than 1x1 reads positions beside its own."""
-        layer = _layer(name, equation, equations.why_not_perforable(equation))
+        layer = _layer(name, equation, equations.not_perforable_reason(equation))
         if equations.is_pointwise(equation):
             layer = dataclasses.replace(layer, follows=self._compact.get(id(operands[0]), ""))
         self._found.append(layer)
