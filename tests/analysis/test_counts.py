@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import pytest
 
 import adaptive_nets as an
-from adaptive_nets.analysis import count_macs, count_params, parameter_table
+from adaptive_nets.analysis import count_macs, count_params
 from adaptive_nets.analysis.macs import layer_macs
 from adaptive_nets.layers import SparseConv
 from adaptive_nets.models.char_lm import create_char_model
+from adaptive_nets.runtime.pytrees import parameter_table
 
 pytestmark = pytest.mark.core
 FC_300 = 784 * 300 + 300 * 100 + 100 * 10

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from records_for_tests import made_up
 
+from adaptive_nets.analysis.executed_macs import ExecutedMacs
 from adaptive_nets.data import Dataset, Split
 from adaptive_nets.models import create_model
 from adaptive_nets.models.weights.stored import InputNormalisation, save_network
-from adaptive_nets.perforation import ExecutedMacs, conv_layers, make_plan
+from adaptive_nets.perforation import conv_layers, make_plan
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.config import DataConfig, ModelConfig
