@@ -1,4 +1,4 @@
-"""Stopping early: ACT, SACT and probabilistic ACT, as functions on arrays."""
+"""Adaptive depth as pure functions on arrays: ACT, SACT and probabilistic ACT."""
 
 from adaptive_nets.halting.adaptive_computation_time import (
     ActResult,

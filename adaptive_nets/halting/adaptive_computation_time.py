@@ -1,8 +1,9 @@
 """Adaptive computation time of a block of L units [figurnov2017, after graves2016].
 
-Unit l adds up its halting score; the block stops at the unit N where the sum reaches 1 − ε. Applied
-per image it is ACT, per position SACT: leading axes are free. Two forms of the same rule: `act`
-takes all scores at once, `act_step` one unit at a time, for blocks that stop early.
+Each unit l adds its halting score h^l to a running sum; the block stops at the first unit N at
+which the sum reaches 1 − ε. Leading axes are arbitrary: scores per image give ACT, scores per
+position SACT. `act` takes all scores at once; `act_step` takes one unit at a time, for blocks that
+stop early.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from adaptive_nets.halting.prefix_scan import exclusive_scan
 from adaptive_nets.runtime.errors import UserError
 
 EPSILON = 0.01
-"""The sum of scores that halts is 1 − ε: without it no block could stop after its first unit."""
+"""Slack ε of the halting threshold 1 − ε, so that a block can stop after its first unit."""
 
 
 class ActResult(NamedTuple):
-    """What a block's halting scores come to.
+    """Halting distribution and cost of a block.
 
     Attributes:
-        weights: float[..., L], p^l: the share of each unit's state in the output; they sum to 1.
-        num_units: int32[...], N: units that run, from 1 to L; constant for gradients.
+        weights: float[..., L], p^l: weight of each unit's state in the output; sums to 1.
+        num_units: int32[...], N: number of units that run, from 1 to L; has no gradient.
         remainder: float[...], R = 1 − Σ_{l<N} h^l.
-        ponder_cost: float[...], ρ = N + R; ∂ρ/∂h^l is −1 before N and 0 from there on.
+        ponder_cost: float[...], ρ = N + R; ∂ρ/∂h^l is −1 for l < N and 0 otherwise.
     """
 
     weights: Float[Array, "... L"]
@@ -39,14 +40,14 @@ class ActResult(NamedTuple):
 
 
 def act(halting_probs: Float[Array, "... L"], *, eps: float = EPSILON) -> ActResult:
-    """Weights, number of units, remainder and ponder cost of halting scores.
+    """Computes weights, number of units, remainder and ponder cost from halting scores.
 
     Args:
-        halting_probs: float[..., L] in [0, 1]. The last of L is taken as 1, whatever is passed.
+        halting_probs: float[..., L] in [0, 1]. The last of the L scores is ignored and taken as 1.
         eps: ε in (0, 1).
 
     Returns:
-        An `ActResult`, in float32 or, for float64 scores, in float64.
+        An `ActResult` in float32, or in float64 for float64 scores.
 
     Raises:
         UserError: `eps` is outside (0, 1), or `halting_probs` is not float[..., L].
@@ -57,12 +58,12 @@ def act(halting_probs: Float[Array, "... L"], *, eps: float = EPSILON) -> ActRes
     """
     halting_probs = as_units("halting_probs", halting_probs)
     active = active_units(halting_probs, eps=eps)
-    # Units before N are those after which another one runs.
-    goes_on = jnp.concatenate([active[..., 1:], jnp.zeros_like(active[..., :1])], axis=-1)
-    before = jnp.where(goes_on, halting_probs, 0.0)
+    # Unit l precedes N if unit l + 1 runs.
+    continues = jnp.concatenate([active[..., 1:], jnp.zeros_like(active[..., :1])], axis=-1)
+    before = jnp.where(continues, halting_probs, 0.0)
     num_units = jnp.sum(active, axis=-1, dtype=jnp.int32)
     remainder = 1.0 - jnp.sum(before, axis=-1)
-    at_end = jnp.where(active & ~goes_on, remainder[..., None], 0.0)
+    at_end = jnp.where(active & ~continues, remainder[..., None], 0.0)
     return ActResult(
         weights=before + at_end,
         num_units=num_units,
@@ -74,23 +75,23 @@ def act(halting_probs: Float[Array, "... L"], *, eps: float = EPSILON) -> ActRes
 def active_units(
     halting_probs: Float[Array, "... L"], *, eps: float = EPSILON
 ) -> Bool[Array, "... L"]:
-    """Which units run: a^1 = 1 and a^l = 1 while Σ_{i<l} h^i < 1 − ε.
+    """Computes the mask of units that run: a^1 = 1, a^l = 1 while Σ_{i<l} h^i < 1 − ε.
 
     Args:
-        halting_probs: float[..., L] in [0, 1]; the last is not read.
+        halting_probs: float[..., L] in [0, 1]; the last score is ignored.
         eps: ε in (0, 1).
 
     Returns:
-        bool[..., L], true then false along the last axis.
+        bool[..., L], non-increasing along the last axis.
 
     Raises:
-        UserError: as for `act`.
+        UserError: `eps` is outside (0, 1), or `halting_probs` is not float[..., L].
     """
     check_number("eps", eps, below=1)
     halting_probs = lax.stop_gradient(as_units("halting_probs", halting_probs))
     total = jnp.zeros_like(halting_probs[..., 0])
 
-    # Added in the order of the units, as `act_step` does: both forms round alike at the threshold.
+    # Summed in unit order, as in `act_step`, so that both forms round identically at the threshold.
     def step(state, score):
         total, active = state
         total = total + score
@@ -100,15 +101,15 @@ def active_units(
 
 
 class ActState(NamedTuple):
-    """A block in the middle of its units.
+    """State of a block between two units.
 
     Attributes:
-        output: float[..., *state], Σ p^l x^l so far.
+        output: float[..., *state], partial sum Σ p^l x^l.
         total: float[...], sum of halting scores.
-        halted: bool[...], where no further unit is to run.
-        num_units: int32[...], units that ran.
-        remainder: float[...], 1 − Σ h^l of the units before the last; R once halted.
-        ponder_cost: float[...], ρ of what ran; N + R once halted.
+        halted: bool[...], True where no further unit runs.
+        num_units: int32[...], number of units that ran.
+        remainder: float[...], 1 − Σ h^l over the units before the last; R once halted.
+        ponder_cost: float[...], ρ of the units that ran; N + R once halted.
     """
 
     output: Float[Array, "..."]
@@ -120,22 +121,23 @@ class ActState(NamedTuple):
 
 
 def act_start(output: Float[Array, "..."], halting_shape: Sequence[int]) -> ActState:
-    """State before the first unit.
+    """Returns the state before the first unit.
 
     Args:
-        output: array of the shape and dtype of the units' states x^l; its values are not read.
-        halting_shape: shape of a unit's halting scores: (N,) per image, (N, H, W) per position.
+        output: Array with the shape and dtype of the units' states x^l; its values are ignored.
+        halting_shape: Shape of one unit's halting scores: (N,) per image, (N, H, W) per position.
 
     Returns:
         An `ActState` in which nothing has halted.
 
     Raises:
-        UserError: `halting_shape` is not the beginning of the shape of `output`.
+        UserError: `halting_shape` is not a prefix of the shape of `output`.
     """
     shape = tuple(halting_shape)
     if output.shape[: len(shape)] != shape:
         raise UserError(
-            f"halting_shape is {shape}; expected the leading axes of states of shape {output.shape}"
+            f"halting_shape is {shape}; expected the leading axes of states of shape "
+            f"{output.shape}, such as {output.shape[:1]} for one score per image"
         )
     dtype = jnp.promote_types(output.dtype, jnp.float32)
     return ActState(
@@ -156,23 +158,23 @@ def act_step(
     last: bool = False,
     eps: float = EPSILON,
 ) -> ActState:
-    """Takes one unit's state and scores into account [figurnov2017, algorithm 1].
+    """Accumulates the state and halting scores of one unit [figurnov2017, algorithm 1].
 
-    The next unit need run only where `state.halted` is false. What is passed for halted elements is
-    ignored, as long as it is finite.
+    The next unit needs to run only where `state.halted` is False. Inputs at halted elements are
+    ignored but must be finite.
 
     Args:
-        state: from `act_start` or the step before.
+        state: State from `act_start` or from the previous step.
         x: float[..., *state], x^l, the unit's state.
-        halting_probs: float[...], h^l in [0, 1]; not read if `last`.
-        last: whether this is unit L, which halts whatever is left.
+        halting_probs: float[...], h^l in [0, 1]; ignored if `last`.
+        last: Whether this is unit L, which halts every remaining element.
         eps: ε in (0, 1).
 
     Returns:
         The state after the unit.
 
     Raises:
-        UserError: `eps` is outside (0, 1), or shapes do not fit.
+        UserError: `eps` is outside (0, 1), or the shapes differ from those of `state`.
     """
     check_number("eps", eps, below=1)
     halting_probs = as_floating("halting_probs", halting_probs).astype(state.total.dtype)
@@ -183,10 +185,10 @@ def act_step(
         )
     total = state.total + halting_probs
     halted = state.halted | (jnp.ones_like(state.halted) if last else _reached(total, eps))
-    just = halted & ~state.halted
+    newly_halted = halted & ~state.halted
     score = jnp.where(halted, 0.0, halting_probs)
-    weight = jnp.where(just, state.remainder, score)
-    cost = jnp.where(halted, jnp.where(just, state.remainder, 0.0), 1.0)
+    weight = jnp.where(newly_halted, state.remainder, score)
+    cost = jnp.where(halted, jnp.where(newly_halted, state.remainder, 0.0), 1.0)
     return ActState(
         output=state.output + _expand(weight, x.ndim) * x,
         total=total,
@@ -200,27 +202,32 @@ def act_step(
 def combine_states(
     weights: Float[Array, "... L"], states: Sequence[Float[Array, "..."]]
 ) -> Float[Array, "..."]:
-    """Output of a block, Σ_l p^l x^l.
+    """Computes the output of a block, Σ_l p^l x^l.
 
     Args:
         weights: float[..., L], from `act` or `stick_breaking`.
-        states: L arrays float[..., *state] whose leading axes are those of `weights`.
+        states: L arrays float[..., *state] whose leading axes match `weights`.
 
     Returns:
-        float[..., *state], in the wider of both dtypes.
+        float[..., *state], in the promoted dtype of both.
 
     Raises:
-        UserError: there are not L states.
+        UserError: The number of states is not L.
     """
     if len(states) != weights.shape[-1]:
-        raise UserError(f"states has {len(states)} entries; expected {weights.shape[-1]}")
+        raise UserError(
+            f"states has {len(states)} entries; expected {weights.shape[-1]}, one per unit in "
+            "the last axis of weights"
+        )
     terms = [_expand(weights[..., i], x.ndim) * x for i, x in enumerate(states)]
     return sum(terms[1:], start=terms[0])
 
 
 def _reached(total: Array, eps: float) -> Array:
+    """Checks whether a sum of halting scores reaches 1 − ε."""
     return total >= jnp.asarray(1.0 - eps, total.dtype)
 
 
 def _expand(weight: Array, ndim: int) -> Array:
+    """Appends axes of size 1 up to `ndim` axes."""
     return jnp.expand_dims(weight, tuple(range(weight.ndim, ndim)))

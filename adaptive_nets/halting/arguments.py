@@ -1,4 +1,4 @@
-"""What the functions of this room are given, checked; traced values pass unchecked."""
+"""Argument checks of this package; traced values pass unchecked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from adaptive_nets.runtime.errors import UserError
 
 
 def check_number(name: str, value: Any, *, below: float | None = None) -> None:
-    """Refuses a number that is not above zero, or not under `below`."""
+    """Checks that a number is above 0 and, if given, less than `below`.
+
+    Raises:
+        UserError: It is not; the message names the argument.
+    """
     if isinstance(value, Tracer):
         return
     try:
@@ -25,20 +29,47 @@ def check_number(name: str, value: Any, *, below: float | None = None) -> None:
         raise UserError(f"{name} is {value!r}; expected {expected}")
 
 
-def as_units(name: str, array: Any) -> Float[Array, "..."]:
-    """The array [..., L] in float32 or wider, or a UserError that names it.
+def check_positive_integer(name: str, value: Any) -> int:
+    """Returns a positive integer as an int.
 
-    Sums and products over units saturate in half precision.
+    Raises:
+        UserError: The value is not a positive integer; the message names the argument.
+    """
+    if int(value) != value or value < 1:
+        raise UserError(f"{name} is {value!r}; expected a positive integer")
+    return int(value)
+
+
+def with_unit_axis(name: str, array: Any) -> Array:
+    """Returns the input as an array whose last axis has L >= 1 units.
+
+    Raises:
+        UserError: There is no such axis; the message names the argument.
     """
     array = jnp.asarray(array)
     if array.ndim < 1 or array.shape[-1] < 1:
         raise UserError(f"{name} has shape {array.shape}; expected [..., L] with L units, L >= 1")
-    return as_floating(name, array)
+    return array
+
+
+def as_units(name: str, array: Any) -> Float[Array, "... L"]:
+    """Casts an array float[..., L] to float32 or wider.
+
+    Sums and products over units saturate in half precision.
+
+    Raises:
+        UserError: The array is not float[..., L]; the message names it.
+    """
+    return as_floating(name, with_unit_axis(name, array))
 
 
 def as_floating(name: str, array: Any) -> Float[Array, "..."]:
-    """The array in float32 or wider, or a UserError that names it."""
+    """Casts a floating-point array to float32 or wider.
+
+    Raises:
+        UserError: The dtype is not floating-point; the message names the array.
+    """
     array = jnp.asarray(array)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise UserError(f"{name} has dtype {array.dtype}; expected a floating one")
+        raise UserError(f"{name} has dtype {array.dtype}; expected a floating-point dtype")
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))

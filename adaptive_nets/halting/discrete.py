@@ -1,4 +1,4 @@
-"""Halting by yes or no: sampled or thresholded indicators, and the unit they stop at."""
+"""Discrete halting: sampled or thresholded indicators, and the unit at which they stop."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Num, PRNGKeyArray
 
-from adaptive_nets.halting.arguments import as_units, check_number
-from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.halting.arguments import as_units, check_number, with_unit_axis
 
 
 def sample_indicators(
     key: PRNGKeyArray, halting_probs: Float[Array, "... L"]
 ) -> Bool[Array, "... L"]:
-    """Discrete block: ξ^l ~ Bernoulli(h^l), independently, ξ^L = 1.
+    """Samples a discrete block: ξ^l ~ Bernoulli(h^l) independently, ξ^L = 1.
 
     Args:
-        key: a PRNG key.
-        halting_probs: float[..., L]. The last of L is taken as 1, whatever is passed.
+        key: PRNG key.
+        halting_probs: float[..., L]. The last of the L probabilities is ignored and taken as 1.
 
     Returns:
         bool[..., L].
@@ -32,20 +31,20 @@ def sample_indicators(
 def threshold_indicators(
     halting_probs: Float[Array, "... L"], *, threshold: float = 0.5
 ) -> Bool[Array, "... L"]:
-    """Thresholded block: ξ^l = 1 where h^l > 0.5, ξ^L = 1.
+    """Thresholds halting probabilities: ξ^l = 1 where h^l > threshold, ξ^L = 1.
 
-    That is the mode of each conditional, not the mode of q(z): with h = (.4, .4, .4, 1) all four
-    units run although the most probable z is 1.
+    At a threshold of 0.5 this is the mode of each conditional, not the mode of q(z): for
+    h = (.4, .4, .4, 1) all four units run although the most probable z is 1.
 
     Args:
-        halting_probs: float[..., L]. The last of L is taken as 1, whatever is passed.
-        threshold: in (0, 1).
+        halting_probs: float[..., L]. The last of the L probabilities is ignored and taken as 1.
+        threshold: Threshold in (0, 1).
 
     Returns:
         bool[..., L].
 
     Raises:
-        UserError: an argument does not fit.
+        UserError: `threshold` is outside (0, 1), or `halting_probs` is not float[..., L].
     """
     check_number("threshold", threshold, below=1)
     halting_probs = as_units("halting_probs", halting_probs)
@@ -53,11 +52,11 @@ def threshold_indicators(
 
 
 def stopping_unit(indicators: Num[Array, "... L"] | Bool[Array, "... L"]) -> Int32[Array, "..."]:
-    """Unit at which a block stops: z = min{l : ξ^l = 1}, counted from 1.
+    """Computes the unit at which a block stops: z = min{l : ξ^l = 1}, counted from 1.
 
     Args:
-        indicators: bool[..., L], or numbers of which those not zero stop. The last of L stops,
-            whatever is passed.
+        indicators: bool[..., L], or numbers, of which any nonzero one stops. The last of the L
+            indicators is ignored; unit L always stops.
 
     Returns:
         int32[...], from 1 to L: the number of units that run.
@@ -65,17 +64,12 @@ def stopping_unit(indicators: Num[Array, "... L"] | Bool[Array, "... L"]) -> Int
     Raises:
         UserError: `indicators` has no axis of units.
     """
-    indicators = jnp.asarray(indicators)
-    if indicators.ndim < 1 or indicators.shape[-1] < 1:
-        raise UserError(
-            f"indicators has shape {indicators.shape}; expected [..., L] with L units, L >= 1"
-        )
-    stops = _last_stops(indicators.astype(jnp.bool_))
+    stops = _last_stops(with_unit_axis("indicators", indicators).astype(jnp.bool_))
     return (jnp.argmax(stops, axis=-1) + 1).astype(jnp.int32)
 
 
 def units_that_run(num_units: Int32[Array, "..."], units: int) -> Bool[Array, "... L"]:
-    """Mask a^l = 1[l ≤ N] of a block's L units.
+    """Computes the mask a^l = 1[l ≤ N] over a block's L units.
 
     Args:
         num_units: int[...], N.
@@ -91,5 +85,6 @@ def units_that_run(num_units: Int32[Array, "..."], units: int) -> Bool[Array, ".
 
 
 def _last_stops(indicators: Bool[Array, "... L"]) -> Bool[Array, "... L"]:
+    """Sets the indicator of unit L."""
     last = jnp.ones_like(indicators[..., :1])
     return jnp.concatenate([indicators[..., :-1], last], axis=-1)

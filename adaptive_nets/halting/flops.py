@@ -1,8 +1,8 @@
-"""Cost of what ran, per image, by the rule of the authors' code [figurnov2017].
+"""FLOPs of executed units per image, by the convention of the authors' code [figurnov2017].
 
 FLOPs = 2·MACs. A convolution costs 2 · (computed positions) · window · inputs · outputs, taps on
-padding included; biases, normalisation, activations, pooling and additions cost nothing. Counted on
-the host in int64: a network's sum overflows int32 and float32.
+padding included; biases, normalisation, activations, pooling and additions cost nothing. Counts are
+int64 on the host: the total of a network overflows int32 and is inexact in float32.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from adaptive_nets.runtime.errors import UserError
 def conv_flops(
     positions: int | Int[np.ndarray, "..."], window: tuple[int, int], inputs: int, outputs: int
 ) -> Int64[np.ndarray, "..."]:
-    """FLOPs of a convolution at some positions.
+    """Counts FLOPs of a convolution over its computed positions.
 
     Args:
         positions: int[...], number of computed positions.
         window: (height, width).
-        inputs: input channels, of one group.
-        outputs: output channels.
+        inputs: Input channels per group.
+        outputs: Output channels.
 
     Returns:
         int64[...].
@@ -39,11 +39,11 @@ def conv_flops(
 def act_flops(
     num_units: Int[np.ndarray, "..."], unit_flops: Sequence[int] | Int[np.ndarray, "L"]
 ) -> Int64[np.ndarray, "..."]:
-    """FLOPs of blocks that stop after N units: Σ_l 1[N ≥ l] · (FLOPs of unit l).
+    """Counts FLOPs of blocks that stop after N units: Σ_l 1[N ≥ l] · (FLOPs of unit l).
 
     Args:
         num_units: int[...], N from 1 to L, per image.
-        unit_flops: int[L], each unit with its halting head.
+        unit_flops: int[L], FLOPs of each unit including its halting head.
 
     Returns:
         int64[...].
@@ -68,16 +68,16 @@ def sact_unit_flops(
     kind: Literal["basic", "bottleneck"],
     hidden: int | None = None,
 ) -> Int64[np.ndarray, "N"]:
-    """FLOPs of a residual unit with identity shortcut and stride 1 on active positions.
+    """Counts FLOPs of a stride-1 residual unit with identity shortcut at active positions.
 
     The first convolution runs on the mask dilated by 3x3, the others on the mask itself.
 
     Args:
         active: bool[N, H, W], a^l.
-        channels: of the unit's input and output.
+        channels: Channels of the unit's input and output.
         kind: "basic" (3x3, 3x3) or "bottleneck" (1x1, 3x3, 1x1).
-        hidden: channels inside; for a bottleneck a quarter of `channels` where not given, for a
-            basic unit `channels`.
+        hidden: Inner channels; by default `channels` for a basic unit and `channels` // 4 for a
+            bottleneck.
 
     Returns:
         int64[N], one per image.
@@ -88,27 +88,29 @@ def sact_unit_flops(
     if kind not in ("basic", "bottleneck"):
         raise UserError(f"kind is {kind!r}; expected 'basic' or 'bottleneck'")
     active = np.asarray(active, np.bool_)
-    own = active.sum(axis=(1, 2), dtype=np.int64)
-    read = np.asarray(dilate(jnp.asarray(active))).sum(axis=(1, 2), dtype=np.int64)
+    count = active.sum(axis=(1, 2), dtype=np.int64)
+    dilated_count = np.asarray(dilate(jnp.asarray(active))).sum(axis=(1, 2), dtype=np.int64)
     if kind == "basic":
         hidden = channels if hidden is None else hidden
-        first = conv_flops(read, (3, 3), channels, hidden)
-        return first + conv_flops(own, (3, 3), hidden, channels)
+        first = conv_flops(dilated_count, (3, 3), channels, hidden)
+        return first + conv_flops(count, (3, 3), hidden, channels)
     hidden = channels // 4 if hidden is None else hidden
-    first = conv_flops(read, (1, 1), channels, hidden)
-    middle = conv_flops(own, (3, 3), hidden, hidden)
-    return first + middle + conv_flops(own, (1, 1), hidden, channels)
+    first = conv_flops(dilated_count, (1, 1), channels, hidden)
+    middle = conv_flops(count, (3, 3), hidden, hidden)
+    return first + middle + conv_flops(count, (1, 1), hidden, channels)
 
 
 def sact_head_flops(active: Bool[np.ndarray, "N H W"], *, channels: int) -> Int64[np.ndarray, "N"]:
-    """FLOPs of a unit's halting head: a 3x3 logit on active positions, a global one always.
+    """Counts FLOPs of a halting head: a 3x3 logit at active positions and one global logit.
+
+    The last unit of a block has no head.
 
     Args:
-        active: bool[N, H, W], the unit's own a^l; all true for the first unit.
-        channels: of the unit's output.
+        active: bool[N, H, W], a^l of the same unit; all True for the first unit.
+        channels: Channels of the unit's output.
 
     Returns:
-        int64[N], one per image; the last unit of a block has no head.
+        int64[N], one per image.
     """
-    own = np.asarray(active, np.bool_).sum(axis=(1, 2), dtype=np.int64)
-    return conv_flops(own, (3, 3), channels, 1) + conv_flops(1, (1, 1), channels, 1)
+    count = np.asarray(active, np.bool_).sum(axis=(1, 2), dtype=np.int64)
+    return conv_flops(count, (3, 3), channels, 1) + conv_flops(1, (1, 1), channels, 1)

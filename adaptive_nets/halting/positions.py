@@ -1,4 +1,4 @@
-"""Halting decisions on the plane: which positions a unit computes, and groups that share one."""
+"""Spatial halting decisions: masks of computed positions, and groups that share one decision."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from adaptive_nets.halting.arguments import check_positive_integer
 from adaptive_nets.runtime.errors import UserError
 
 
 def dilate(mask: Bool[Array, "... H W"]) -> Bool[Array, "... H W"]:
-    """Positions that a 3x3 convolution on the mask reads: 3x3 maximum, stride 1, padding SAME.
+    """Dilates a mask by 3x3: the positions that a 3x3 convolution at the mask reads.
 
-    A residual unit's first convolution has to compute these for the ones after it [figurnov2017].
+    The first convolution of a residual unit computes these for the 3x3 convolution after it
+    [figurnov2017].
 
     Args:
         mask: bool[..., H, W].
@@ -24,7 +26,7 @@ def dilate(mask: Bool[Array, "... H W"]) -> Bool[Array, "... H W"]:
         bool[..., H, W].
 
     Raises:
-        UserError: the mask is not bool or has fewer than two axes.
+        UserError: The mask is not bool[..., H, W].
     """
     mask = jnp.asarray(mask)
     if mask.ndim < 2 or mask.dtype != jnp.bool_:
@@ -36,25 +38,25 @@ def dilate(mask: Bool[Array, "... H W"]) -> Bool[Array, "... H W"]:
 
 
 def mask_residual(residual: Float[Array, "N H W C"], mask: Array | None) -> Float[Array, "N H W C"]:
-    """Leaves of a unit's residual what its mask lets through: x^l = x^{l−1} + a^l ⊙ f^l(x^{l−1}).
+    """Multiplies a unit's residual by its mask: a^l ⊙ f^l in x^l = x^{l−1} + a^l ⊙ f^l(x^{l−1}).
 
     Args:
         residual: float[N, H, W, C], f^l.
-        mask: a^l, [N] per image or [N, H, W] per position, bool or in [0, 1]; None lets all
-            through.
+        mask: a^l, [N] per image or [N, H, W] per position, bool or float in [0, 1]; None returns
+            the residual unchanged.
 
     Returns:
-        float[N, H, W, C], of the residual's dtype.
+        float[N, H, W, C], in the residual's dtype.
 
     Raises:
-        UserError: the mask is of another batch or resolution.
+        UserError: The mask has another batch size or resolution.
     """
     if mask is None:
         return residual
     if mask.shape not in (residual.shape[:1], residual.shape[:3]):
         raise UserError(
-            f"halting mask has shape {mask.shape}; expected {residual.shape[:3]}, one for each "
-            f"position, or {residual.shape[:1]}, one for each image"
+            f"halting mask has shape {mask.shape}; expected {residual.shape[:3]}, one value per "
+            f"position, or {residual.shape[:1]}, one value per image"
         )
     mask = jnp.expand_dims(mask, tuple(range(mask.ndim, 4)))
     if mask.dtype == jnp.bool_:
@@ -63,18 +65,17 @@ def mask_residual(residual: Float[Array, "N H W C"], mask: Array | None) -> Floa
 
 
 def group_sizes(shape: tuple[int, int], groups: int) -> tuple[int, int]:
-    """Rows and columns of latent variables on a map: min(g, H) and min(g, W).
+    """Returns the numbers of rows and columns of groups on a map: min(g, H) and min(g, W).
 
     Args:
         shape: (H, W).
-        groups: g, the largest number of groups per axis.
+        groups: g, maximum number of groups per axis.
 
     Raises:
-        UserError: `groups` is not positive, or an axis does not divide into its groups.
+        UserError: `groups` is not a positive integer or does not divide an axis.
     """
-    if int(groups) != groups or groups < 1:
-        raise UserError(f"groups is {groups!r}; expected a positive integer")
-    rows, columns = (min(int(groups), size) for size in shape)
+    groups = check_positive_integer("groups", groups)
+    rows, columns = (min(groups, size) for size in shape)
     if shape[0] % rows or shape[1] % columns:
         raise UserError(
             f"groups is {groups}; expected a divisor of both sides of a {shape[0]}x{shape[1]} map"
@@ -83,27 +84,27 @@ def group_sizes(shape: tuple[int, int], groups: int) -> tuple[int, int]:
 
 
 def count_latents(shapes: Iterable[tuple[int, int]], groups: int) -> int:
-    """Latent variables of an image: over blocks, the number of groups of positions.
+    """Counts the latent variables of an image: groups of positions, summed over blocks.
 
     Args:
         shapes: (H, W) of each block's maps.
-        groups: g, the largest number of groups per axis.
+        groups: g, maximum number of groups per axis.
     """
     return sum(math.prod(group_sizes(shape, groups)) for shape in shapes)
 
 
 def group_average(x: Float[Array, "N H W C"], groups: int) -> Float[Array, "N G1 G2 C"]:
-    """Mean of features over each group of neighbouring positions, what its head reads.
+    """Averages features over each group of neighbouring positions, as input of a halting head.
 
     Args:
         x: float[N, H, W, C].
-        groups: g, the largest number of groups per axis.
+        groups: g, maximum number of groups per axis.
 
     Returns:
         float[N, min(g, H), min(g, W), C].
 
     Raises:
-        UserError: as for `group_sizes`.
+        UserError: `groups` is not a positive integer or does not divide an axis.
     """
     n, height, width, channels = x.shape
     rows, columns = group_sizes((height, width), groups)
@@ -112,7 +113,7 @@ def group_average(x: Float[Array, "N H W C"], groups: int) -> Float[Array, "N G1
 
 
 def spread_groups(values: Array, shape: tuple[int, int]) -> Array:
-    """Gives every position its group's value: nearest upsampling of axes 1 and 2.
+    """Broadcasts each group's value to its positions: nearest upsampling of axes 1 and 2.
 
     Args:
         values: [N, G1, G2, ...].
@@ -122,7 +123,7 @@ def spread_groups(values: Array, shape: tuple[int, int]) -> Array:
         [N, H, W, ...].
 
     Raises:
-        UserError: `shape` is no multiple.
+        UserError: `shape` is not a multiple of (G1, G2).
     """
     rows, columns = values.shape[1:3]
     if shape[0] % rows or shape[1] % columns:

@@ -1,4 +1,4 @@
-"""What has come together before each unit."""
+"""Exclusive prefix scan over the units of a block."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jaxtyping import Array
 
 
 def exclusive_scan(operation: Callable[[Any, Array], Any], start: Any, values: Array) -> Any:
-    """Folds the units' values one after the other, keeping the result before each unit.
+    """Folds values over units in order and returns the state before each unit.
 
-    A scan: rounding is that of a loop over the units, blocks of many units compile as fast as those
-    of a few, and products have gradients where factors are zero.
+    `lax.scan` rounds like a loop over the units, its compile time does not depend on L, and
+    products are differentiable at zero factors, unlike a division of cumulative products.
 
     Args:
         operation: (state, value of a unit) -> state; a state is an array or a tuple of arrays.
-        start: the state before the first unit.
-        values: [..., L]; the last is not read.
+        start: State before the first unit.
+        values: [..., L]; the last value is ignored.
 
     Returns:
-        As `start`, with an axis of L units appended to each array.
+        The structure of `start`, with an axis of L units appended to each array.
     """
 
     def step(state, value):

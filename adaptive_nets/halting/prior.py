@@ -1,7 +1,7 @@
-"""The prior on a block's depth and what it costs to leave it [figurnov2018].
+"""Truncated geometric prior on the depth of a block, and the penalties it implies [figurnov2018].
 
-p(z) ∝ exp(−τ z) on {1 … L}: a truncated geometric distribution, uniform at τ = 0. MAP inference
-needs the expectation of log p(z) alone, which is linear in the expected number of units.
+p(z) ∝ exp(−τ z) on {1 … L}; uniform at τ = 0. MAP inference needs only E[log p(z)], which is linear
+in the expected number of units.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.halting.arguments import as_floating, as_units
+from adaptive_nets.halting.arguments import as_floating, as_units, check_positive_integer
 from adaptive_nets.halting.stopping import expected_units, log_stick_breaking
 from adaptive_nets.runtime.errors import UserError
 
@@ -20,14 +20,14 @@ Rate = float | Float[Array, ""]
 
 
 def truncated_geometric(rate: Rate, units: int, *, dtype=jnp.float32) -> Float[Array, "L"]:
-    """Log probabilities of the prior, log p(z = l) = −τ l − log Σ_i e^{−τ i}, in nats.
+    """Computes log p(z = l) = −τ l − log Σ_i e^{−τ i} for l = 1 … L, in nats.
 
-    Equal to the paper's (e^τ − 1) / (1 − e^{−τL}) · e^{−τl}, and finite at τ = 0 too.
+    p equals the paper's (e^τ − 1) / (1 − e^{−τL}) · e^{−τl} and is also finite at τ = 0.
 
     Args:
-        rate: τ, nats per unit; negative ones favour depth.
+        rate: τ, nats per unit; a negative rate favours depth.
         units: L ≥ 1.
-        dtype: of the result.
+        dtype: dtype of the result.
 
     Returns:
         float[L].
@@ -35,17 +35,16 @@ def truncated_geometric(rate: Rate, units: int, *, dtype=jnp.float32) -> Float[A
     Raises:
         UserError: `units` is not a positive integer.
     """
-    if int(units) != units or units < 1:
-        raise UserError(f"units is {units!r}; expected a positive integer")
+    units = check_positive_integer("units", units)
     scores = -jnp.asarray(rate, dtype) * jnp.arange(1, units + 1, dtype=dtype)
     return jax.nn.log_softmax(scores)
 
 
 def expected_log_prior(halting_probs: Float[Array, "... L"], rate: Rate) -> Float[Array, "..."]:
-    """E_q[log p(z)] = −τ·E[z] − log Σ_l e^{−τ l}, analytically, in nats.
+    """Computes E_q[log p(z)] = −τ·E[z] − log Σ_l e^{−τ l} in closed form, in nats.
 
     Args:
-        halting_probs: float[..., L]. The last of L is taken as 1, whatever is passed.
+        halting_probs: float[..., L]. The last of the L probabilities is ignored and taken as 1.
         rate: τ.
 
     Returns:
@@ -55,24 +54,24 @@ def expected_log_prior(halting_probs: Float[Array, "... L"], rate: Rate) -> Floa
         UserError: `halting_probs` is not float[..., L].
     """
     units = expected_units(halting_probs)
-    # log p(1) + τ is the normaliser's part.
+    # log p(1) = −τ − log Σ_l e^{−τ l}, so E_q[log p(z)] = log p(1) − τ (E[z] − 1).
     first = truncated_geometric(rate, jnp.shape(halting_probs)[-1], dtype=units.dtype)[0]
     rate = jnp.asarray(rate, units.dtype)
     return first - rate * (units - 1.0)
 
 
 def kl_from_prior(logits: Float[Array, "... L"], rate: Rate) -> Float[Array, "..."]:
-    """KL(q(z) ‖ p(z)) of a block's stopping distribution from the prior, in nats.
+    """Computes KL(q(z) ‖ p(z)) of a block's stopping distribution from the prior, in nats.
 
-    The paper's objective leaves out the entropy of q, whose optimum is a point; this is the whole
-    divergence, for comparison with methods that keep it.
+    The paper's MAP objective omits the entropy of q. This is the full divergence, for comparison
+    with methods that keep the entropy.
 
     Args:
-        logits: float[..., L], heads' outputs; the last is not read.
+        logits: float[..., L], outputs of the halting heads; the last one is ignored.
         rate: τ.
 
     Returns:
-        float[...], not negative.
+        float[...], non-negative.
 
     Raises:
         UserError: `logits` is not float[..., L].
@@ -85,27 +84,30 @@ def kl_from_prior(logits: Float[Array, "... L"], rate: Rate) -> Float[Array, "..
 def computation_penalty(
     costs: Sequence[Float[Array, "N ..."]], rate: Rate | Sequence[Rate] | Float[Array, "K"]
 ) -> Float[Array, "N"]:
-    """Penalty per example, Σ_k τ_k · mean over positions of block k's cost.
+    """Computes the penalty per example, Σ_k τ_k · mean over positions of the cost of block k.
 
-    With `ActResult.ponder_cost` it is ACT's, with `expected_units` the probabilistic one; mean over
-    positions, so one τ serves blocks of any size. Take the mean over examples for the loss.
+    `ActResult.ponder_cost` gives the penalty of ACT, `expected_units` that of probabilistic ACT.
+    The mean over positions makes one τ suitable for maps of any size. Average over examples for the
+    loss.
 
     Args:
-        costs: one float[N, ...] per block.
-        rate: τ, one for all blocks or one for each.
+        costs: One float[N, ...] per block.
+        rate: τ, one for all blocks or one per block.
 
     Returns:
-        float[N]; nats where the cost is a number of units and τ the prior's.
+        float[N], in nats if the costs are numbers of units and τ is the rate of the prior.
 
     Raises:
-        UserError: there is no block, or not as many rates as blocks.
+        UserError: There is no block, or the numbers of rates and blocks differ.
     """
     if not costs:
-        raise UserError("costs is empty; expected one array float[N, ...] for each block")
+        raise UserError("costs is empty; expected one array float[N, ...] per block")
     listed = isinstance(rate, Sequence) or jnp.ndim(rate) == 1
     rates = list(rate) if listed else [rate] * len(costs)  # pyright: ignore[reportArgumentType]
     if len(rates) != len(costs):
-        raise UserError(f"rate has {len(rates)} values; expected one, or {len(costs)} for blocks")
+        raise UserError(
+            f"rate has {len(rates)} values; expected one, or {len(costs)}, one per block"
+        )
     arrays = [as_floating("costs", cost) for cost in costs]
     means = [jnp.mean(cost, axis=tuple(range(1, cost.ndim))) for cost in arrays]
     terms = [jnp.asarray(tau, m.dtype) * m for tau, m in zip(rates, means, strict=True)]

@@ -1,4 +1,4 @@
-"""Unbiased gradients through sampled halting: the score-function estimator [figurnov2018]."""
+"""Score-function (REINFORCE) gradient estimator for sampled halting [figurnov2018]."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from adaptive_nets.runtime.errors import UserError
 def log_prob_of_units(
     logits: Float[Array, "N ... L"], num_units: Int[Array, "N ..."]
 ) -> Float[Array, "N"]:
-    """Log q(z) of sampled stopping units, summed over all latent variables of an example.
+    """Computes log q(z) of sampled stopping units, summed over the latent variables of an example.
 
     Args:
-        logits: float[N, ..., L], heads' outputs; the last unit's is not read.
+        logits: float[N, ..., L], outputs of the halting heads; the last unit's logit is ignored.
         num_units: int[N, ...], z from 1 to L.
 
     Returns:
         float[N], nats.
 
     Raises:
-        UserError: shapes do not fit.
+        UserError: The shape of `num_units` is not that of `logits` without the last axis.
     """
     if num_units.shape != logits.shape[:-1]:
         raise UserError(
-            f"num_units has shape {num_units.shape}; expected {logits.shape[:-1]}, that of logits "
-            "without units"
+            f"num_units has shape {num_units.shape}; expected {logits.shape[:-1]}, the shape of "
+            "logits without its last axis"
         )
     log_q = log_stick_breaking(logits)
     chosen = jnp.take_along_axis(log_q, num_units[..., None] - 1, axis=-1)[..., 0]
@@ -41,13 +41,14 @@ def log_prob_of_units(
 def rewards_to_go(
     log_likelihood: Float[Array, "N"], penalties: Sequence[Float[Array, "N"]]
 ) -> Float[Array, "N K"]:
-    """Reward of each block's choice: A_k = log p(y|x, z) − Σ_{j>k} penalty_j.
+    """Computes the reward-to-go of each block: A_k = log p(y|x, z) − Σ_{j>k} penalty_j.
 
-    A block's choice moves the likelihood and the later penalties; its own is analytic.
+    The decision of block k affects the likelihood and the penalties of later blocks; its own
+    penalty is an expectation and needs no estimator.
 
     Args:
         log_likelihood: float[N], nats.
-        penalties: K arrays float[N], τ_k·E[z_k | z_{<k}], as `computation_penalty` of one block.
+        penalties: K arrays float[N], τ_k·E[z_k | z_{<k}], from `computation_penalty` of one block.
 
     Returns:
         float[N, K].
@@ -65,28 +66,30 @@ def reinforce_loss(
     *,
     baseline: float | Float[Array, "*K"] = 0.0,
 ) -> Float[Array, "N"]:
-    """Loss whose gradient is the REINFORCE estimate of the gradient of its expectation.
+    """Computes a surrogate loss whose gradient is the REINFORCE estimate.
 
     Its value is −log p(y|x, z) + Σ_k penalty_k at the sampled z; its gradient adds
-    −Σ_k (A_k − b)·∇log q(z_k | z_{<k}, x). One sample per example; the variance grows with the
-    number of latent variables, which is what the paper shows.
+    −Σ_k (A_k − b)·∇log q(z_k | z_{<k}, x). The estimator takes one sample per example; its variance
+    grows with the number of latent variables, as the paper shows.
 
     Args:
         log_likelihood: float[N], nats.
         log_probs: K arrays float[N], from `log_prob_of_units`.
         penalties: K arrays float[N], one per block.
-        baseline: b, one number or float[K]; any that does not depend on the sample is unbiased.
+        baseline: b, a scalar or float[K]. The estimator is unbiased if b is independent of the
+            sample.
 
     Returns:
         float[N].
 
     Raises:
-        UserError: there are no blocks, or not as many penalties as blocks.
+        UserError: There are no blocks, or the numbers of penalties and blocks differ, or the
+            baseline has another shape.
     """
     if not log_probs or len(log_probs) != len(penalties):
         raise UserError(
             f"log_probs has {len(log_probs)} blocks and penalties {len(penalties)}; expected the "
-            "same number, at least one"
+            "same number of blocks, at least one"
         )
     rewards = rewards_to_go(log_likelihood, penalties)
     baseline = jnp.asarray(baseline, rewards.dtype)
@@ -96,7 +99,7 @@ def reinforce_loss(
         )
     advantages = lax.stop_gradient(rewards - jnp.broadcast_to(baseline, rewards.shape))
     scores = jnp.stack(list(log_probs), axis=-1)
-    # Zero in value, ∇log q in gradient.
+    # Value 0, gradient ∇log q.
     scores = scores - lax.stop_gradient(scores)
     loss = -log_likelihood - jnp.sum(advantages * scores, axis=-1)
     for penalty in penalties:
@@ -105,11 +108,11 @@ def reinforce_loss(
 
 
 class Baseline(NamedTuple):
-    """Exponential moving average of rewards, without the bias of its start.
+    """Bias-corrected exponential moving average of rewards.
 
     Attributes:
-        total: float[K], decayed sum of mean rewards.
-        weight: float[], decayed number of them.
+        total: float[K], exponentially decayed sum of mean rewards.
+        weight: float[], exponentially decayed count of batches.
     """
 
     total: Float[Array, "K"]
@@ -117,27 +120,30 @@ class Baseline(NamedTuple):
 
     @property
     def value(self) -> Float[Array, "K"]:
-        """The average; zero before the first update."""
+        """Returns the average; zero before the first update."""
         return self.total / jnp.maximum(self.weight, jnp.finfo(self.weight.dtype).tiny)
 
 
 def start_baseline(blocks: int) -> Baseline:
-    """A baseline for K blocks that has seen nothing."""
+    """Returns an empty baseline for K blocks."""
     return Baseline(jnp.zeros((blocks,)), jnp.zeros(()))
 
 
 def update_baseline(
     baseline: Baseline, rewards: Float[Array, "N K"], *, decay: float = 0.99
 ) -> Baseline:
-    """Takes the mean rewards of a batch into the average; use it from the next batch on.
+    """Adds the mean rewards of a batch to the average.
+
+    Use the result for later batches only: a baseline that depends on the sample biases the
+    gradient.
 
     Args:
-        baseline: so far.
+        baseline: Average before the batch.
         rewards: float[N, K], from `rewards_to_go`.
-        decay: in [0, 1).
+        decay: Decay rate in [0, 1).
 
     Returns:
-        The new average.
+        The updated average.
 
     Raises:
         UserError: `decay` is outside [0, 1).

@@ -1,4 +1,4 @@
-"""Continuous halting indicators, through which gradients pass [figurnov2018]."""
+"""Relaxed (binary Concrete) halting indicators, differentiable in the logits [figurnov2018]."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from adaptive_nets.halting.arguments import as_floating, check_number
 
 TEMPERATURE = 2.0 / 3.0
-"""The usual λ of binary Concrete variables; the paper's own is not known."""
+"""Common default of λ for binary Concrete variables; the paper does not state its value."""
 
-# Keeps the logit of the noise finite.
+# Bounds the uniform noise away from 0 and 1, so that its logit is finite.
 _NOISE_FLOOR = 1e-6
 
 
@@ -20,21 +20,21 @@ def relaxed_bernoulli(
     logits: Float[Array, "..."],
     temperature: float | Float[Array, ""] = TEMPERATURE,
 ) -> Float[Array, "..."]:
-    """Sample of the binary Concrete distribution: ξ̂ = σ((logit h + logit u) / λ), u ~ U(0, 1).
+    """Samples the binary Concrete distribution: ξ̂ = σ((logit h + logit u) / λ), u ~ U(0, 1).
 
-    P(ξ̂ > ½) = h at every temperature; as λ → 0 samples become Bernoulli.
+    P(ξ̂ > ½) = h at every temperature; samples converge to Bernoulli as λ → 0.
 
     Args:
-        key: a PRNG key; the noise of every element is independent.
-        logits: float[...], logit h, a head's output.
+        key: PRNG key; noise is independent per element.
+        logits: float[...], logit h, output of a halting head.
         temperature: λ > 0.
 
     Returns:
-        float[...] in [0, 1], in float32 or, for float64 logits, in float64; reparameterised, with
-        gradients in `logits` and `temperature`.
+        float[...] in [0, 1], in float32, or in float64 for float64 logits. Reparameterised:
+        differentiable in `logits` and `temperature`.
 
     Raises:
-        UserError: `temperature` is not above 0, or `logits` is not floating.
+        UserError: `temperature` is not above 0, or `logits` is not floating-point.
     """
     return jax.nn.sigmoid(relaxed_bernoulli_logits(key, logits, temperature))
 
@@ -44,10 +44,10 @@ def relaxed_bernoulli_logits(
     logits: Float[Array, "..."],
     temperature: float | Float[Array, ""] = TEMPERATURE,
 ) -> Float[Array, "..."]:
-    """Logit of `relaxed_bernoulli`, for `log_stick_breaking`: (logit h + logit u) / λ.
+    """Samples the logit of `relaxed_bernoulli`, (logit h + logit u) / λ, for `log_stick_breaking`.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         logits: float[...], logit h.
         temperature: λ > 0.
 
@@ -55,7 +55,7 @@ def relaxed_bernoulli_logits(
         float[...], in float32 or wider.
 
     Raises:
-        UserError: as for `relaxed_bernoulli`.
+        UserError: `temperature` is not above 0, or `logits` is not floating-point.
     """
     check_number("temperature", temperature)
     logits = as_floating("logits", logits)

@@ -1,8 +1,8 @@
-"""A block's stopping time as a discrete latent variable [figurnov2018].
+"""Stopping time of a block as a discrete latent variable [figurnov2018].
 
-Here h^l is the probability of stopping after unit l given that it was reached, unlike in ACT, which
-adds scores up: parameters of one do not serve the other. The same functions take sampled indicators
-ξ^l in {0, 1}, relaxed ones in (0, 1) and probabilities.
+h^l is the probability of stopping after unit l given that unit l is reached. ACT instead sums
+scores, so parameters are not interchangeable between the two. The functions accept sampled
+indicators ξ^l in {0, 1}, relaxed indicators in (0, 1) and probabilities.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from adaptive_nets.halting.prefix_scan import exclusive_scan
 
 
 def survival(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:
-    """How far each unit is reached: a^l = Π_{i<l} (1 − ξ^i), a^1 = 1.
+    """Computes the survival function over units: a^l = Π_{i<l} (1 − ξ^i), a^1 = 1.
 
-    Of probabilities it is P(z ≥ l); of discrete indicators the mask of units that run; of relaxed
-    ones the soft mask on a unit's residual.
+    For probabilities it is P(z ≥ l), for discrete indicators the mask of units that run, for
+    relaxed indicators the soft mask of a unit's residual.
 
     Args:
-        indicators: float[..., L] in [0, 1]; the last is not read.
+        indicators: float[..., L] in [0, 1]; the last one is ignored.
 
     Returns:
-        float[..., L], not increasing along the last axis.
+        float[..., L], non-increasing along the last axis.
 
     Raises:
         UserError: `indicators` is not float[..., L].
@@ -37,12 +37,12 @@ def survival(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:
 
 
 def stick_breaking(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:
-    """Weights of the units: ẑ^l = ξ^l · Π_{i<l} (1 − ξ^i); they sum to 1.
+    """Computes stick-breaking weights: ẑ^l = ξ^l · Π_{i<l} (1 − ξ^i), which sum to 1.
 
-    Of probabilities it is q(z = l).
+    For probabilities they are q(z = l).
 
     Args:
-        indicators: float[..., L] in [0, 1]. The last of L is taken as 1, whatever is passed.
+        indicators: float[..., L] in [0, 1]. The last of the L is ignored and taken as 1.
 
     Returns:
         float[..., L].
@@ -56,12 +56,13 @@ def stick_breaking(indicators: Float[Array, "... L"]) -> Float[Array, "... L"]:
 
 
 def log_stick_breaking(logits: Float[Array, "... L"]) -> Float[Array, "... L"]:
-    """Logarithm of `stick_breaking` of σ(logits), without saturation.
+    """Computes log stick_breaking(σ(logits)) without saturation.
 
-    Of a head's outputs it is log q(z = l), in nats; of relaxed indicators' logits the log weights.
+    For the outputs of halting heads it is log q(z = l), in nats; for the logits of relaxed
+    indicators it is the logarithm of the weights.
 
     Args:
-        logits: float[..., L]; the last is not read, its unit stops with certainty.
+        logits: float[..., L]; the last one is ignored, since unit L always stops.
 
     Returns:
         float[..., L], with gradients that do not vanish at large logits.
@@ -70,17 +71,17 @@ def log_stick_breaking(logits: Float[Array, "... L"]) -> Float[Array, "... L"]:
         UserError: `logits` is not float[..., L].
     """
     logits = as_units("logits", logits)
-    none = jnp.zeros_like(logits[..., :1])
-    reached = exclusive_scan(operator.add, none[..., 0], jax.nn.log_sigmoid(-logits))
-    stops = jnp.concatenate([jax.nn.log_sigmoid(logits[..., :-1]), none], axis=-1)
-    return reached + stops
+    zero = jnp.zeros_like(logits[..., :1])
+    log_survival = exclusive_scan(operator.add, zero[..., 0], jax.nn.log_sigmoid(-logits))
+    log_stop = jnp.concatenate([jax.nn.log_sigmoid(logits[..., :-1]), zero], axis=-1)
+    return log_survival + log_stop
 
 
 def expected_units(halting_probs: Float[Array, "... L"]) -> Float[Array, "..."]:
-    """Expected number of units E[z] = Σ_l Π_{i<l} (1 − h^i).
+    """Computes the expected number of units, E[z] = Σ_l Π_{i<l} (1 − h^i).
 
     Args:
-        halting_probs: float[..., L] in [0, 1]. The last of L is taken as 1, whatever is passed.
+        halting_probs: float[..., L] in [0, 1]. The last of the L is ignored and taken as 1.
 
     Returns:
         float[...], from 1 to L.

@@ -1,1 +1,1 @@
-"""Support for long work: errors, files, interruption, progress."""
+"""Support for long-running work: errors, files, interruption, progress, pytrees."""

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend."""
+"""Error class for mistakes that the user can correct."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake in a flag, name, shape, file, checkpoint or data root.
 
-    The message is one line: what was given, its value, what was expected and, where there is one,
-    the next step. The command line prints it alone, without a traceback, and exits with code 2.
+    The message is one line: the argument, its value, the accepted values and, if there is one, the
+    next step. The command line prints it without a traceback and exits with code 2.
     """
 
     def __init__(self, message: str):
@@ -18,14 +18,14 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ends an error message about an unknown name: the nearest known one, or all of them if few.
+    """Returns a hint for an unknown name: its closest match, or all known names if none is close.
 
     Args:
-        name: what the user typed.
-        known: the names that exist.
+        name: Name that the user typed.
+        known: Names that exist.
 
     Returns:
-        A clause such as ``did you mean 'mnist'?``, or ``known: cifar10, mnist``.
+        A clause such as ``did you mean 'mnist'?`` or ``known: cifar10, mnist``.
     """
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)

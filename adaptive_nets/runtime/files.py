@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic file writes, JSON lines and directory locks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from adaptive_nets.runtime.errors import UserError
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the target, flushes to disk and renames, so that a reader never sees a part.
+    """Writes a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the old content is still there.
+        OSError: The disk is full or the directory is not writable; an existing file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -36,18 +36,18 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 def write_text_atomically(path: Path, content: str) -> None:
-    """As `write_bytes_atomically`, for UTF-8 text."""
+    """Writes UTF-8 text with `write_bytes_atomically`."""
     write_bytes_atomically(path, content.encode())
 
 
 def write_json_atomically(path: Path, content: Any) -> None:
-    """As `write_bytes_atomically`, for a value that JSON can hold; NaN and infinity are refused."""
+    """Writes a value as JSON with `write_bytes_atomically`; NaN and infinity raise ValueError."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_text_atomically(path, text + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a file of JSON lines, up to a line that was cut off; none if it is absent."""
+    """Reads a JSON-lines file up to the first incomplete line; returns [] if it does not exist."""
     if not path.exists():
         return []
     lines = []
@@ -61,10 +61,10 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def lock_directory(directory: Path) -> Iterator[None]:
-    """Holds a folder for this process; the operating system lets go of it when the process ends.
+    """Locks a directory for this process; the operating system releases the lock at process exit.
 
     Raises:
-        UserError: another process holds it, or the folder cannot be made.
+        UserError: Another process holds the lock, or the directory cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Stopping at a step boundary when asked to: ^C, or SIGTERM from a scheduler."""
+"""Graceful interruption at a step boundary, by ^C or by SIGTERM from a scheduler."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
-    """Training stopped because of a signal, after its state was saved.
+    """Raised when a signal stopped training, after the state was saved.
 
     Attributes:
         signal_name: "SIGINT" or "SIGTERM".
-        exit_code: 128 plus the signal's number, as shells report it.
-        step: optimiser steps taken and saved.
+        exit_code: 128 + signal number, the shell convention.
+        step: Number of optimiser steps saved.
     """
 
     def __init__(self, received: signal.Signals, step: int):
@@ -27,9 +27,9 @@ class Interrupted(Exception):
 
 
 class InterruptGuard:
-    """While entered, the first signal is only noted; a second ^C stops at once.
+    """Context manager that records the first signal; a second ^C raises KeyboardInterrupt.
 
-    Outside the main thread, where Python allows no signal handlers, it does nothing.
+    Outside the main thread it does nothing, since Python allows signal handlers only there.
     """
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class InterruptGuard:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.signal(s, self._note) for s in SIGNALS}
+            self._previous = {s: signal.signal(s, self._handle) for s in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         for received, handler in self._previous.items():
             signal.signal(received, handler)  # pyright: ignore[reportArgumentType]
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)

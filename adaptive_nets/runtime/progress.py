@@ -1,4 +1,4 @@
-"""Showing people how far a run is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress reports: a bar on a terminal, a periodic line in a log."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-# Seconds between two lines where there is no terminal.
+# Seconds between two lines if the console is not a terminal.
 QUIET_INTERVAL = 10.0
 
-# Updates that the shown rate is an average over.
+# Number of recent updates over which the displayed rate is averaged.
 WINDOW = 100
 
 
 class ProgressReporter(Protocol):
-    """What the loop tells about itself."""
+    """Interface through which a loop reports its progress."""
 
     def start(self, title: str, *, done: int, total: int, unit: str = "steps") -> None:
-        """A task of `total` steps begins, `done` of which were done earlier."""
+        """Starts a task of `total` steps; the first `done` are complete."""
         ...
 
     def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
-        """So many steps are done; values are shown beside."""
+        """Sets the number of completed steps and the values displayed with it."""
         ...
 
     def finish(self) -> None:
-        """The task is over."""
+        """Ends the task."""
         ...
 
     def show(self, content: RenderableType) -> None:
@@ -46,33 +46,33 @@ class ProgressReporter(Protocol):
 
 
 class SilentProgress:
-    """Shows nothing."""
+    """Reporter that discards everything."""
 
     def start(self, title: str, *, done: int, total: int, unit: str = "steps") -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def finish(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def show(self, content: RenderableType) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
+    """Formats seconds as h:mm:ss or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class ConsoleProgress:
-    """A bar with rate and remaining time on a terminal, lines with the same in a log.
+    """Progress with rate and remaining time: a bar on a terminal, periodic lines in a log.
 
     Args:
-        console: where to; standard error by default, so that standard output stays free for
+        console: Output console; standard error by default, so that standard output carries only
             results.
     """
 
@@ -86,7 +86,7 @@ class ConsoleProgress:
         self._recent: collections.deque[tuple[float, int]] = collections.deque(maxlen=WINDOW)
 
     def start(self, title: str, *, done: int, total: int, unit: str = "steps") -> None:
-        """Begins a bar."""
+        """Starts the bar."""
         self._title, self._total, self._unit = title, total, unit
         self._last_line = time.monotonic()
         self._recent = collections.deque([(self._last_line, done)], maxlen=WINDOW)
@@ -107,7 +107,7 @@ class ConsoleProgress:
             self._task = self._bar.add_task(title, total=total, completed=done, rate="", values="")
 
     def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
-        """Moves the bar, or prints a line if the last one is a while ago."""
+        """Advances the bar, or prints a line if `QUIET_INTERVAL` has passed since the last one."""
         now = time.monotonic()
         rate = self._rate(done, now)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
@@ -125,20 +125,20 @@ class ConsoleProgress:
             )
 
     def finish(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def show(self, content: RenderableType) -> None:
-        """Prints above the bar."""
+        """Prints a line or a table above the bar."""
         if isinstance(content, str):
             self._line(content)
         else:
             self.console.print(content)
 
     def _rate(self, done: int, now: float) -> float:
-        """Per second over the last updates, so that the compilation of the first step drops out."""
+        """Returns steps per second over the last `WINDOW` updates, so compile time drops out."""
         self._recent.append((now, done))
         began, first = self._recent[0]
         return (done - first) / max(now - began, 1e-9)

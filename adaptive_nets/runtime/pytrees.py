@@ -1,4 +1,4 @@
-"""Names, shapes and listings of the leaves of pytrees."""
+"""Path names and parameter tables of pytrees."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """Returns a tree path as 'params/fc1/kernel'; attributes, keys and indices alike."""
+    """Formats a tree path as 'params/fc1/kernel', from keys, attribute names and indices."""
     return "/".join(
         str(next(getattr(part, name) for name in ("key", "name", "idx") if hasattr(part, name)))
         for part in path
