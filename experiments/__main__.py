@@ -29,6 +29,9 @@ COMMANDS = {
     "docs": "render the tables of the documentation again from the records",
 }
 
+# Commands that look papers up, and name those that cannot be loaded.
+_OF_EXPERIMENTS = {"list", "show", "run", "launch", "table", "report", "publish", "docs"}
+
 USAGE = """usage: adaptive-nets COMMAND [arguments]
 
 Reproduces the tables of papers on convolutional networks that spend less.
@@ -56,6 +59,11 @@ def dispatch(arguments: Sequence[str]) -> None:
     name, *rest = arguments
     if name not in COMMANDS:
         raise UserError(f"command {name!r} is unknown; {did_you_mean(name, COMMANDS)}")
+    if name in _OF_EXPERIMENTS:
+        from experiments.suite.registry import problems
+
+        for line in problems():
+            print_error(line)
     importlib.import_module(f"experiments.commands.{name}").main(rest)
 
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from experiments.suite import config as config_lib
-from experiments.suite.records import SCHEMA
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.record_schema import SCHEMA
+from experiments.suite.registry import experiments
 
 SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
 ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
@@ -16,7 +16,7 @@ ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
 
 def made_up(experiment=SPARSE, *, preset="paper", seed=0, train=60000, changed=(), **metrics):
     """A record with the given metrics (value, or (value, unit))."""
-    entry = EXPERIMENTS[experiment]
+    entry = experiments()[experiment]
     config = entry.presets[preset].config
     units = {"compression": "x", "nll": "nats", "file_size": "bytes"}
     return {
@@ -52,6 +52,8 @@ def made_up(experiment=SPARSE, *, preset="paper", seed=0, train=60000, changed=(
         },
         "kernels": {},
         "tuned_table": None,
+        "inputs": [],
+        "machine": {"load_at_start": [0.1, 0.2], "load_at_end": [1.9, 1.5], "governor": None},
         "finished": "2026-11-22T20:00:00+00:00",
         "history": {"test/error": [[100, 0.05], [200, 0.02]], "train/loss": [[100, 0.3]]},
     }

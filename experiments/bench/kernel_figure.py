@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from adaptive_nets.runtime.files import write_text_atomically
 from experiments.bench.kernel_summary import Case
 
 _TITLES = {
@@ -23,12 +21,11 @@ _TITLES = {
 }
 
 
-def draw(cases: Sequence[Case], path: Path) -> None:
-    """Writes an SVG with one panel per kind: every layer and batch a line, the theory dashed.
+def draw(cases: Sequence[Case]) -> str:
+    """Returns an SVG with one panel per kind: every layer and batch a line, the theory dashed.
 
     Args:
-        cases: of a record.
-        path: the file.
+        cases: Cases of a record.
     """
     kinds = [kind for kind in _TITLES if any(case["kind"] == kind for case in cases)]
     figure = Figure(figsize=(3.4 * len(kinds), 3.4), layout="constrained")
@@ -40,7 +37,7 @@ def draw(cases: Sequence[Case], path: Path) -> None:
     content = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "kernels", "svg.fonttype": "none"}):
         figure.savefig(content, format="svg", metadata={"Date": None})
-    write_text_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
 def _panel(panel, cases: Sequence[Case]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from experiments.bench.kernel_summary import break_evens, gigaflops, summary
@@ -225,3 +226,15 @@ def adaptive_benchmark() -> str:
         f"turns, jax {content['packages']['jax']}, {content['devices']['cpu_cores']} processor "
         "cores. Shares are of the plain network.\n"
     )
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "bench-training": training_benchmark,
+    "bench-networks": networks_benchmark,
+    "first-output": first_output,
+    "bench-kernels": kernels_benchmark,
+    "break-even": break_even_table,
+    "compile-kernels": compiled_kernels,
+    "compile-steps": compiled_steps,
+    "bench-adaptive": adaptive_benchmark,
+}

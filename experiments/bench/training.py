@@ -20,7 +20,7 @@ from adaptive_nets.training.setup import set_up
 from experiments.bench import bare_lenet
 from experiments.papers.sparse_vd.configs import SparseVDConfig
 from experiments.papers.sparse_vd.experiment import dense_task, sparse_task
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments
 
 CASES = {
     "lenet-300-100 dense": ("sparse_vd.table1.lenet-300-100-original", False),
@@ -69,7 +69,7 @@ class Comparison:
 
 def our_training(experiment: str) -> tuple[Contender, TrainConfig]:
     """The suite's own training, as its loop calls it, and its configuration."""
-    config = EXPERIMENTS[experiment].presets["quick"].config
+    config = experiments()[experiment].presets["quick"].config
     dataset = load(config.data.name, source="embedded")
     sparse = isinstance(config, SparseVDConfig)
     task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from adaptive_nets.runtime.errors import UserError, did_you_mean
+from adaptive_nets.runtime.files import write_text_atomically
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.figure is not None:
         from experiments.bench.kernel_figure import draw
 
-        draw(cases, options.figure)
+        write_text_atomically(options.figure, draw(cases))
         print(f"drawn to {options.figure}")
     packages = {} if peer is None else {"torch": peer.version}
     values = {"settings": dataclasses.asdict(settings), "cases": cases}

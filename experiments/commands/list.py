@@ -14,9 +14,8 @@ from adaptive_nets.runtime.progress import format_seconds
 from experiments.commands.parsing import parse
 from experiments.suite.comparison import best_verdict_text
 from experiments.suite.experiment import PRESETS, Experiment
-from experiments.suite.paper_values import load_paper
 from experiments.suite.records import Record, collect, default_roots
-from experiments.suite.registry import select
+from experiments.suite.registry import load_paper, select
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,16 +7,21 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
+import tyro
+
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_text_atomically
 from experiments.commands.parsing import parse
 from experiments.suite.records import collect, default_roots
+from experiments.suite.registry import select
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Writes one HTML page from the records of runs; it opens from disk and needs no network."""
 
+    pattern: tyro.conf.Positional[str] = "*"
+    """Paper, id, beginning of an id, or shell pattern of the experiments that it shows."""
     out: Path = Path("report.html")
     """File to write."""
     results: tuple[Path, ...] = ()
@@ -36,12 +41,16 @@ def main(arguments: Sequence[str]) -> None:
             f"--out is {str(options.out)!r}, which is a folder; expected a file such as "
             f"{options.out / Report.out.name}"
         )
+    chosen = select(options.pattern)
+    ids = {experiment.id for experiment in chosen}
     records = collect(options.results or default_roots())
+    if options.pattern != "*":
+        records = [record for record in records if record.experiment in ids]
 
     # Matplotlib takes a second to import; everything that can be wrong is known by now.
     from experiments.report.page import render
 
-    page = render(records, rendered=datetime.datetime.now(datetime.UTC))
+    page = render(records, rendered=datetime.datetime.now(datetime.UTC), experiments=chosen)
     try:
         write_text_atomically(options.out, page)
     except OSError as error:

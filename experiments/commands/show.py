@@ -13,9 +13,8 @@ from experiments.commands.list import cell_text, cost_text
 from experiments.commands.parsing import parse
 from experiments.suite import config as config_lib
 from experiments.suite.experiment import PresetName
-from experiments.suite.paper_values import load_paper
 from experiments.suite.records import collect, default_roots
-from experiments.suite.registry import find_experiment, find_preset
+from experiments.suite.registry import find_experiment, find_preset, load_paper
 
 
 @dataclasses.dataclass(frozen=True)

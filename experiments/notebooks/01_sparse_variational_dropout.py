@@ -24,7 +24,7 @@ from adaptive_nets.variational import (
 )
 from experiments.papers.sparse_vd.configs import SparseVDConfig
 from experiments.papers.sparse_vd.experiment import sparse_task
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments
 
 STEPS = 4000
 
@@ -61,7 +61,7 @@ print(f"mean {draws.mean():.3f} (exact 6), variance {draws.var():.3f} (exact 0.6
 # The configuration is that of the experiment's preset *quick*, for fewer steps.
 
 # %%
-config = EXPERIMENTS["sparse_vd.table1.lenet-300-100-sparse"].presets["quick"].config
+config = experiments()["sparse_vd.table1.lenet-300-100-sparse"].presets["quick"].config
 config = dataclasses.replace(
     config, schedule=dataclasses.replace(config.schedule, length=f"{STEPS} steps")
 )

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import importlib.metadata
-import importlib.util
 import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from adaptive_nets.runtime.errors import UserError
 from experiments.report.charts import Figure, Missing, style_sheet
 from experiments.report.gallery import figure_section
 from experiments.report.markup import Markup, code, element, items, join
 from experiments.report.provenance import provenance
 from experiments.report.tables import comparison_table, counts, status, tolerances
+from experiments.suite import registry
 from experiments.suite.comparison import VERDICT_RULES, Cell, Group, compare, group_records
 from experiments.suite.experiment import Experiment
-from experiments.suite.paper_values import Paper, load_paper
-from experiments.suite.records import Record
-from experiments.suite.registry import EXPERIMENTS, PAPERS
+from experiments.suite.paper_values import Paper
+from experiments.suite.records import Record, warn
 
 TITLE = "Adaptive networks: what was reproduced"
 _STYLE = Path(__file__).with_name("style.css")
@@ -28,20 +27,28 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _VERDICTS = ("reproduced", "differs", "measured", "reduced", "not run")
 
 
-def render(records: Sequence[Record], *, rendered: datetime.datetime) -> str:
+def render(
+    records: Sequence[Record],
+    *,
+    rendered: datetime.datetime,
+    experiments: Sequence[Experiment] | None = None,
+) -> str:
     """The whole page.
 
     Args:
         records: everything that was collected, in any order.
         rendered: the time that the page states; nothing else in it depends on when it is made.
+        experiments: those that the page is about; all where not given.
 
     Returns:
         One HTML document that refers to nothing outside itself.
     """
     records = sorted(records, key=lambda r: (*r.group, r.seed))
-    papers = [PaperPart(name, records) for name in PAPERS]
+    chosen = list(registry.experiments().values()) if experiments is None else list(experiments)
+    names = [name for name in registry.papers() if any(e.paper == name for e in chosen)]
+    parts = [PaperPart(name, chosen, records) for name in names]
     # Of a single paper the head says everything.
-    tallies = len(papers) > 1
+    tallies = len(parts) > 1
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -54,10 +61,10 @@ def render(records: Sequence[Record], *, rendered: datetime.datetime) -> str:
     )
     body = element(
         "body",
-        element("a", "Skip to the results", href=f"#{papers[0].name}", class_="skip"),
-        element("header", _head(records, papers, rendered)),
-        _contents(papers),
-        element("main", *(part.section(tally=tallies) for part in papers), _unknown(records)),
+        element("a", "Skip to the results", href=f"#{parts[0].name}", class_="skip"),
+        element("header", _head(records, parts, rendered)),
+        _contents(parts),
+        element("main", *(part.section(tally=tallies) for part in parts), _unknown(records)),
         element(
             "footer",
             element(
@@ -74,13 +81,14 @@ class PaperPart:
 
     Args:
         name: of its folder.
+        experiments: those that the page is about.
         records: of all papers.
     """
 
-    def __init__(self, name: str, records: Sequence[Record]):
+    def __init__(self, name: str, experiments: Sequence[Experiment], records: Sequence[Record]):
         self.name = name
-        self.paper: Paper = load_paper(name)
-        self.experiments: list[Experiment] = [e for e in EXPERIMENTS.values() if e.paper == name]
+        self.paper: Paper = registry.load_paper(name)
+        self.experiments: list[Experiment] = [e for e in experiments if e.paper == name]
         ids = {e.id for e in self.experiments}
         self.records = [r for r in records if r.experiment in ids]
         self.tables: dict[str, list[Cell]] = {
@@ -178,11 +186,15 @@ def _key(group: Group) -> tuple[str, ...]:
 
 
 def _figures(paper: str, records: Sequence[Record]) -> list[Figure | Missing]:
-    """The figures of a paper's own module ``figures``, if it has one."""
-    name = f"experiments.{paper}.figures"
-    if importlib.util.find_spec(name) is None:
-        return []
-    return importlib.import_module(name).figures(records)
+    """Returns the figures of a paper's own module ``figures``, or a note if it fails."""
+    entry = registry.papers()[paper]
+    try:
+        module = entry.load("figures")
+        return [] if module is None else module.figures(records)
+    except Exception as error:
+        reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        warn(f"figures of paper {paper!r} are left out: {reason}")
+        return [Missing(f"The figures are left out: {reason}", ())]
 
 
 def _head(
@@ -257,7 +269,7 @@ def _contents(papers: Sequence[PaperPart]) -> Markup:
 
 def _unknown(records: Sequence[Record]) -> Markup:
     """Records of experiments that this version does not have are named, not passed over."""
-    names = sorted({r.experiment for r in records} - set(EXPERIMENTS))
+    names = sorted({r.experiment for r in records} - set(registry.experiments()))
     if not names:
         return Markup("")
     return element(

@@ -8,8 +8,9 @@ from typing import Literal
 
 from adaptive_nets.training.duration import Timing
 from experiments.suite.experiment import Experiment
-from experiments.suite.paper_values import Measure, Paper, Row, load_paper
+from experiments.suite.paper_values import Measure, Paper, Row
 from experiments.suite.records import Record, mean_and_deviation
+from experiments.suite.registry import find_experiment, load_paper, papers
 
 Verdict = Literal["reproduced", "differs", "measured", "reduced", "not run", "cited"]
 
@@ -60,11 +61,9 @@ class Group:
 
 def _is_shortened(record: Record) -> bool:
     """Whether flags made the training shorter than the paper's."""
-    from experiments.suite.registry import EXPERIMENTS
-
     if "schedule.length" not in record.changed or not record.dataset["train"]:
         return False
-    config = EXPERIMENTS[record.experiment].presets["paper"].config
+    config = find_experiment(record.experiment).presets["paper"].config
     whole = Timing.of(
         config.schedule.length,
         batch_size=config.data.batch_size,
@@ -197,9 +196,7 @@ def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dic
 
 def _covered_rows(paper: str) -> set[str]:
     """Rows of a paper that some experiment of ours runs."""
-    from experiments.suite.registry import EXPERIMENTS
-
-    return {e.row for e in EXPERIMENTS.values() if e.paper == paper}
+    return {experiment.row for experiment in papers()[paper].experiments}
 
 
 def best_verdict_text(experiment: Experiment, records: Sequence[Record]) -> str:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import TrainConfig
 
 PresetName = Literal["smoke", "quick", "paper"]
@@ -60,6 +61,7 @@ class Experiment:
         deviations: how it differs from the paper, one sentence each; shown wherever its numbers
             are.
         explanations: measure -> why ours is outside the tolerance, where that is known.
+        aliases: earlier ids, which find it still.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Experiment:
     data: str
     deviations: tuple[str, ...] = ()
     explanations: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     @property
     def paper(self) -> str:
@@ -77,9 +80,19 @@ class Experiment:
         return self.id.split(".", 1)[0]
 
     def load_runner(self) -> Runner:
-        """Imports the function that runs one seed."""
-        module, function = self.runner.split(":")
-        return getattr(importlib.import_module(module), function)
+        """Imports the function that runs one seed.
+
+        Raises:
+            UserError: It cannot be imported.
+        """
+        module, _, function = self.runner.partition(":")
+        try:
+            return getattr(importlib.import_module(module), function)
+        except Exception as error:
+            raise UserError(
+                f"experiment {self.id!r}: its runner {self.runner!r} cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)

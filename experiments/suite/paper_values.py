@@ -1,12 +1,15 @@
-"""What the papers report, as written down in each paper's `paper_values.toml`."""
+"""Numbers that the papers report, as written down in each paper's `paper_values.toml`."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
+
+from adaptive_nets.runtime.errors import UserError
 
 Side = Literal["lower", "higher", "near"]
 
@@ -66,31 +69,63 @@ class Paper:
     """A paper and its numbers.
 
     Attributes:
-        name: of the folder.
-        title: of the paper.
-        citation: authors, venue, identifier.
-        measures: by name.
-        rows: by id, in the paper's order.
+        name: Name of the folder.
+        title: Title of the paper.
+        citation: Authors, venue, identifier.
+        year: Year of publication; papers are shown in this order.
+        measures: Measures by name.
+        rows: Rows by id, in the paper's order.
     """
 
     name: str
     title: str
     citation: str
+    year: int
     measures: dict[str, Measure]
     rows: dict[str, Row]
 
 
-@functools.cache
-def load_paper(name: str) -> Paper:
-    """Reads the values of the paper in folder `name`."""
-    path = Path(__file__).parent / name / "paper_values.toml"
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    measures = {key: Measure(name=key, **value) for key, value in content["measures"].items()}
-    rows = {row["id"]: Row(**row) for row in content["rows"]}
-    for row in rows.values():
+def read_paper(name: str, path: Path) -> Paper:
+    """Reads the values of a paper.
+
+    Args:
+        name: Name of the paper.
+        path: Its `paper_values.toml`.
+
+    Raises:
+        UserError: The file is not of this form; the message names the entry.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    try:
+        measures = {
+            key: msgspec.convert({"name": key, **value}, Measure)
+            for key, value in _entry(content, "measures", dict).items()
+        }
+        rows = [msgspec.convert(row, Row) for row in _entry(content, "rows", list)]
+        paper = Paper(
+            name,
+            _entry(content, "title", str),
+            _entry(content, "citation", str),
+            content.get("year", 9999),
+            measures,
+            {row.id: row for row in rows},
+        )
+    except (msgspec.ValidationError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from error
+    for row in rows:
         unknown = set(row.values) - set(measures)
         if unknown:
-            raise ValueError(
-                f"{path}: row {row.id!r} has values without a measure: {sorted(unknown)}"
+            raise UserError(
+                f"{path}: row {row.id!r} has values without a measure: {', '.join(sorted(unknown))}"
             )
-    return Paper(name, content["title"], content["citation"], measures, rows)
+    return paper
+
+
+def _entry(content: dict[str, Any], name: str, kind: type) -> Any:
+    value = content.get(name)
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}; expected a {kind.__name__}")
+    return value

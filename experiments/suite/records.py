@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from adaptive_nets.runtime.files import read_json_lines, write_json_atomically
 from experiments.suite import config as config_lib
 from experiments.suite import provenance
 from experiments.suite.experiment import Experiment, Metric, Outcome
+from experiments.suite.record_schema import SCHEMA, decode, validated
+from experiments.suite.registry import canonical, find_experiment, find_preset
 
-SCHEMA = 1
-PUBLISHED = Path(__file__).parent / "results"
+PUBLISHED = Path(__file__).parent.parent / "results"
 LOCAL = Path("runs")
 RECORD, ARRAYS = "record.json", "arrays.npz"
 
@@ -48,6 +51,11 @@ class Record:
             raise AttributeError(f"record {self.path} has no entry {name!r}") from None
 
     @property
+    def paper(self) -> str:
+        """First part of the experiment's id."""
+        return self.experiment.split(".", 1)[0]
+
+    @property
     def group(self) -> tuple[str, str, str, str]:
         """What seeds that may be averaged have in common."""
         return (self.experiment, self.preset, self.config_hash, self.dataset["fingerprint"])
@@ -58,7 +66,7 @@ class Record:
         return Metric(**entry) if entry else None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays stored beside the record; none if the file is absent."""
+        """Returns the arrays stored beside the record; none if the file is absent or damaged."""
         path = (
             self.path.with_suffix(".npz")
             if self.path.name != RECORD
@@ -66,8 +74,12 @@ class Record:
         )
         if not path.exists():
             return {}
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            warn(f"{path} cannot be read and is left out: {error}")
+            return {}
 
 
 def history(metrics_file: Path) -> dict[str, list[list[float]]]:
@@ -149,27 +161,40 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Reads one record.
+    """Reads one record; an earlier id of its experiment becomes the present one.
 
     Raises:
-        UserError: it is not one.
+        UserError: It is not one.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"record {path} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise UserError(f"record {path} has another form; expected schema {SCHEMA}")
-    return Record(content, path)
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"record {path} cannot be read: {error.strerror}") from error
+    content = decode(text, source=str(path))
+    return Record({**content, "experiment": canonical(content["experiment"])}, path)
 
 
-def collect(roots: Iterable[Path]) -> list[Record]:
-    """All experiment records below the given folders; of two for one seed the newer one counts."""
+def warn(message: str) -> None:
+    """Prints one line on standard error."""
+    print(f"adaptive-nets: {message}", file=sys.stderr)
+
+
+def collect(roots: Iterable[Path], *, warn: Callable[[str], None] = warn) -> list[Record]:
+    """Returns all experiment records below folders; of two for one seed, the newer one.
+
+    Args:
+        roots: Folders; one that does not exist has none.
+        warn: Told of each file that is not a record, which is left out.
+    """
     newest: dict[tuple, Record] = {}
     for root in roots:
         published = root == PUBLISHED
         for path in sorted(root.glob("*/*/*.json") if published else root.rglob(RECORD)):
-            record = read_record(path)
+            try:
+                record = read_record(path)
+            except UserError as error:
+                warn(f"{error}; it is left out")
+                continue
             key = (*record.group, record.seed)
             if key not in newest or record.finished > newest[key].finished:
                 newest[key] = record
@@ -185,9 +210,14 @@ def publish(record: Record, root: Path = PUBLISHED) -> Path:
     """Copies a record and its arrays to where those that come with the code are kept.
 
     A run with changed flags gets a name of its own, so that it stands beside the preset.
+
+    Raises:
+        UserError: The record is of no experiment of this version, or not of the expected form.
     """
-    paper = record.experiment.split(".", 1)[0]
-    row = record.experiment.split(".", 1)[1]
+    validated(dict(record.content), source=str(record.path))
+    experiment = find_experiment(record.experiment)
+    find_preset(experiment, record.preset)
+    paper, row = record.experiment.split(".", 1)
     size = f"{record.preset}-{record.config_hash[:8]}" if record.changed else record.preset
     target = root / paper / row / f"{size}-seed{record.seed}.json"
     write_json_atomically(target, record.content)

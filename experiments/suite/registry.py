@@ -1,60 +1,262 @@
-"""All experiments by id."""
+"""Papers and their experiments, found rather than listed.
+
+A paper is a folder of `experiments.papers`, or a package that another distribution names in the
+entry-point group ``adaptive_nets.papers`` (``toy = toy_package``; the name is the first part of its
+ids). Such a folder has `configs` with ``EXPERIMENTS`` and ``paper_values.toml``; see
+`experiments/papers/README.md` for the others. A paper that cannot be loaded is left out with one
+line of explanation, and the others still work.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from adaptive_nets.runtime.errors import UserError, did_you_mean
-from experiments.papers.pact import configs as pact
-from experiments.papers.perforated_cnn import configs as perforated_cnn
-from experiments.papers.sact import configs as sact
-from experiments.papers.sparse_vd import configs as sparse_vd
 from experiments.suite.experiment import Experiment, Preset
+from experiments.suite.paper_values import Paper, read_paper
 
-# Papers in the order in which they are shown.
-PAPERS = {"sparse_vd": sparse_vd, "perforated_cnn": perforated_cnn, "sact": sact, "pact": pact}
+GROUP = "adaptive_nets.papers"
+VALUES = "paper_values.toml"
+_IN_TREE = "experiments.papers"
+# Parts that every paper folder has; without the first two there is no paper.
+_REQUIRED = ("configs", VALUES)
+_EXPECTED = (
+    ("experiment", "experiments"),
+    ("measures",),
+    ("figures",),
+    ("tables",),
+    ("README.md",),
+)
 
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.id: experiment for paper in PAPERS.values() for experiment in paper.EXPERIMENTS
-}
+
+@dataclasses.dataclass(frozen=True)
+class PaperEntry:
+    """A paper that was found.
+
+    Attributes:
+        name: First part of the ids of its experiments.
+        package: Dotted name of its folder.
+        folder: The folder.
+        values: The paper's own numbers.
+        experiments: Its experiments, in the order of its `configs`.
+        missing: Names of expected files that the folder lacks.
+    """
+
+    name: str
+    package: str
+    folder: Path
+    values: Paper
+    experiments: tuple[Experiment, ...]
+    missing: tuple[str, ...] = ()
+
+    def load(self, part: str) -> ModuleType | None:
+        """Imports a module of the paper's folder, such as "figures"; None if there is none.
+
+        Raises:
+            UserError: It cannot be imported.
+        """
+        if importlib.util.find_spec(f"{self.package}.{part}") is None:
+            return None
+        try:
+            return importlib.import_module(f"{self.package}.{part}")
+        except Exception as error:
+            raise UserError(
+                f"paper {self.name!r}: {part} cannot be imported: {_one_line(error)}"
+            ) from error
+
+
+@functools.cache
+def _found() -> tuple[dict[str, PaperEntry], dict[str, str]]:
+    """Returns the papers that load, and for each of the others why it does not."""
+    papers: dict[str, PaperEntry] = {}
+    broken: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for name, package in _candidates():
+        try:
+            if name in papers:
+                raise UserError(f"{papers[name].package} is a paper of that name already")
+            entry = _load(name, package)
+            for experiment in entry.experiments:
+                for taken in (experiment.id, *experiment.aliases):
+                    if taken in owners:
+                        raise UserError(f"experiment id {taken!r} is taken by {owners[taken]}")
+        except UserError as error:
+            broken[name if name not in papers else package] = (
+                f"paper {name!r} ({package}) is left out: {error}"
+            )
+            continue
+        papers[name] = entry
+        for experiment in entry.experiments:
+            owners.update(dict.fromkeys((experiment.id, *experiment.aliases), package))
+    order = sorted(papers.values(), key=lambda entry: (entry.values.year, entry.name))
+    return {entry.name: entry for entry in order}, broken
+
+
+def _candidates() -> Iterator[tuple[str, str]]:
+    """Yields name and package of every paper: ours first, then those of other distributions."""
+    for root in importlib.import_module(_IN_TREE).__path__:
+        for folder in sorted(Path(root).iterdir()):
+            if folder.is_dir() and folder.name.isidentifier() and not folder.name.startswith("_"):
+                yield folder.name, f"{_IN_TREE}.{folder.name}"
+    for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name):
+        yield point.name, point.module
+
+
+def _load(name: str, package: str) -> PaperEntry:
+    """Loads what a listing needs of one paper; figures and tables are imported when used.
+
+    Raises:
+        UserError: A required part is missing or broken; the message names it.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except Exception as error:
+        raise UserError(f"{package} cannot be imported: {_one_line(error)}") from error
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{package} is not a package")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+
+    def exists(part: str) -> bool:
+        return any((folder / name).exists() for name in (part, f"{part}.py"))
+
+    for part in _REQUIRED:
+        if not exists(part):
+            raise UserError(f"{part if '.' in part else part + '.py'} is missing in {folder}")
+    values = read_paper(name, folder / VALUES)
+    try:
+        configs: Any = importlib.import_module(f"{package}.configs")
+    except Exception as error:
+        raise UserError(f"configs cannot be imported: {_one_line(error)}") from error
+    experiments = getattr(configs, "EXPERIMENTS", None)
+    if not isinstance(experiments, (tuple, list)) or not all(
+        isinstance(experiment, Experiment) for experiment in experiments
+    ):
+        raise UserError("configs has no EXPERIMENTS; expected a tuple of Experiment")
+    for experiment in experiments:
+        if experiment.paper != name:
+            raise UserError(f"experiment id {experiment.id!r} does not begin with {name + '.'!r}")
+        if experiment.row not in values.rows:
+            raise UserError(f"{VALUES} has no row {experiment.row!r}, which {experiment.id} names")
+    missing = tuple(
+        " or ".join(part if "." in part else f"{part}.py" for part in parts)
+        for parts in _EXPECTED
+        if not any(exists(part) for part in parts)
+    )
+    return PaperEntry(name, package, folder, values, tuple(experiments), missing)
+
+
+def _one_line(error: Exception) -> str:
+    place = ""
+    if isinstance(error, SyntaxError):
+        place = f" ({Path(error.filename or '?').name}, line {error.lineno})"
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def papers() -> Mapping[str, PaperEntry]:
+    """Returns every paper by name, the oldest first."""
+    return _found()[0]
+
+
+def experiments() -> dict[str, Experiment]:
+    """Returns every experiment by id, paper by paper."""
+    return {e.id: e for entry in papers().values() for e in entry.experiments}
+
+
+def problems() -> list[str]:
+    """Returns one line for each paper that is left out or lacks a file."""
+    incomplete = (
+        f"paper {entry.name!r} lacks {', '.join(entry.missing)} in {entry.folder}"
+        for entry in papers().values()
+        if entry.missing
+    )
+    return [*_found()[1].values(), *incomplete]
+
+
+def refresh() -> None:
+    """Forgets what was found, so that the next look-up searches again."""
+    _found.cache_clear()
+    _aliases.cache_clear()
+
+
+@functools.cache
+def _aliases() -> dict[str, str]:
+    return {alias: e.id for e in experiments().values() for alias in e.aliases}
+
+
+def canonical(name: str) -> str:
+    """Returns the present id of an experiment that may be named by an earlier one."""
+    return _aliases().get(name, name)
+
+
+def load_paper(name: str) -> Paper:
+    """Returns the numbers of a paper.
+
+    Raises:
+        UserError: There is no such paper, or it is broken.
+    """
+    if name not in papers():
+        raise UserError(
+            _found()[1].get(name) or f"paper {name!r} is unknown; {did_you_mean(name, papers())}"
+        )
+    return papers()[name].values
 
 
 def find_experiment(name: str) -> Experiment:
-    """The experiment of this id.
+    """Returns the experiment of this id or earlier id.
 
     Raises:
-        UserError: there is none; the nearest id is suggested.
+        UserError: There is none; the message suggests the nearest id.
     """
-    if name not in EXPERIMENTS:
-        raise UserError(
-            f"experiment {name!r} is unknown; {did_you_mean(name, EXPERIMENTS)} "
-            "(adaptive-nets list shows all)"
-        )
-    return EXPERIMENTS[name]
+    found = experiments().get(canonical(name))
+    if found is not None:
+        return found
+    broken = _found()[1].get(name.split(".", 1)[0])
+    if broken:
+        raise UserError(broken)
+    raise UserError(
+        f"experiment {name!r} is unknown; {did_you_mean(name, experiments())} "
+        "(adaptive-nets list shows all)"
+    )
 
 
 def select(pattern: str) -> list[Experiment]:
-    """Experiments whose id matches a shell pattern or begins with it.
+    """Returns the experiments with an id, present or earlier, that matches a shell pattern.
+
+    Args:
+        pattern: Shell pattern, or the beginning of an id.
 
     Raises:
-        UserError: none does.
+        UserError: None matches.
     """
-    chosen = [
-        experiment
-        for name, experiment in EXPERIMENTS.items()
-        if fnmatch.fnmatch(name, pattern) or name.startswith(pattern)
-    ]
+
+    def matches(name: str) -> bool:
+        return fnmatch.fnmatch(name, pattern) or name.startswith(pattern)
+
+    chosen = [e for e in experiments().values() if any(map(matches, (e.id, *e.aliases)))]
     if not chosen:
-        known = [*EXPERIMENTS, *PAPERS]
-        raise UserError(f"no experiment matches {pattern!r}; {did_you_mean(pattern, known)}")
+        known = [*experiments(), *papers()]
+        raise UserError(
+            _found()[1].get(pattern.split(".", 1)[0])
+            or f"no experiment matches {pattern!r}; {did_you_mean(pattern, known)}"
+        )
     return chosen
 
 
 def find_preset(experiment: Experiment, name: str) -> Preset:
-    """The preset of this name.
+    """Returns the preset of this name.
 
     Raises:
-        UserError: the experiment has none.
+        UserError: The experiment has none.
     """
     if name not in experiment.presets:
         raise UserError(f"--preset is {name!r}; expected one of {', '.join(experiment.presets)}")

@@ -21,7 +21,7 @@ from adaptive_nets.models.weights.stored import InputNormalisation, save_network
 from experiments.__main__ import COMMANDS, main, usage
 from experiments.bench.networks import STAGES
 from experiments.commands.parsing import parse
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_every_command_explains_itself(call, capsys, name):
 def test_list_shows_cells_and_states(call):
     code, out, _ = call("list", "sparse_vd.table1*")
     assert code == 0
-    for name in EXPERIMENTS:
+    for name in experiments():
         assert (name in out) == name.startswith("sparse_vd.table1")
     assert "Table 1: LeNet-300-100, Sparse VD" in out
 

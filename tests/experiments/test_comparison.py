@@ -14,9 +14,9 @@ from experiments.suite.comparison import (
     group_records,
     judge,
 )
-from experiments.suite.paper_values import Measure, load_paper
+from experiments.suite.paper_values import Measure
 from experiments.suite.records import Record, collect, mean_and_deviation
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments, load_paper
 from experiments.suite.render import markdown_cells, ours_text, terminal_table
 
 
@@ -25,7 +25,7 @@ def records(*contents, path="x.json"):
 
 
 def cells_of(*contents, experiment=SPARSE):
-    (cells,) = compare([EXPERIMENTS[experiment]], records(*contents)).values()
+    (cells,) = compare([experiments()[experiment]], records(*contents)).values()
     return [cell for cell in cells if cell.verdict != "cited"]
 
 
@@ -105,7 +105,7 @@ def test_beside_a_number_from_memory_nothing_is_judged(error):
 
     def verdict(**options):
         (cell,) = compare_row(
-            paper, row, EXPERIMENTS[SPARSE], records(made_up(error=error, **options))
+            paper, row, experiments()[SPARSE], records(made_up(error=error, **options))
         )
         return cell.verdict
 
@@ -132,7 +132,7 @@ def test_a_difference_in_percent_is_in_percentage_points():
 
 
 def test_rows_of_other_methods_are_cited_beside_ours():
-    (cells,) = compare([EXPERIMENTS[SPARSE]], []).values()
+    (cells,) = compare([experiments()[SPARSE]], []).values()
     methods = {cell.row.method for cell in cells if cell.verdict == "cited"}
     assert any("DNS" in method for method in methods)
     assert not any("Original" in method for method in methods)
@@ -140,7 +140,7 @@ def test_rows_of_other_methods_are_cited_beside_ours():
 
 
 def test_state_in_a_list():
-    experiment = EXPERIMENTS[SPARSE]
+    experiment = experiments()[SPARSE]
     assert best_verdict_text(experiment, []) == "not run"
     assert best_verdict_text(experiment, records(made_up(preset="quick", error=5.0))) == "reduced"
     good = made_up(error=1.9, compression=70.0)
@@ -149,7 +149,9 @@ def test_state_in_a_list():
 
 def test_tables_hold_every_number():
     contents = [made_up(error=1.91, compression=70.0, sparsity__fc1=98.8)]
-    (cells,) = compare([EXPERIMENTS[SPARSE], EXPERIMENTS[ORIGINAL]], records(*contents)).values()
+    (cells,) = compare(
+        [experiments()[SPARSE], experiments()[ORIGINAL]], records(*contents)
+    ).values()
     text = markdown_cells(cells)
     for number in ("1.91", "1.92", "-0.01", "98.8", "reproduced", "not run", "cited"):
         assert number in text

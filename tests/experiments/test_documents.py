@@ -5,47 +5,57 @@ from __future__ import annotations
 import pytest
 
 from adaptive_nets.runtime.errors import UserError
+from experiments.commands import docs
 from experiments.suite import config as config_lib
 from experiments.suite import documents
 from experiments.suite.records import PUBLISHED, collect
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments
 
 
 def test_documents_are_up_to_date():
-    assert documents.stale() == [], "run 'adaptive-nets docs'"
+    records, parts = collect([PUBLISHED]), docs.all_parts()
+    stale = [
+        path.name
+        for path in docs.document_paths()
+        if documents.update(path, records, parts=parts, check=True)
+    ]
+    assert stale == [], "run 'adaptive-nets docs'"
 
 
-def test_the_picture_is_there_and_shown():
-    name = documents.PICTURE.relative_to(documents.ROOT).as_posix()
-    assert documents.PICTURE.read_text().startswith("<svg")
-    assert f"]({name})" in (documents.ROOT / "README.md").read_text()
+def test_pictures_are_up_to_date_and_shown():
+    assert docs.stale_pictures() == {}, "run 'adaptive-nets docs'"
+    texts = "".join(path.read_text() for path in docs.document_paths())
+    for picture in docs.PICTURES.glob("*.svg"):
+        assert picture.read_text().lstrip().startswith(("<svg", "<?xml"))
+        assert picture.name in texts
 
 
 def test_every_part_is_rendered_somewhere():
-    texts = "".join((documents.ROOT / name).read_text() for name in documents.DOCUMENTS)
-    for part in documents.PARTS:
-        assert f"<!-- begin {part} -->" in texts
+    texts = "".join(path.read_text() for path in docs.document_paths())
+    rendered = set(documents.names_of_parts(texts))
+    assert set(docs.all_parts()) <= rendered
 
 
-def test_rendering_replaces_what_is_between_the_marks(monkeypatch):
-    monkeypatch.setitem(documents.PARTS, "runs", lambda: "new\n")
+def test_rendering_replaces_what_is_between_the_marks():
+    parts = {"runs": lambda records: f"{len(records)} new\n"}
     text = "a\n<!-- begin runs -->\nold\n<!-- end runs -->\nb\n"
-    expected = "a\n<!-- begin runs -->\nnew\n<!-- end runs -->\nb\n"
-    assert documents.rendered(text, source="x.md") == expected
-    assert documents.rendered(expected, source="x.md") == expected
+    expected = "a\n<!-- begin runs -->\n0 new\n<!-- end runs -->\nb\n"
+    assert documents.rendered(text, [], source="x.md", parts=parts) == expected
+    assert documents.rendered(expected, [], source="x.md", parts=parts) == expected
 
 
 def test_an_unknown_part_is_named():
-    text = "<!-- begin tabel1 -->\n<!-- end tabel1 -->\n"
-    with pytest.raises(UserError, match=r"x\.md has a part 'tabel1'; did you mean 'table1'"):
-        documents.rendered(text, source="x.md")
+    text = "<!-- begin sparse_vd.sumary -->\n<!-- end sparse_vd.sumary -->\n"
+    message = r"x\.md has a part 'sparse_vd\.sumary'; did you mean 'sparse_vd\.summary'"
+    with pytest.raises(UserError, match=message):
+        documents.rendered(text, [], source="x.md", parts=docs.all_parts())
 
 
 @pytest.mark.parametrize("record", collect([PUBLISHED]), ids=lambda r: r.path.stem + r.experiment)
 def test_published_records_are_of_a_commit_and_name_what_they_changed(record):
     assert record.code["commit"]
     assert record.code["dirty"] is False
-    expected = config_lib.identity(EXPERIMENTS[record.experiment].presets[record.preset].config)
+    expected = config_lib.identity(experiments()[record.experiment].presets[record.preset].config)
     recorded = {
         name: value for name, value in config_lib.flat(record.config).items() if name in expected
     }
@@ -57,6 +67,6 @@ def test_published_records_are_of_a_commit_and_name_what_they_changed(record):
 def test_published_records_lie_within_the_bounds_of_their_preset(record):
     if record.changed:
         pytest.skip(f"changed {', '.join(record.changed)}")
-    for bound in EXPERIMENTS[record.experiment].presets[record.preset].bounds:
+    for bound in experiments()[record.experiment].presets[record.preset].bounds:
         value = record.metric(bound.measure).value
         assert value is None or bound.low <= value <= bound.high, bound

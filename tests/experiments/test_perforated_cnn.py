@@ -39,7 +39,7 @@ from experiments.papers.perforated_cnn.figures import search as figures_search
 from experiments.report.charts import Figure, Missing
 from experiments.suite.comparison import compare, group_records
 from experiments.suite.records import Record
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments
 
 SHAPE = (12, 12, 3)
 
@@ -324,7 +324,7 @@ def test_what_a_network_costs_needs_no_data_and_errors_stay_not_run(tmp_path, mo
     assert found.metric("conv_layers").value == 3
     assert found.metric("macs").value == pytest.approx(0.22, abs=0.005)
     assert found.metric("macs_reduction").value == 1
-    experiment = EXPERIMENTS["perforated_cnn.table3.alexnet-cpu-2x"]
+    experiment = experiments()["perforated_cnn.table3.alexnet-cpu-2x"]
     measured = made_up(experiment.id, speedup=2.0, macs_reduction=2.1, memory_reduction=1.9)
     measured["dataset"] |= {"train": 0, "complete": True}
     (cells,) = compare([experiment], [Record(measured, tmp_path)]).values()

@@ -27,7 +27,7 @@ from experiments.suite import render
 from experiments.suite.comparison import compare
 from experiments.suite.experiment import Metric, Outcome
 from experiments.suite.records import ARRAYS, RECORD, Record, collect, make_record, write_arrays
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments
 
 NOON = datetime.datetime(2025, 3, 6, 12, tzinfo=datetime.UTC)
 DENSE = "sparse_vd.table1.lenet-300-100-original"
@@ -100,7 +100,7 @@ def write_record(
     root: Path, name, *, preset="paper", seed=0, complete=True, empty=False, edit=None
 ) -> Record:
     """Writes the record and arrays of one seed below a folder, and returns the record."""
-    experiment = EXPERIMENTS[name]
+    experiment = experiments()[name]
     outcome = make_outcome(name, seed, empty=empty)
     dataset = SimpleNamespace(
         name="mnist",
@@ -237,10 +237,10 @@ def test_without_records_everything_is_not_run_and_the_page_says_how_to_run_it()
     parsed = assert_sound(rendered([]))
     assert "There is no record of a run yet" in parsed.words
     assert "0 reproduced" in parsed.words
-    for name in EXPERIMENTS:
+    for name in experiments():
         assert f"adaptive-nets run {name} --preset quick" in parsed.words
     ours = [row for row in parsed.rows if row and row[-1].endswith("not run")]
-    expected = [c for cells in compare(list(EXPERIMENTS.values()), []).values() for c in cells]
+    expected = [c for cells in compare(list(experiments().values()), []).values() for c in cells]
     assert len(ours) == sum(c.verdict == "not run" for c in expected)
     assert not any(isinstance(f, Figure) for f in figures([]))
 
@@ -248,7 +248,7 @@ def test_without_records_everything_is_not_run_and_the_page_says_how_to_run_it()
 def test_every_cell_of_the_comparison_appears(records, text):
     parsed = assert_sound(text)
     rows = {tuple(row) for row in parsed.rows}
-    tables = compare(list(EXPERIMENTS.values()), records)
+    tables = compare(list(experiments().values()), records)
     for cell in (cell for cells in tables.values() for cell in cells):
         if cell.verdict == "cited":
             value = render.paper_text(cell)
@@ -262,8 +262,8 @@ def test_every_cell_of_the_comparison_appears(records, text):
         )
         found = [row for row in rows if row[:4] == wanted]
         assert any(cell.verdict in row[4] and cell.reason in row[4] for row in found), wanted
-    for name in EXPERIMENTS.keys() & {c.row.id for cells in tables.values() for c in cells}:
-        for sentence in EXPERIMENTS[name].deviations:
+    for name in experiments().keys() & {c.row.id for cells in tables.values() for c in cells}:
+        for sentence in experiments()[name].deviations:
             assert sentence in parsed.words
 
 
@@ -361,7 +361,7 @@ def test_records_without_arrays_lose_only_the_figures_made_from_them(write):
 
 def test_runs_of_different_sizes_are_never_drawn_together(write):
     dense, quick = write(DENSE), write(SPARSE, preset="quick", complete=False)
-    roles = [Role("a", "#000001", EXPERIMENTS[name]) for name in (SPARSE, DENSE)]
+    roles = [Role("a", "#000001", experiments()[name]) for name in (SPARSE, DENSE)]
     settings = settings_of(*roles, [dense, quick])
     assert [(s.main is None, s.beside is None) for s in settings] == [(False, True), (True, False)]
     smoke = write(SPARSE, preset="smoke", complete=False)
@@ -374,7 +374,7 @@ def test_curves_average_the_steps_that_all_seeds_share(write):
         content["history"]["test/error"] = [[200, 0.5], [450, 0.9]]
 
     group = settings_of(
-        *(Role("a", "#000001", EXPERIMENTS[name]) for name in (SPARSE, DENSE)),
+        *(Role("a", "#000001", experiments()[name]) for name in (SPARSE, DENSE)),
         [write(SPARSE), write(SPARSE, seed=1, edit=shorter)],
     )[0].main
     values = curve(group, "test/error", scale=100.0)
@@ -393,7 +393,7 @@ def test_the_command_repeats_changed_flags(write):
         content["config"]["schedule"] |= {"length": "300 steps", "boundaries": ["1%", "2%"]}
 
     group = settings_of(
-        *(Role("a", "#000001", EXPERIMENTS[name]) for name in (SPARSE, DENSE)),
+        *(Role("a", "#000001", experiments()[name]) for name in (SPARSE, DENSE)),
         [write(SPARSE, seed=2, edit=edit)],
     )[0].main
     assert group is not None

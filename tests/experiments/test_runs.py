@@ -17,7 +17,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.suite.records import read_record
-from experiments.suite.registry import EXPERIMENTS
+from experiments.suite.registry import experiments
 
 SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
 ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
@@ -63,7 +63,7 @@ QUICKEST = {ORIGINAL, SPARSE, "sparse_vd.table1.lenet-5-caffe-original"}
     "name",
     [
         pytest.param(name, marks=() if name in QUICKEST else pytest.mark.slow)
-        for name, experiment in EXPERIMENTS.items()
+        for name, experiment in experiments().items()
         if experiment.paper == "sparse_vd"
     ],
 )
@@ -72,7 +72,7 @@ def test_smoke(call, tmp_path, name):
     code, out, err = call("run", name, "--preset", "smoke", "--out", "run")
     assert code == 0, err
     record = read_record(tmp_path / "run" / "seed0" / "record.json")
-    experiment = EXPERIMENTS[name]
+    experiment = experiments()[name]
     for measure in ("error", "nll", "train_accuracy", "file_size"):
         assert record.metric(measure) is not None
     for bound in experiment.presets["smoke"].bounds:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.papers.pact.configs import EXPERIMENTS
-from experiments.papers.sact.figures import (
-    ADAPTIVE_FIGURES,
-    experiment_figures,
-    groups_without_smoke,
-)
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LAYERS, LIGHT, Figure, Missing, panel
 from experiments.report.settings import curve, curve_data, rounded
 from experiments.shared.adaptive_depth.figures import series_panel
+from experiments.shared.adaptive_depth.paper_figures import (
+    ADAPTIVE_FIGURES,
+    experiment_figures,
+    groups_without_smoke,
+)
 from experiments.suite.comparison import Group
 from experiments.suite.records import Record, mean_and_deviation
 

@@ -51,3 +51,6 @@ def speed_table(records: Sequence[Record]) -> str:
     if not rows:
         return "Not run: there is no record yet.\n"
     return render.markdown_table(HEADER, rows, tuple(range(2, len(HEADER))))
+
+
+PARTS = {"speed": speed_table}

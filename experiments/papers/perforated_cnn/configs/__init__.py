@@ -32,7 +32,7 @@ from experiments.suite.experiment import Bound, Experiment, Preset
 
 __all__ = ["EXPERIMENTS", "NetworkConfig", "NinConfig"]
 
-_FOLDER = "experiments.papers.perforated_cnn"
+_FOLDER = "experiments.papers.perforated_cnn.experiments"
 TRAINING = f"{_FOLDER}.training:run"
 SEARCHED = f"{_FOLDER}.searched:run"
 RULED = f"{_FOLDER}.whole_network:run"

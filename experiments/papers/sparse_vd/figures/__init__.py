@@ -21,8 +21,8 @@ from experiments.papers.sparse_vd.figures.training import (
 )
 from experiments.report.charts import LIGHT, Figure, Missing
 from experiments.report.settings import Role, Setting, settings_of
-from experiments.suite.paper_values import load_paper
 from experiments.suite.records import Record
+from experiments.suite.registry import load_paper
 
 _PAPER, _METHOD, _RANDOM = "sparse_vd", "Sparse VD", "random-labels"
 
@@ -97,3 +97,16 @@ def _missing(section: str, setting: Setting | None, main: Role, beside: Role) ->
         what = f"{beside.label} is left out: it has no record at preset {preset} on the same data"
         return [Missing(what[0].upper() + what[1:], (command(beside, preset),), section)]
     return []
+
+
+def readme_picture(records: Sequence[Record]) -> str:
+    """Returns an SVG document: the sparsity of LeNet-300-100 over training, layer by layer."""
+    chosen = [r for r in records if r.experiment.startswith("sparse_vd.table1.lenet-300-100")]
+    drawn = (f for f in figures(chosen) if isinstance(f, Figure))
+    svg = next(f.svg[0] for f in drawn if f.title == "Sparsity over training")
+    # Pages are light and dark; a picture outside of our own page brings its background along.
+    background = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    return svg.replace("<defs>", f"{background}\n<defs>", 1) + "\n"
+
+
+PICTURES = {"sparsity-over-training.svg": readme_picture}

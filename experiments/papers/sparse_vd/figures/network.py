@@ -10,8 +10,8 @@ from experiments.report.charts import LIGHT, Figure, panel
 from experiments.report.pictures import pixel_map, weight_grid
 from experiments.report.settings import Setting, rounded
 from experiments.suite.comparison import Group
-from experiments.suite.paper_values import load_paper
 from experiments.suite.records import mean_and_deviation
+from experiments.suite.registry import load_paper
 
 
 def _threshold(group: Group) -> float:

@@ -8,8 +8,8 @@ from experiments.report import axes as axes_lib
 from experiments.report.charts import LAYERS, LIGHT, Figure, panel
 from experiments.report.settings import Curve, Setting, curve, curve_data, timing_of
 from experiments.suite.comparison import Group
-from experiments.suite.paper_values import load_paper
 from experiments.suite.records import mean_and_deviation
+from experiments.suite.registry import load_paper
 
 
 def learning_curves(setting: Setting) -> Figure | None:

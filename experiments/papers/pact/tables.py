@@ -1,0 +1,60 @@
+"""Tables of the paper, rendered from records for documents."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from experiments.shared.adaptive_depth.tables import cost_table, ponder_table, text_of
+from experiments.suite import render
+from experiments.suite.comparison import group_records
+from experiments.suite.records import Record, mean_and_deviation
+
+
+def estimator_table(records: Sequence[Record]) -> str:
+    """Relaxation and REINFORCE over the number of latent variables."""
+    rows = []
+    for group in group_records(records):
+        if group.records[0].experiment.startswith("pact.figure."):
+            rows.append(
+                (
+                    f"`{group.records[0].experiment}`",
+                    group.describe(),
+                    text_of(group, "latents", 0, 1.0, 0),
+                    text_of(group, "nll.discrete", 0, 1.0, 3),
+                    text_of(group, "test_accuracy", 2),
+                )
+            )
+    rows.sort(key=lambda row: (float(row[2].replace(",", "")), row[0]))
+    header = ("experiment", "runs", "latent variables", "test nats, sampled", "test accuracy, %")
+    return render.markdown_table(header, rows, (2, 3, 4))
+
+
+def parity_table(records: Sequence[Record]) -> str:
+    """Updates per time step by how many numbers it holds."""
+    rows, most = [], 0
+    for group in group_records(records):
+        if group.records[0].experiment.startswith("pact.recurrent."):
+            units = []
+            while values := group.values(f"units.numbers{len(units) + 1}"):
+                units.append(f"{mean_and_deviation(values)[0]:.2f}")
+            most = max(most, len(units))
+            rows.append(
+                (
+                    f"`{group.records[0].experiment}`",
+                    text_of(group, "test_accuracy", 1),
+                    *units,
+                    text_of(group, "difficulty_correlation", 0, 1.0, 2),
+                )
+            )
+    header = ("experiment", "sequences right, %", *(str(k) for k in range(1, most + 1)),
+              "correlation")  # fmt: skip
+    return render.markdown_table(header, rows, tuple(range(1, len(header))))
+
+
+PARTS = {
+    "cost": functools.partial(cost_table, prefix="pact.table1."),
+    "ponder": functools.partial(ponder_table, prefix="pact.table1."),
+    "estimators": estimator_table,
+    "parity": parity_table,
+}

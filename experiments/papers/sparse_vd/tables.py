@@ -1,0 +1,44 @@
+"""Tables of the paper, rendered from records for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.suite import render
+from experiments.suite.comparison import compare
+from experiments.suite.records import Record, mean_and_deviation
+from experiments.suite.registry import select
+
+
+def summary_table(records: Sequence[Record]) -> str:
+    """Returns one line per group of records of Table 1: error, compression, size of the file."""
+    rows = []
+    for experiment in select("sparse_vd.table1"):
+        chosen = [record for record in records if record.experiment == experiment.id]
+        (cells,) = compare([experiment], chosen).values()
+        for block in render.blocks([cell for cell in cells if cell.group is not None]):
+            group = block[0].group
+            assert group is not None
+            found = {cell.measure.name: cell for cell in block}
+            file_size = group.values("file_size")
+            rows.append(
+                (
+                    experiment.title,
+                    group.describe(),
+                    *(
+                        text(found[name])
+                        for name in ("error", "compression")
+                        for text in (render.paper_text, render.ours_text)
+                    ),
+                    f"{mean_and_deviation(file_size)[0] / 1000:,.1f}" if file_size else "–",
+                    found["error"].verdict,
+                )
+            )
+    header = (
+        "network", "runs", "test error, %: paper", "ours", "compression, x: paper", "ours",
+        "our file, kB", "error is",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, (2, 3, 4, 5, 6))
+
+
+PARTS = {"summary": summary_table}

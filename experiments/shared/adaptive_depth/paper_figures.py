@@ -1,0 +1,89 @@
+"""Figures of a paper on networks of adaptive depth: the ones that records allow, and the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+from experiments.report.charts import LIGHT, Figure, Missing
+from experiments.shared.adaptive_depth import figures
+from experiments.suite.comparison import Group, group_records
+from experiments.suite.experiment import Experiment
+from experiments.suite.records import Record
+
+ADAPTIVE_FIGURES: tuple[Callable[[Group], Figure | None], ...] = (
+    figures.ponder_maps,
+    figures.learning_curves,
+    figures.halting_histograms,
+    figures.unit_usage,
+)
+
+# Names of models, and how the trade-off shows the method.
+_METHODS = (
+    (re.compile(r"resnetv2_(\d+)_cifar10"), "plain", LIGHT["dense"]),
+    (re.compile(r"resnet(\d+)_sact_cifar10"), "SACT", LIGHT["sparse"]),
+    (re.compile(r"resnet(\d+)_act_cifar10"), "ACT", LIGHT["layer1"]),
+    (re.compile(r"resnet(\d+)_pact_cifar10"), "PACT, thresholded", LIGHT["layer4"]),
+)
+
+
+def experiment_figures(
+    experiment: Experiment,
+    records: Sequence[Record],
+    makers: Sequence[Callable[[Group], Figure | None]],
+) -> list[Figure | Missing]:
+    """Returns the figures of one experiment: its largest runs in front, the others folded."""
+    groups = groups_without_smoke([r for r in records if r.experiment == experiment.id])
+    if not groups:
+        command = f"adaptive-nets run {experiment.id} --preset quick"
+        return [Missing("No figures yet: there is no record", (command,), experiment.title)]
+    drawn: list[Figure | Missing] = []
+    for i, group in enumerate(groups):
+        drawn += [
+            dataclasses.replace(
+                figure, section=experiment.title, runs=group.describe(), folded=i > 0
+            )
+            for figure in (maker(group) for maker in makers)
+            if figure is not None
+        ]
+    return drawn
+
+
+def groups_without_smoke(records: Sequence[Record]) -> list[Group]:
+    """Returns groups of records, the longest runs first; smoke runs only if there are no others."""
+    groups = group_records(records)
+    kept = [g for g in groups if g.preset != "smoke"] or groups
+    return sorted(
+        kept, key=lambda g: -g.records[0].steps * g.records[0].config["data"]["batch_size"]
+    )
+
+
+def trade_offs(records: Sequence[Record]) -> list[Figure]:
+    """Draws accuracy over FLOPs, one figure per depth and length that two methods share."""
+    settings: dict[tuple, list[figures.Point]] = {}
+    for group in group_records(records):
+        first = group.records[0]
+        config = first.config
+        halting = config.get("halting", {})
+        # Smaller networks of the same form are compared among themselves, in figures of their own.
+        if group.preset == "smoke" or halting.get("units") or halting.get("width"):
+            continue
+        for pattern, name, colour in _METHODS:
+            named = pattern.fullmatch(config.get("model", {}).get("name", ""))
+            if named is None or not group.values("flops"):
+                continue
+            tau = halting.get("tau")
+            label = name if tau is None else f"{name}, tau {tau:g}"
+            key = (
+                named[1],
+                first.steps,
+                config["data"]["batch_size"],
+                first.dataset["fingerprint"],
+            )
+            settings.setdefault(key, []).append(figures.Point(label, colour, group))
+    return [
+        figures.trade_off(f"ResNet-{depth}, {steps:,} steps of {batch} images", points)
+        for (depth, steps, batch, _), points in sorted(settings.items(), key=lambda s: -s[0][1])
+        if len(points) > 1
+    ]

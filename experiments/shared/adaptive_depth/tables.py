@@ -1,0 +1,106 @@
+"""Tables of networks of adaptive depth, rendered from records for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.suite import render
+from experiments.suite.comparison import Group, group_records
+from experiments.suite.records import Record, mean_and_deviation
+
+
+def cost_table(records: Sequence[Record], *, prefix: str) -> str:
+    """Returns accuracy and cost of runs, beside the plain network of the same length.
+
+    Args:
+        records: Records of any experiments; plain networks are looked for among all of them.
+        prefix: Beginning of the ids that get a line.
+    """
+    everything = group_records(records)
+    groups = [g for g in everything if g.records[0].experiment.startswith(prefix)]
+    plain = {_length(g): g for g in everything if ".baseline." in g.records[0].experiment}
+    rows = []
+    for group in groups:
+        beside = plain.get(_length(group))
+        halting = group.records[0].config.get("halting")
+        rows.append(
+            (
+                f"`{group.records[0].experiment}`",
+                group.describe(),
+                f"{halting['tau']:g}" if halting else "–",
+                text_of(group, "test_accuracy", 2),
+                " ± ".join(text_of(group, n, 0, 1e-6, 2) for n in ("flops", "flops_std")),
+                _share(group, beside),
+                " / ".join(
+                    text_of(group, f"units.block{i}", 0, 1.0, 2)
+                    for i in range(1, 4)
+                    if group.values(f"units.block{i}")
+                )
+                or "all",
+                text_of(group, "dead_units", 0, 1.0, 0),
+                text_of(group, "mode_gap", 2),
+            )
+        )
+    header = (
+        "experiment", "runs", "τ", "test accuracy, %", "MFLOPs per image", "of the plain network",
+        "units per block", "dead units", "modes apart, points",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, tuple(range(2, 9)))
+
+
+def ponder_table(records: Sequence[Record], *, prefix: str) -> str:
+    """Returns the units spent on the central half of the images and on the other half.
+
+    Args:
+        records: Records of any experiments.
+        prefix: Beginning of the ids that get a line.
+    """
+    rows = []
+    for group in group_records(records):
+        values = [group.values(f"ponder_{name}") for name in ("centre", "border", "centre_more")]
+        if not all(values) or not group.records[0].experiment.startswith(prefix):
+            continue
+        centre, border, more = (mean_and_deviation(v)[0] for v in values)
+        first = group.records[0]
+        rows.append(
+            (
+                f"`{first.experiment}`", f"{first.config['halting']['tau']:g}",
+                f"{centre:.3f}", f"{border:.3f}", f"{centre / border:.3f}", f"{more:.1f}",
+            )
+        )  # fmt: skip
+    header = (
+        "experiment", "τ", "central half, units", "the other half, units", "ratio",
+        "images with more in the centre, %",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, (1, 2, 3, 4, 5))
+
+
+def _length(group: Group) -> tuple:
+    """Depth of the network, data and length of the training."""
+    first = group.records[0]
+    depth = "110" if "110" in first.experiment else "32"
+    return depth, first.steps, first.config["data"]["batch_size"], first.dataset["fingerprint"]
+
+
+def _share(group: Group, beside: Group | None) -> str:
+    if beside is None:
+        return "–"
+    flops, whole = (mean_and_deviation(g.values("flops"))[0] for g in (group, beside))
+    return f"{100 * flops / whole:.1f} %"
+
+
+def text_of(group: Group, name: str, least: int = 0, scale: float = 1.0, digits: int | None = None):
+    """Returns the mean of a measure over the seeds of a group, or a dash.
+
+    Args:
+        group: Records of one configuration.
+        name: Measure.
+        least: Digits if `digits` is not given.
+        scale: Factor.
+        digits: Digits after the point.
+    """
+    values = group.values(name)
+    if not values:
+        return "–"
+    mean = scale * mean_and_deviation(values)[0]
+    return f"{mean:,.{least if digits is None else digits}f}"
