@@ -212,7 +212,16 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+    def read_leaves(self, step: int) -> dict[str, Any]:
+        """Reads the arrays of a step by path, such as "params/fc1/kernel", on the default device.
+
+        Raises:
+            DamagedCheckpoint: The step is not what was saved.
+        """
+        body = self._read_description(step)
+        return self._read_arrays(step, body, ocp.args.StandardRestore())
+
+    def _read_description(self, step: int) -> dict[str, Any]:
         # Whatever a damaged file makes Orbax, TensorStore or JSON raise, it means the same here.
         try:
             meta = self._manager.restore(
@@ -225,12 +234,13 @@ class Checkpoints:
             raise DamagedCheckpoint(f"its description cannot be read ({_brief(error)})") from error
         if not intact:
             raise DamagedCheckpoint("its description was changed after it was written")
-        wanted = _named_leaves(abstract_state)
-        self._check_same_network(body["leaves"], _shapes(wanted))
+        return body
+
+    def _read_arrays(self, step: int, body: dict[str, Any], restore: Any) -> dict[str, Any]:
         try:
             leaves = self._manager.restore(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)),  # pyright: ignore
+                args=ocp.args.Composite(state=restore),  # pyright: ignore
             )["state"]
         except Exception as error:
             raise DamagedCheckpoint(f"its arrays cannot be read ({_brief(error)})") from error
@@ -239,6 +249,13 @@ class Checkpoints:
                 raise DamagedCheckpoint(
                     f"the checksum of {name} is {found}, was {body['checksums'][name]}"
                 )
+        return leaves
+
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+        body = self._read_description(step)
+        wanted = _named_leaves(abstract_state)
+        self._check_same_network(body["leaves"], _shapes(wanted))
+        leaves = self._read_arrays(step, body, ocp.args.StandardRestore(wanted))
 
         def place(path, leaf):
             if leaf.size:
@@ -304,6 +321,36 @@ class Checkpoints:
                 f"{which} could not be written to {self.directory}: {why}; {last}; "
                 "make room and run the same command to go on"
             ) from error
+
+
+def read_variables(directory: Path, step: int) -> dict[str, Any]:
+    """Reads the variables that a checkpoint of a run would be evaluated with.
+
+    Args:
+        directory: The folder ``checkpoints`` of the run.
+        step: One of its steps.
+
+    Returns:
+        {"params": ..., other collections}, NumPy arrays; the moving average where there is one.
+
+    Raises:
+        UserError: The checkpoint is damaged.
+    """
+    checkpoints = Checkpoints(directory)
+    try:
+        leaves = checkpoints.read_leaves(step)
+    except DamagedCheckpoint as error:
+        raise UserError(f"checkpoint of step {step} in {directory} is damaged: {error}") from error
+    finally:
+        checkpoints.close()
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = np.asarray(leaf)
+    return {"params": tree.get("ema") or tree["params"], **tree.get("model_state", {})}
 
 
 def _brief(error: BaseException) -> str:

@@ -75,7 +75,7 @@ class Record:
         if not path.exists():
             return {}
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             warn(f"{path} cannot be read and is left out: {error}")
@@ -151,8 +151,6 @@ def make_record(
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the arrays of a record, whole or not at all."""
-    import io
-
     from adaptive_nets.runtime.files import write_bytes_atomically
 
     buffer = io.BytesIO()
