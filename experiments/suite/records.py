@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import math
 import shutil
 import sys
@@ -16,7 +17,11 @@ from typing import Any
 import numpy as np
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import read_json_lines, write_json_atomically
+from adaptive_nets.runtime.files import (
+    read_json_lines,
+    write_bytes_atomically,
+    write_json_atomically,
+)
 from experiments.suite import config as config_lib
 from experiments.suite import provenance
 from experiments.suite.experiment import Experiment, Metric, Outcome
@@ -151,8 +156,6 @@ def make_record(
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the arrays of a record, whole or not at all."""
-    from adaptive_nets.runtime.files import write_bytes_atomically
-
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType]
     write_bytes_atomically(path, buffer.getvalue())
