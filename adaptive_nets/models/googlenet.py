@@ -18,6 +18,7 @@ from adaptive_nets.layers import (
 )
 from adaptive_nets.layers.conv_norm import ConvNorm, same_padding
 from adaptive_nets.layers.kernel_init import HE_FAN_IN
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.output import ModelOutput
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
@@ -197,7 +198,11 @@ class GoogLeNet(nn.Module):
         return ModelOutput(logits, tuple(auxiliary)) if train and self.auxiliary_heads else logits
 
 
-_AT_224 = {"input_shape": (224, 224, 3), "num_classes": 1000}
+_AT_224: dict[str, Any] = {
+    "input_shape": (224, 224, 3),
+    "num_classes": 1000,
+    "normalisation": INCEPTION_STATISTICS,
+}
 
 
 @register_model(

@@ -23,6 +23,7 @@ from adaptive_nets.models.inception_blocks import (
     conv_norm_units,
     join_branches,
 )
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.registry import register_model
 
 Branches = tuple[Branch, ...]
@@ -181,8 +182,17 @@ class InceptionResNet(nn.Module):
         return nn.Dense(self.num_classes, dtype=self.dtype, name="classif")(x)
 
 
+_AT_299: dict[str, Any] = {
+    "input_shape": (299, 299, 3),
+    "num_classes": 1000,
+    "normalisation": INCEPTION_STATISTICS,
+}
+
+
 @register_model(
-    "inception_resnet_v1", input_shape=(299, 299, 3), num_classes=1000, source="szegedy2016"
+    "inception_resnet_v1",
+    **_AT_299,
+    source="szegedy2016",
 )
 def inception_resnet_v1(
     *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.2
@@ -194,7 +204,9 @@ def inception_resnet_v1(
 
 
 @register_model(
-    "inception_resnet_v2", input_shape=(299, 299, 3), num_classes=1000, source="szegedy2016"
+    "inception_resnet_v2",
+    **_AT_299,
+    source="szegedy2016",
 )
 def inception_resnet_v2(
     *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.2

@@ -19,6 +19,7 @@ from adaptive_nets.models.inception_blocks import (
     conv_norm_units,
     join_branches,
 )
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.output import ModelOutput
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
@@ -205,6 +206,7 @@ class InceptionV3(nn.Module):
     input_shape=(299, 299, 3),
     num_classes=1000,
     source="szegedy2015",
+    normalisation=INCEPTION_STATISTICS,
     aliases=("inception3",),
 )
 def inception_v3(

@@ -19,6 +19,7 @@ from adaptive_nets.models.inception_blocks import (
     conv_norm_units,
     join_branches,
 )
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.registry import register_model
 
 _AVERAGE = Pooling("avg", count_include_pad=False)
@@ -143,7 +144,13 @@ class InceptionV4(nn.Module):
         return nn.Dense(self.num_classes, dtype=self.dtype, name="last_linear")(x)
 
 
-@register_model("inception_v4", input_shape=(299, 299, 3), num_classes=1000, source="szegedy2016")
+@register_model(
+    "inception_v4",
+    input_shape=(299, 299, 3),
+    num_classes=1000,
+    source="szegedy2016",
+    normalisation=INCEPTION_STATISTICS,
+)
 def inception_v4(
     *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.2
 ) -> nn.Module:

@@ -7,7 +7,6 @@ of classes is that of the file's classifier, and the normalisation is the custom
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from adaptive_nets.models.normalisation import Normalisation
 from adaptive_nets.models.registry import create_model, model_entry
 from adaptive_nets.models.shapes import abstract_variables, flatten_paths, flattened_inputs
 from adaptive_nets.models.weights.state_dict import convert_all, find_tensors, match_names
 from adaptive_nets.models.weights.stored import (
     FORMAT,
-    InputNormalisation,
     StoredNetwork,
     unflatten,
 )
@@ -42,45 +41,11 @@ _DTYPES = {
 }
 # The number of classes that finds out which shapes depend on it: a prime that no layer has.
 _MARKER = 7919
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-@dataclasses.dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation per channel, of pixels between 0 and 1.
-
-    Attributes:
-        mean: subtracted.
-        std: the difference is divided by it.
-        origin: where the two come from, for people.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    origin: str
-
-    def to_input_normalisation(self) -> InputNormalisation:
-        """The same as offset and scale."""
-        offset = np.asarray(self.mean, np.float64).reshape(1, 1, -1)
-        scale = 1.0 / np.asarray(self.std, np.float64).reshape(1, 1, -1)
-        return InputNormalisation(255.0, offset.astype(np.float32), scale.astype(np.float32))
 
 
 def default_normalisation(model: str) -> Normalisation:
-    """What state dicts of a network usually expect.
-
-    The ImageNet statistics that torchvision's and timm's weights and the common CIFAR scripts
-    share; 0.5 for Inception networks and GoogLeNet, whose weights were ported from TensorFlow; the
-    bare pixels for networks of one channel.
-    """
-    entry = model_entry(model)
-    if entry.input_shape[-1] != 3:
-        channels = entry.input_shape[-1]
-        return Normalisation((0.0,) * channels, (1.0,) * channels, "none: pixels from 0 to 1")
-    if "inception_" in entry.name or entry.name.startswith("googlenet"):
-        return Normalisation(*HALF, "default for Inception networks")
-    return Normalisation(*IMAGENET, "default: ImageNet statistics, as torchvision's weights expect")
+    """Returns the normalisation that state dicts of a network usually expect."""
+    return model_entry(model).normalisation
 
 
 def resolve_normalisation(

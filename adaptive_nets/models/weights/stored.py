@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from adaptive_nets.models.adaptive.weights import check_halting_rule, halting_rule
+from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_bytes_atomically
 
@@ -28,23 +29,6 @@ FORMAT = "adaptive_nets.network"
 VERSION = 1
 _VALUES, _GAPS = ".values", ".gaps"
 _OFFSET, _SCALE = "input.offset", "input.scale"
-
-
-@dataclasses.dataclass(frozen=True)
-class InputNormalisation:
-    """How images become inputs: (pixels / pixel_scale − offset)·scale.
-
-    Attributes:
-        pixel_scale: pixels are divided by this.
-        offset: float32, broadcastable to [H, W, C].
-        scale: float32, broadcastable to [H, W, C].
-        per_image: whether each image is standardised by itself after that.
-    """
-
-    pixel_scale: float
-    offset: np.ndarray
-    scale: np.ndarray
-    per_image: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
