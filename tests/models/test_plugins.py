@@ -127,11 +127,12 @@ def test_broken_modules_leave_the_others_alone(tmp_path, python):
     """
     message, *broken = python("-c", textwrap.dedent(script)).splitlines()
     missing = (
-        "absent_import of absent_import: ModuleNotFoundError: No module named 'no_such_module'"
+        "module absent_import of distribution absent_import: "
+        "ModuleNotFoundError: No module named 'no_such_module'"
     )
     twice = (
-        "duplicate of duplicate: ValueError: a model named 'resnet18' is registered already: "
-        "adaptive_nets.models.resnet._basic.<locals>.build and duplicate.build"
+        "module duplicate of distribution duplicate: ValueError: a model named 'resnet18' is "
+        "registered already: adaptive_nets.models.resnet._basic.<locals>.build and duplicate.build"
     )
     assert message.startswith("model 'twin_alias' is unknown; ")
     assert f"; plugin 'duplicate' could not be imported ({twice})" in message
