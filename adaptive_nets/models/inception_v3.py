@@ -1,4 +1,4 @@
-"""Inception-v3, module and parameter names as in torchvision."""
+"""Inception-v3 with the module and parameter names of torchvision."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STEM: Branch = (
     REDUCE_BY_MAXIMUM,
 )
 
-# Side of the map that images of 299x299 give the auxiliary classifier: the smallest it fits on.
+# Input size of the auxiliary classifier for images of 299x299, the smallest that it accepts.
 _AUXILIARY_SIDE = 17
 
 
@@ -112,7 +112,9 @@ def _module_e(average: Pooling) -> tuple[Branch, ...]:
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Classifier on a 17x17 map: average 5x5 stride 3, 1x1, 5x5, mean, dense; 3,326,696 weights.
+    """Auxiliary classifier on a 17x17 map, 3,326,696 weights.
+
+    Layers: average pool 5x5 at stride 3, conv1x1, conv5x5, mean, dense.
 
     Attributes:
         num_classes: number of outputs K.
@@ -124,14 +126,14 @@ class AuxiliaryClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
-        """Logits.
+        """Computes logits.
 
         Raises:
             UserError: the map is too small for the 5x5 convolution.
         """
         if min(x.shape[1:3]) < _AUXILIARY_SIDE:
             raise UserError(
-                f"inception_v3's auxiliary head sees a map of {x.shape[1]}x{x.shape[2]}; expected "
+                f"inception_v3's auxiliary head got a map of {x.shape[1]}x{x.shape[2]}; expected "
                 f"{_AUXILIARY_SIDE}x{_AUXILIARY_SIDE} or more (images of 299x299), or "
                 f"auxiliary_heads=False"
             )
@@ -148,10 +150,10 @@ class InceptionV3(nn.Module):
 
     Attributes:
         num_classes: number of outputs K.
-        auxiliary_heads: whether there is the classifier on 768x17x17; it runs in training only.
-        count_include_pad: whether the average pools inside modules count their padding, as in
-            torchvision; in TensorFlow they do not.
-        dropout_rate: before the classifier (stream ``dropout``).
+        auxiliary_heads: whether the classifier on 768x17x17 exists; it runs in training only.
+        count_include_pad: whether average pools in modules include their padding: True in
+            torchvision, False in TensorFlow.
+        dropout_rate: dropout rate before the classifier (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -165,7 +167,7 @@ class InceptionV3(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False
     ) -> Float[Array, "N K"] | ModelOutput:
-        """Logits; with an auxiliary head, and in training, `ModelOutput` with one more set."""
+        """Computes logits; with the auxiliary head in training, a `ModelOutput`."""
         average = Pooling("avg", count_include_pad=self.count_include_pad)
         x = join_branches((_STEM,), x, conv_norm_units(self.dtype, train))
         for name, branches in (
@@ -195,8 +197,8 @@ class InceptionV3(nn.Module):
             return ()
         head = AuxiliaryClassifier(self.num_classes, dtype=self.dtype, name="AuxLogits")
         if not train:
-            # Its parameters do not depend on the size of the images; images for testing may be
-            # smaller than the head needs.
+            # The head's parameters do not depend on the image size, and test images may be
+            # smaller than the head accepts.
             x = jnp.zeros((1, _AUXILIARY_SIDE, _AUXILIARY_SIDE, x.shape[-1]), x.dtype)
         return (head(x, train),)
 
@@ -217,7 +219,7 @@ def inception_v3(
     count_include_pad: bool = True,
     dropout_rate: float = 0.5,
 ) -> nn.Module:
-    """Inception-v3 as in torchvision, with its auxiliary classifier."""
+    """Inception-v3 in torchvision's form, with the auxiliary classifier."""
     return InceptionV3(
         num_classes=num_classes,
         auxiliary_heads=auxiliary_heads,

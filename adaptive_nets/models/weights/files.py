@@ -1,8 +1,9 @@
-"""Trained networks from any file that we can read, told apart by content.
+"""Trained networks from files of several formats, detected by content.
 
-Ours say which network they are of and how inputs are normalised. Files of PyTorch (``torch.save``)
-and safetensors of other tools hold a state dict alone; the network is named beside them, its number
-of classes is that of the file's classifier, and the normalisation is the customary one.
+Files written by `save_network` hold the name of the network and its input normalisation. PyTorch
+files (``torch.save``) and safetensors of other tools hold only a state dict: the caller names the
+network, the file's classifier determines the number of classes, and the registry provides the
+normalisation.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-# The number of classes that finds out which shapes depend on it: a prime that no layer has.
+# Number of classes that marks the shapes that depend on it: a prime that no layer size equals.
 _MARKER = 7919
 
 
@@ -51,31 +52,33 @@ def default_normalisation(model: str) -> Normalisation:
 def resolve_normalisation(
     model: str, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Normalisation:
-    """The customary normalisation, or what was asked for.
+    """Returns the given normalisation, or the model's default if none is given.
 
     Raises:
-        UserError: only one of the two is given, their number is wrong, or a deviation is not
-            positive.
+        UserError: only one of mean and std is given, their length is not the number of channels, or
+            a deviation is not positive.
     """
     default = default_normalisation(model)
     if mean is None and std is None:
         return default
     if mean is None or std is None:
-        raise UserError("--mean and --std belong together; expected both or neither")
+        raise UserError("only one of --mean and --std is given; expected both or neither")
     channels = len(default.mean)
     for flag, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
-            raise UserError(f"{flag} has {len(values)} values; {model} has {channels} channels")
+            raise UserError(
+                f"{flag} has {len(values)} values; expected {channels}, the channels of {model}"
+            )
     if not all(value > 0 for value in std):
         raise UserError(f"--std is {' '.join(map(str, std))}; expected positive numbers")
     return Normalisation(tuple(mean), tuple(std), "given by --mean and --std")
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, whoever wrote it.
+    """Reads the tensors of any safetensors file.
 
     Raises:
-        UserError: the file cannot be read, or a tensor has a dtype that is not a number's.
+        UserError: the file cannot be read, or a tensor has an unsupported dtype.
     """
     try:
         parts = safetensors.deserialize(path.read_bytes())
@@ -86,14 +89,17 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     tensors = {}
     for name, part in parts:
         if part["dtype"] not in _DTYPES:
-            raise UserError(f"weights file {path}: {name} has the dtype {part['dtype']}")
+            raise UserError(
+                f"weights file {path}: {name} has the dtype {part['dtype']}; "
+                f"expected one of {', '.join(_DTYPES)}"
+            )
         dtype = _DTYPES[part["dtype"]]
         tensors[name] = np.frombuffer(part["data"], dtype).reshape(part["shape"])
     return tensors
 
 
 def is_native_format(path: Path) -> bool:
-    """Whether a file was written by `save_network`."""
+    """Returns whether a file was written by `save_network`."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return FORMAT in (file.metadata() or {})
@@ -104,27 +110,29 @@ def is_native_format(path: Path) -> bool:
 def _is_torch(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
-    # An archive or a pickle; the ninth byte of a safetensors file opens its header.
+    # A zip archive or a pickle. The header of a safetensors file starts at its ninth byte.
     return start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of another tool's file by name, without wrappers.
+    """Reads the named tensors of another tool's file, without wrappers.
 
     Raises:
-        UserError: absent, damaged, refused, or without tensors.
+        UserError: the file is absent, damaged, refused, or without tensors.
     """
     if not path.is_file():
-        raise UserError(f"weights file {path} does not exist; expected a file of trained weights")
+        raise UserError(
+            f"weights file {path} does not exist; expected a PyTorch or safetensors file"
+        )
     tree = read_torch(path) if _is_torch(path) else read_safetensors(path)
     return find_tensors(tree, source=f"weights file {path}")
 
 
 def _overrides_for(model: str, names: Sequence[str]) -> dict[str, Any]:
-    """The form of the network that a state dict is of.
+    """Returns the overrides that give the network the structure of a state dict.
 
-    It has auxiliary heads if the file has, and no units in a loop, whose variables would be stacked
-    on each other.
+    Auxiliary heads exist if the file has them. Units are not scanned, since a scan stacks their
+    variables.
     """
     choices = {"auxiliary_heads": any("aux" in name.lower() for name in names), "scan_units": False}
     known = model_entry(model).overrides
@@ -132,12 +140,12 @@ def _overrides_for(model: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> StoredNetwork:
-    """A state dict from another tool as a network of the zoo.
+    """Loads a state dict of another tool as a registered network.
 
     Args:
-        path: of PyTorch, or safetensors.
-        model: name of the network in the zoo.
-        normalisation: of the inputs; state dicts do not say.
+        path: PyTorch or safetensors file.
+        model: registered name of the network.
+        normalisation: normalisation of the inputs, which state dicts do not hold.
 
     Raises:
         UserError: the file cannot be read or does not fit the network.
@@ -169,7 +177,7 @@ def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> Sto
 
 
 def _number_of_classes(shapes: dict, matched: dict, tensors: dict) -> int:
-    """Outputs of the file's classifier, at worst of an auxiliary one; 0 if it has none."""
+    """Returns the number of outputs of the main or else an auxiliary classifier; 0 without one."""
     ends = [name for name, shape in shapes.items() if shape and shape[-1] == _MARKER]
     for name in sorted(ends, key=lambda name: "aux" in name.lower()):
         if name in matched and tensors[matched[name]].ndim:
