@@ -1,8 +1,8 @@
-"""The zoo: one family per file, made by name.
+"""Model zoo: one family per file; models are created by name.
 
-A family registers its models when it is imported; every module of this package and of `adaptive` is
-imported here, and so are the modules that other distributions name in the entry-point group
-``adaptive_nets.models``, when a model is first looked up.
+A family registers its models when it is imported. This package imports every module of its own and
+of `adaptive`. The modules that other distributions name in the entry-point group
+``adaptive_nets.models`` are imported at the first lookup of a model.
 """
 
 import importlib
@@ -16,7 +16,13 @@ from adaptive_nets.models.output import (
     logits_of,
     ponder_map,
 )
-from adaptive_nets.models.registry import ModelEntry, create_model, list_models, model_entry
+from adaptive_nets.models.registry import (
+    ModelEntry,
+    broken_plugins,
+    create_model,
+    list_models,
+    model_entry,
+)
 
 __all__ = [
     "BlockTrace",
@@ -24,6 +30,7 @@ __all__ = [
     "ModelOutput",
     "auxiliary_logits_of",
     "blocks_of",
+    "broken_plugins",
     "create_model",
     "list_models",
     "logits_of",

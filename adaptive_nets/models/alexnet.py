@@ -28,17 +28,17 @@ _SMALL_NORMAL = normal(0.01)
 class AlexNet2012(nn.Module):
     """Five convolutions and three dense layers, initialised as in [krizhevsky2012].
 
-    Weights are N(0, 0.01²); biases are 1 in conv2, conv4, conv5 and the hidden dense layers, which
-    gives their ReLUs positive inputs from the start, and 0 elsewhere. Images of 227x227: 224, as
-    printed in the paper, does not give its 55x55 maps.
+    Weights start at N(0, 0.01²). Biases start at 1 in conv2, conv4, conv5 and the hidden dense
+    layers, so that their ReLUs get positive inputs, and at 0 elsewhere. Inputs are 227x227: the 224
+    printed in the paper does not give its 55x55 maps.
 
     Attributes:
         num_classes: number of logits.
-        groups: groups of channels in conv2, conv4 and conv5: 2 for the paper's two GPUs, or 1.
-        response_norm: "paper": k = 2 and alpha as printed; "caffe": k = 1 and alpha divided by the
-            five channels of the window.
-        order: "norm_pool" normalises before pooling, as the paper does; "pool_norm" is CaffeNet's.
-        dropout_rate: after both hidden dense layers in training (stream ``dropout``).
+        groups: channel groups of conv2, conv4 and conv5: 2 for the paper's two GPUs, or 1.
+        response_norm: "paper" uses k = 2 and alpha as printed; "caffe" uses k = 1 and divides alpha
+            by the five channels of the window.
+        order: "norm_pool" normalises before pooling (paper); "pool_norm" pools first (CaffeNet).
+        dropout_rate: dropout rate after both hidden dense layers in training (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -105,14 +105,15 @@ class AlexNet2012(nn.Module):
 
 
 class AlexNet2014(nn.Module):
-    """The network of [krizhevsky2014] in torchvision's form: one stream, no normalisation.
+    """AlexNet of [krizhevsky2014] in torchvision's form: one stream, no normalisation.
 
     Convolutions start He-normal (fan-out), dense layers N(0, 1 / fan-in). Sub-modules are named as
-    in torchvision; its first dense layer reads channels before positions, ours positions first.
+    in torchvision. The first dense layer flattens positions before channels, torchvision's channels
+    first.
 
     Attributes:
         num_classes: number of logits.
-        dropout_rate: before both hidden dense layers in training (stream ``dropout``).
+        dropout_rate: dropout rate before both hidden dense layers in training (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -194,7 +195,7 @@ def alexnet_2012_single_stream(
     order: Order = "norm_pool",
     dropout_rate: float = 0.5,
 ) -> nn.Module:
-    """AlexNet of 2012 with every convolution reading all channels."""
+    """AlexNet of 2012 in a single stream, without channel groups."""
     return AlexNet2012(num_classes, 1, response_norm, order, dropout_rate, dtype)
 
 

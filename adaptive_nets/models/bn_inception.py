@@ -1,8 +1,8 @@
 """BN-Inception (Inception v2), plain and with squeeze-and-excitation.
 
-Parameter names joined by underscores are those of the Caffe-derived PyTorch definition:
-``inception_3a/3x3_reduce/kernel`` is ``inception_3a_3x3_reduce.weight``, and its normalisation
-``inception_3a/3x3_reduce_bn``.
+Parameter paths joined by underscores are the names of the Caffe-derived PyTorch definition:
+``inception_3a/3x3_reduce/kernel`` is ``inception_3a_3x3_reduce.weight``. The batch normalisation
+behind that convolution is ``inception_3a/3x3_reduce_bn``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _module(
     projection: int,
     pool: Pooling = _AVERAGE,
 ) -> tuple[Branch, ...]:
-    """1x1 | reduce, 3x3 | reduce, 3x3, 3x3 | pool, 1x1."""
+    """Returns the branches 1x1 | reduce, 3x3 | reduce, 3x3, 3x3 | pool, 1x1."""
     return (
         (conv("1x1", first),),
         (conv("3x3_reduce", single[0]), conv("3x3", single[1], 3)),
@@ -67,7 +67,7 @@ def _module(
 
 
 def _reduction(single: tuple[int, int], double: tuple[int, int]) -> tuple[Branch, ...]:
-    """The same with stride 2 at the end of each branch, the input itself pooled."""
+    """Returns the branches reduce, 3x3 /2 | reduce, 3x3, 3x3 /2 | pool /2."""
     return (
         (conv("3x3_reduce", single[0]), conv("3x3", single[1], 3, stride=2)),
         (
@@ -96,7 +96,7 @@ def _modules(widths: Widths) -> dict[str, tuple[Branch, ...]]:
 
 
 def _conv_bn_relu(use_bias: bool, epsilon: float, dtype: Any, train: bool) -> Apply:
-    """Applies a convolution and, beside it under ``NAME_bn``, its normalisation; then ReLU."""
+    """Returns a function that applies convolution ``NAME``, normalisation ``NAME_bn`` and ReLU."""
 
     def apply(step: Convolution, x: Array) -> Array:
         x = make_conv(
@@ -115,13 +115,13 @@ def _conv_bn_relu(use_bias: bool, epsilon: float, dtype: Any, train: bool) -> Ap
 
 
 class BNInceptionModule(nn.Module):
-    """One module, with a squeeze-and-excitation gate on its output if wished.
+    """Inception module with an optional squeeze-and-excitation gate on its output.
 
     Attributes:
-        branches: the table.
-        use_conv_bias: whether convolutions have biases before their normalisation.
-        epsilon: of the normalisations.
-        gated: whether there is a gate, ``1x1_down`` and ``1x1_up`` under ``se``, reduction 16.
+        branches: steps of each branch.
+        use_conv_bias: whether convolutions have biases although normalisation follows.
+        epsilon: epsilon of the batch normalisations.
+        gated: whether the output is gated by ``se/1x1_down`` and ``se/1x1_up``, reduction 16.
         gate_scale: whether a trainable factor per channel follows the gate.
         dtype: dtype of the computation.
     """
@@ -135,7 +135,7 @@ class BNInceptionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
-        """The joined branches, float[N, H', W', O]."""
+        """Returns the concatenated branches, float[N, H', W', O]."""
         apply = _conv_bn_relu(self.use_conv_bias, self.epsilon, self.dtype, train)
         x = join_branches(self.branches, x, apply)
         if self.gated:
@@ -148,20 +148,20 @@ class BNInceptionModule(nn.Module):
 
 
 class BNInception(nn.Module):
-    """BN-Inception (ioffe2015), widths of the Caffe-derived definition or of TF-slim.
+    """BN-Inception (ioffe2015) with the widths of the Caffe-derived definition or of TF-slim.
 
     Convolutions start from He's fan-out initialisation, the classifier from LeCun's.
 
     Attributes:
         num_classes: number of outputs K.
-        widths: "caffe", or "tf_slim" whose pool branches in 4c and 4d have 96 outputs.
-        use_conv_bias: whether convolutions have biases before their normalisation.
-        epsilon: of the normalisations. Weights that come from Caffe were trained with 1e-5.
+        widths: "caffe", or "tf_slim" with 96 outputs in the pool branches of 4c and 4d.
+        use_conv_bias: whether convolutions have biases although normalisation follows.
+        epsilon: epsilon of the batch normalisations; weights ported from Caffe need 1e-5.
         gated: whether every module's output passes a squeeze-and-excitation gate (hu2018).
-        gate_scale: whether a trainable factor per channel follows every gate, as the reference
-            count of 11,938,246 parameters has it. Without it there are 11,931,622: in the published
-            file the two-input Scale layers behind the gates only multiply; its weights need False.
-        dropout_rate: before the classifier (stream ``dropout``); the paper has none.
+        gate_scale: whether a trainable factor per channel follows every gate. True gives the
+            reference count of 11,938,246 parameters, False 11,931,622. The published weights need
+            False: their Scale layers behind the gates have two inputs and no parameters.
+        dropout_rate: dropout rate before the classifier (stream ``dropout``); 0 in the paper.
         dtype: dtype of the computation.
     """
 
@@ -176,17 +176,19 @@ class BNInception(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
-        """Logits.
+        """Computes logits.
 
         Raises:
-            UserError: convolution and pooling would halve an odd map to different sizes.
+            UserError: the image size is not a multiple of 32. Convolution and pooling would halve
+                an odd map to different sizes.
         """
         apply = _conv_bn_relu(self.use_conv_bias, self.epsilon, self.dtype, train)
         height, width = x.shape[1:3]
         x = join_branches((_STEM,), x, apply)
         if x.shape[1] % 4 or x.shape[2] % 4:
             raise UserError(
-                f"BN-Inception got images of {height}x{width}; expected multiples of 32, as 224x224"
+                f"BN-Inception got images of {height}x{width}; expected multiples of 32, "
+                "such as 224x224"
             )
         for name, branches in _modules(self.widths).items():
             x = BNInceptionModule(
@@ -224,7 +226,7 @@ def bn_inception(
     epsilon: float = EPSILON,
     dropout_rate: float = 0.0,
 ) -> nn.Module:
-    """BN-Inception (Inception v2), convolutions with biases as in the Caffe-derived definition."""
+    """BN-Inception (Inception v2) with convolution biases, as in the Caffe-derived definition."""
     return BNInception(
         num_classes=num_classes,
         widths=_checked(widths),
@@ -252,7 +254,7 @@ def se_bn_inception(
     gate_scale: bool = True,
     dropout_rate: float = 0.0,
 ) -> nn.Module:
-    """BN-Inception without convolution biases, the output of every module gated, reduction 16."""
+    """SE-BN-Inception: squeeze-and-excitation on every module, reduction 16."""
     return BNInception(
         num_classes=num_classes,
         widths=_checked(widths),

@@ -1,6 +1,6 @@
 """Recurrent character models: LSTM, layer-norm LSTM and HyperLSTM on PTB and enwik8 [ha2016].
 
-They take characters, not images, so they have a list of their own beside the zoo's registry.
+Their inputs are characters, not images, so `CHAR_MODELS` lists them outside the model registry.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 @flax.struct.dataclass
 class CharOutput:
-    """What a character model returns.
+    """Output of a character model.
 
     Attributes:
-        logits: float[N, T, V], of the character after each.
-        state: of the recurrent network after the last character; pass it on with the next piece of
-            the same texts.
+        logits: float[N, T, V], prediction of the next character at every position.
+        state: recurrent state after the last character, the input for the next segment of the same
+            texts.
     """
 
     logits: Float[Array, "N T V"]
@@ -34,19 +34,18 @@ class CharOutput:
 
 
 class CharModel(nn.Module):
-    """One-hot characters, one recurrent layer, a dense layer to logits.
+    """Character model: one-hot inputs, one recurrent layer, dense output layer.
 
     Attributes:
         vocabulary: number of characters V.
         hidden: units of the recurrent layer.
-        layer_norm: whether it is layer-normalised.
+        layer_norm: whether the recurrent layer is layer-normalised.
         hyper_hidden: units of the HyperLSTM's small network; 0 for a plain LSTM.
-        embedding_size: Z of the HyperLSTM.
-        input_dropout: share of inputs that is dropped in training (stream ``dropout``).
-        output_dropout: share of outputs.
-        recurrent_dropout: share of what is written to memory, drawn anew for every step; also in
-            the small network if `hyper_recurrent_dropout`.
-        hyper_recurrent_dropout: see there.
+        embedding_size: embedding size Z of the HyperLSTM.
+        input_dropout: dropout rate of the inputs in training (stream ``dropout``).
+        output_dropout: dropout rate of the recurrent layer's outputs.
+        recurrent_dropout: dropout rate of the cell update, redrawn at every step.
+        hyper_recurrent_dropout: whether recurrent dropout applies to the HyperLSTM's small network.
         dtype: dtype of the computation.
     """
 
@@ -65,7 +64,7 @@ class CharModel(nn.Module):
     def __call__(
         self, tokens: Int[Array, "N T"], state: Any = None, train: bool = False
     ) -> CharOutput:
-        """Logits of every next character, and the state to go on from."""
+        """Computes the logits of every next character and the final recurrent state."""
         x = jax.nn.one_hot(tokens, self.vocabulary, dtype=self.dtype)
         x = nn.Dropout(self.input_dropout)(x, deterministic=not train)
         options = {
@@ -92,14 +91,14 @@ class CharModel(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class CharEntry:
-    """One published model, and the conditions it was trained under as far as they are stated.
+    """Published model and its stated training conditions.
 
     Attributes:
-        options: attributes of `CharModel`.
+        options: attribute values of `CharModel`.
         sequence_length: characters in a training sequence.
-        batch_size: sequences in a batch, or None where it is not stated.
-        learning_rate: of Adam, or None.
-        gradient_clip: bound on the gradient, or None.
+        batch_size: sequences in a batch; None if not stated.
+        learning_rate: learning rate of Adam; None if not stated.
+        gradient_clip: bound on the gradient; None if not stated.
     """
 
     options: dict[str, Any]
@@ -119,7 +118,7 @@ def _enwik8(hidden: int, **options: Any) -> CharEntry:
     return CharEntry({"vocabulary": 205, "hidden": hidden, **options}, 250)
 
 
-# 205 characters of enwik8 are stated; 50 of PTB is what the published sizes fit.
+# The paper states 205 characters for enwik8; 50 for PTB follows from the published model sizes.
 CHAR_MODELS: dict[str, CharEntry] = {
     "lstm_1000_ptb": _ptb(1000),
     "lstm_1250_ptb": _ptb(1250),
@@ -141,14 +140,14 @@ CHAR_MODELS: dict[str, CharEntry] = {
 
 
 def create_char_model(name: str, **overrides: Any) -> CharModel:
-    """Makes a published character model by name.
+    """Creates a published character model by name.
 
     Args:
         name: one of `CHAR_MODELS`.
         **overrides: attributes of `CharModel` that replace the published ones.
 
     Raises:
-        UserError: unknown name or override.
+        UserError: the name or an override is unknown.
     """
     if name not in CHAR_MODELS:
         raise UserError(f"character model {name!r} is unknown; {did_you_mean(name, CHAR_MODELS)}")
@@ -162,11 +161,11 @@ def create_char_model(name: str, **overrides: Any) -> CharModel:
 
 
 def count_char_params(name: str, **overrides: Any) -> int:
-    """Number of trainable parameters of a character model; computes nothing.
+    """Counts the trainable parameters of a character model without running it.
 
     Args:
         name: one of `CHAR_MODELS`.
-        **overrides: as of `create_char_model`.
+        **overrides: overrides of `create_char_model`.
     """
     model = create_char_model(name, **overrides)
     shapes = jax.eval_shape(
@@ -178,11 +177,11 @@ def count_char_params(name: str, **overrides: Any) -> int:
 def bits_per_character(
     logits: Float[Array, "N T V"], targets: Int[Array, "N T"]
 ) -> Float[Array, ""]:
-    """Mean cross-entropy in bits, -log2 p(target), in float32.
+    """Computes the mean cross-entropy in bits, -log2 p(target), in float32.
 
     Args:
         logits: float[N, T, V].
-        targets: the characters that came next, int[N, T].
+        targets: int[N, T], the true next characters.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     chosen = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)

@@ -1,4 +1,4 @@
-"""Densely connected networks (huang2017): every layer sees what all before it in its block made."""
+"""DenseNets (huang2017): each layer of a block reads the outputs of all earlier layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adaptive_nets.layers.pooling import avg_pool, global_avg_pool, max_pool
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet import IMAGENET
 
-# Layers of each block and growth rate.
+# Depth -> layers of each block, growth rate.
 SIZES = {
     121: ((6, 12, 24, 16), 32),
     161: ((6, 12, 36, 24), 48),
@@ -25,12 +25,12 @@ SIZES = {
 
 
 class DenseLayer(nn.Module):
-    """BN - ReLU - conv3x3, with BN - ReLU - conv1x1 before it in the bottleneck form.
+    """Dense layer: BN - ReLU - conv3x3, preceded by BN - ReLU - conv1x1 in the bottleneck form.
 
     Attributes:
-        growth_rate: k, number of maps it makes; the 1x1 convolution makes 4 k.
-        bottleneck: whether it is of the bottleneck form.
-        dropout_rate: after every convolution, in training (stream ``dropout``).
+        growth_rate: number k of new maps; the 1x1 convolution has 4 k outputs.
+        bottleneck: whether the layer has the bottleneck form.
+        dropout_rate: dropout rate after every convolution in training (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -41,7 +41,7 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N H W k"]:
-        """The new maps alone."""
+        """Returns the new maps only."""
         layers = ((self.growth_rate, 3),)
         if self.bottleneck:
             layers = ((4 * self.growth_rate, 1), *layers)
@@ -54,11 +54,11 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """BN - ReLU - conv1x1 - average pool 2x2.
+    """Transition between blocks: BN - ReLU - conv1x1 - average pool 2x2.
 
     Attributes:
         features: number of output channels.
-        dropout_rate: after the convolution, in training (stream ``dropout``).
+        dropout_rate: dropout rate after the convolution in training (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -70,7 +70,7 @@ class Transition(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False
     ) -> Float[Array, "N H2 W2 O"]:
-        """The map at half the size."""
+        """Returns the map at half the size."""
         x = nn.relu(batch_norm(train, name="norm", dtype=self.dtype)(x))
         x = conv(self.features, (1, 1), dtype=self.dtype, name="conv")(x)
         if self.dropout_rate:
@@ -79,17 +79,19 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """First convolution, dense blocks with transitions between them, BN - ReLU, mean, linear.
+    """DenseNet: stem, dense blocks with transitions between them, BN - ReLU, mean, linear.
 
     Attributes:
         block_sizes: number of layers of each block.
-        growth_rate: k.
+        growth_rate: number k of maps that each layer adds.
         num_classes: number of logits.
-        stem_features: of the first convolution; 2 k where None.
-        bottleneck: form of the layers.
-        compression: share theta of the maps that a transition keeps, rounded down.
-        small_images: first a 3x3 convolution alone, else conv7x7/2 - BN - ReLU - max pool 3/2.
-        dropout_rate: after every convolution but the first, in training (stream ``dropout``).
+        stem_features: output channels of the first convolution; 2 k if None.
+        bottleneck: whether the layers have the bottleneck form.
+        compression: fraction θ of the maps that a transition keeps, rounded down.
+        small_images: whether the stem is one 3x3 convolution instead of conv7x7/2 - BN - ReLU -
+            max pool 3/2.
+        dropout_rate: dropout rate after every convolution but the first in training (stream
+            ``dropout``).
         dtype: dtype of the computation.
     """
 

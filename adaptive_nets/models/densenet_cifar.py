@@ -1,4 +1,4 @@
-"""Densely connected networks for 32x32 images (huang2017, section 4.1)."""
+"""DenseNets for 32x32 images (huang2017, section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from adaptive_nets.models.densenet import DenseNet
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
 
-# Depth and growth rate of the registered networks, plain and with bottlenecks and compression.
+# (depth, growth rate) of the registered networks, without and with bottlenecks and compression.
 PLAIN = ((40, 12), (100, 12), (100, 24))
 BOTTLENECK = ((40, 12), (100, 12), (190, 40), (250, 24))
 
 
 def layers_per_block(depth: int, *, bottleneck: bool) -> int:
-    """Layers in each of three blocks of a network of so many convolutions and a linear layer.
+    """Returns the number of layers in each of the three blocks of a network of this depth.
 
     Raises:
-        UserError: no such network has this depth.
+        UserError: the depth is not 3 n + 4, or 6 n + 4 with bottlenecks.
     """
     step = 6 if bottleneck else 3
     if depth < 4 + step or (depth - 4) % step:
-        raise UserError(f"depth is {depth}; expected {step} n + 4, for instance 40 or 100")
+        raise UserError(f"depth is {depth}; expected {step} n + 4, such as 40 or 100")
     return (depth - 4) // step
 
 

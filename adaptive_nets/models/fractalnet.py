@@ -1,7 +1,8 @@
 """FractalNet: deep networks without residual connections (larsson2017).
 
-A block of C columns is f_1(z) = conv(z), f_{C+1}(z) = join(f_C(f_C(z)), conv(z)). Column c, from
-zero, so has 2^c convolutions; wherever one ends together with others a join averages all of them.
+A block of C columns is f_1(z) = conv(z), f_{C+1}(z) = join(f_C(f_C(z)), conv(z)). Column c,
+counted from 0, has 2^c convolutions. A join averages all columns that have a convolution ending at
+its depth.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ DROPOUT_RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 
 
 class FractalBlock(nn.Module):
-    """Columns of 3x3 convolutions joined by means; the size is halved at the end.
+    """Fractal block: columns of 3x3 convolutions joined by means, then 2x2 pooling.
 
     Convolution i of column c is named ``column{c}_{i}``.
 
     Attributes:
         features: number of channels.
-        columns: C; the deepest has 2^(C - 1) convolutions.
-        column: the only one there is, or None for all.
-        first_join: number of the block's first join in the network.
-        pool_before_join: whether maxima over 2x2 are taken of every column before the last join
-            rather than after it.
+        columns: number C of columns; the deepest has 2^(C - 1) convolutions.
+        column: index of the only column to build; None builds all.
+        first_join: index of the block's first join in the network.
+        pool_before_join: whether 2x2 max pooling is applied to every column before the last join
+            instead of once after it.
         use_bias: whether convolutions have biases.
-        affine: whether normalisations have a scale and a shift.
-        dropout_rate: between convolution and normalisation (stream ``dropout``).
+        affine: whether batch normalisations have a scale and a shift.
+        dropout_rate: dropout rate between convolution and normalisation (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -59,7 +60,7 @@ class FractalBlock(nn.Module):
         train: bool = False,
         draw: DropPathDraw | None = None,
     ) -> Float[Array, "N H2 W2 O"]:
-        """The block's output; every input of every join lives where there is no ``draw``."""
+        """Computes the block's output; without ``draw`` no path is dropped."""
         states = [x] * self.columns
         steps = 2 ** (self.columns - 1)
         for step in range(1, steps + 1):
@@ -80,7 +81,7 @@ class FractalBlock(nn.Module):
         return end if self.pool_before_join else max_pool(end, (2, 2))
 
     def _stride(self, column: int) -> int:
-        """Convolutions of the deepest column that one of this column spans."""
+        """Returns how many convolutions of the deepest column one of this column spans."""
         return 2 ** (self.columns - 1 - column)
 
     def _conv(self, column: int, step: int) -> ConvNorm:
@@ -106,24 +107,25 @@ class FractalBlock(nn.Module):
 
 
 class FractalNet(nn.Module):
-    """Fractal blocks, then linear: B blocks of C columns are B 2^(C - 1) convolutions deep.
+    """FractalNet: B blocks of C columns, B 2^(C - 1) convolutions deep, then a linear layer.
 
-    In training a step drops paths either locally, every input of every join on its own, or
-    globally, all but one column (stream ``drop_path``).
+    Each training step drops paths (stream ``drop_path``): either locally, every input of every join
+    independently, or globally, all columns but one.
 
     Attributes:
-        columns: C.
+        columns: number C of columns.
         num_classes: number of logits.
         widths: channels of each block.
-        dropout_rates: of each block, as in the paper's networks with drop-path.
+        dropout_rates: dropout rate of each block; the default is that of the paper's networks with
+            drop-path.
         local_drop_rate: probability of dropping an input of a join in local sampling.
         global_share: probability of global sampling.
-        per_example: whether every example has its own draw in place of the mini-batch.
-        column: the only column there is, a chain that reads the variables of the whole network;
-            None for all.
-        pool_before_join: see `FractalBlock`, also for the two that follow.
+        per_example: whether every example has its own draw instead of one draw per mini-batch.
+        column: index of the only column to build, a plain chain that uses the variables of the
+            whole network; None builds all.
+        pool_before_join: position of the pooling, see `FractalBlock`.
         use_bias: whether convolutions have biases.
-        affine: whether normalisations have a scale and a shift.
+        affine: whether batch normalisations have a scale and a shift.
         dtype: dtype of the computation.
     """
 
@@ -145,7 +147,8 @@ class FractalNet(nn.Module):
         """Logits of a batch of images.
 
         Raises:
-            UserError: there is no such column, or another number of dropout rates than of widths.
+            UserError: the column does not exist, or the numbers of dropout rates and widths
+                differ.
         """
         if self.column is not None and not 0 <= self.column < self.columns:
             raise UserError(f"column is {self.column}; expected 0 to {self.columns - 1}")
@@ -176,7 +179,7 @@ class FractalNet(nn.Module):
                 dtype=self.dtype,
                 name=f"block{block + 1}",
             )(x, train, draw)
-        # One position is left of 32x32 after five blocks.
+        # Five blocks reduce 32x32 to a single position.
         return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(global_avg_pool(x))
 
 
@@ -212,7 +215,9 @@ def _builder(columns: int) -> Callable[..., nn.Module]:
         )
 
     depth = len(WIDTHS) * 2 ** (columns - 1)
-    build.__doc__ = f"FractalNet of {columns} columns, {depth} layers, dropout and drop-path."
+    build.__doc__ = (
+        f"FractalNet of {columns} columns and {depth} layers with dropout and drop-path."
+    )
     return build
 
 

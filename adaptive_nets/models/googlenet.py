@@ -1,4 +1,4 @@
-"""GoogLeNet, the Inception network of 2014 [szegedy2014]: Caffe's form and torchvision's."""
+"""GoogLeNet, the Inception network of 2014 [szegedy2014], in Caffe's and torchvision's form."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from adaptive_nets.layers import (
 )
 from adaptive_nets.layers.conv_norm import ConvNorm, same_padding
 from adaptive_nets.layers.kernel_init import HE_FAN_IN
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.output import ModelOutput
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
 
 Form = Literal["caffe", "torchvision"]
 
-# Widths of a block: 1x1; 1x1 -> 3x3; 1x1 -> 5x5; what the pooled maps are projected to.
+# Widths of a block's branches: 1x1; 1x1 -> 3x3; 1x1 -> 5x5; projection after pooling.
 Widths = tuple[int, tuple[int, int], tuple[int, int], int]
 BLOCKS: dict[str, Widths] = {
     "3a": (64, (96, 128), (16, 32), 32),
@@ -37,15 +38,15 @@ BLOCKS: dict[str, Widths] = {
     "5a": (256, (160, 320), (32, 128), 128),
     "5b": (384, (192, 384), (48, 128), 128),
 }
-# The classifiers on the way, and the blocks that they read.
+# Block -> auxiliary classifier that reads its output.
 AUXILIARY = {"4a": "aux1", "4d": "aux2"}
 
 
 class ConvUnit(nn.Module):
-    """Convolution with bias, then ReLU; its counterpart with normalisation is `ConvNorm`.
+    """Convolution with bias, then ReLU; `ConvNorm` is the variant with normalisation.
 
-    He-normal over the fan-in: over the fan-out, every narrowing 1x1 convolution would enlarge the
-    maps, and nothing here makes them small again.
+    Kernels start He-normal over the fan-in. Over the fan-out, every narrowing 1x1 convolution would
+    increase the activations' scale, and no normalisation would restore it.
     """
 
     features: int
@@ -57,7 +58,7 @@ class ConvUnit(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output, the same in training and at test."""
+        """Computes the unit's output; training and test do not differ."""
         del train
         layer = nn.Conv(
             self.features,
@@ -81,7 +82,7 @@ def _unit(
 
 
 class InceptionBlock(nn.Module):
-    """Four branches side by side, joined channel after channel."""
+    """Inception block: four branches concatenated along the channels."""
 
     widths: Widths
     form: Form
@@ -89,7 +90,7 @@ class InceptionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N H W O"]:
-        """The joined branches."""
+        """Returns the concatenated branches."""
 
         def unit(x, name, features, size):
             return _unit(self.form, features, size, name=name, dtype=self.dtype)(x, train)
@@ -107,7 +108,7 @@ class InceptionBlock(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A classifier on maps halfway: pooled to 4x4, a 1x1 convolution, two dense layers."""
+    """Auxiliary classifier on an intermediate map: pool to 4x4, conv1x1, two dense layers."""
 
     num_classes: int
     form: Form
@@ -116,7 +117,7 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
-        """Logits."""
+        """Computes logits."""
         x = avg_pool(x, (5, 5), (3, 3)) if self.form == "caffe" else adaptive_avg_pool(x, (4, 4))
         x = _unit(self.form, 128, 1, name="conv", dtype=self.dtype)(x, train)
         x = x.reshape(x.shape[0], -1)
@@ -126,22 +127,22 @@ class AuxiliaryHead(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """Nine Inception blocks and, in training, two classifiers on the way.
+    """GoogLeNet: nine Inception blocks and, in training, two auxiliary classifiers.
 
-    Their losses count 0.3 each in [szegedy2014]. Convolutions start He-normal (over the fan-out
-    with normalisation, the fan-in without), dense layers N(0, 1 / fan-in). Sub-modules are named as
-    in torchvision in both forms; torchvision's ``fc1`` of the classifiers on the way reads channels
-    before positions, ours positions first, and its published weights expect images scaled to
-    [-1, 1].
+    The auxiliary losses have weight 0.3 in [szegedy2014]. Convolutions start He-normal (over the
+    fan-out with normalisation, the fan-in without), dense layers N(0, 1 / fan-in). Sub-modules of
+    both forms are named as in torchvision. ``fc1`` of the auxiliary classifiers flattens positions
+    before channels, torchvision's channels first. torchvision's published weights expect images
+    scaled to [-1, 1].
 
     Attributes:
         num_classes: number of logits.
-        form: "caffe": the network of the paper, with biases, local response normalisation and 5x5
-            convolutions; "torchvision": batch normalisation instead, 3x3 in place of 5x5, the
-            fourth max pooling over 2x2 and adaptive pooling in the classifiers on the way.
-        auxiliary_heads: whether those exist.
-        dropout_rate: before the last dense layer in training (stream ``dropout``).
-        auxiliary_dropout_rate: between the dense layers of the classifiers on the way.
+        form: "caffe" is the network of the paper, with biases, local response normalisation and 5x5
+            convolutions. "torchvision" has batch normalisation, 3x3 in place of 5x5, 2x2 in the
+            fourth max pooling, and adaptive pooling in the auxiliary classifiers.
+        auxiliary_heads: whether the auxiliary classifiers exist.
+        dropout_rate: dropout rate before the last dense layer in training (stream ``dropout``).
+        auxiliary_dropout_rate: dropout rate between the dense layers of auxiliary classifiers.
         dtype: dtype of the computation.
     """
 
@@ -161,7 +162,7 @@ class GoogLeNet(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False
     ) -> Float[Array, "N K"] | ModelOutput:
-        """Logits of a batch of images; in training with those of the auxiliary heads."""
+        """Computes the logits, in training also those of the auxiliary heads."""
         caffe = self.form == "caffe"
 
         def unit(x, name, features, size, stride=1):
@@ -197,7 +198,11 @@ class GoogLeNet(nn.Module):
         return ModelOutput(logits, tuple(auxiliary)) if train and self.auxiliary_heads else logits
 
 
-_AT_224 = {"input_shape": (224, 224, 3), "num_classes": 1000}
+_AT_224: dict[str, Any] = {
+    "input_shape": (224, 224, 3),
+    "num_classes": 1000,
+    "normalisation": INCEPTION_STATISTICS,
+}
 
 
 @register_model(
@@ -214,7 +219,7 @@ def googlenet(
     dropout_rate: float = 0.2,
     auxiliary_dropout_rate: float = 0.7,
 ) -> nn.Module:
-    """GoogLeNet in torchvision's form: batch normalisation, 3x3 in place of 5x5."""
+    """GoogLeNet in torchvision's form, with batch normalisation and 3x3 in place of 5x5."""
     return GoogLeNet(
         num_classes, "torchvision", auxiliary_heads, dropout_rate, auxiliary_dropout_rate, dtype
     )
@@ -234,7 +239,7 @@ def googlenet_caffe(
     dropout_rate: float = 0.4,
     auxiliary_dropout_rate: float = 0.7,
 ) -> nn.Module:
-    """GoogLeNet of 2014 in Caffe's form: biases, local response normalisation."""
+    """GoogLeNet of 2014 in Caffe's form, with biases and local response normalisation."""
     return GoogLeNet(
         num_classes, "caffe", auxiliary_heads, dropout_rate, auxiliary_dropout_rate, dtype
     )

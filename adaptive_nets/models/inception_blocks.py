@@ -1,8 +1,8 @@
-"""Inception modules written as tables: branches of convolutions and poolings, joined by channels.
+"""Inception modules as tables of branches, which are concatenated along the channels.
 
-A family's file lists what the paper's figure shows, a line per branch. `join_branches` walks such a
-table inside a compact linen method, so that every convolution becomes a child of the module that
-calls it, under the name the table gives it.
+A family's file transcribes the paper's figures, one line per branch. `join_branches` evaluates such
+a table inside a compact linen method, so every convolution becomes a child of the calling module
+under the name in the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from adaptive_nets.layers.conv_norm import ConvNorm
 from adaptive_nets.layers.kernel_init import LECUN
 from adaptive_nets.layers.pooling import avg_pool, max_pool
 
-# Batch normalisation in the whole family (szegedy2015 and its published code).
+# Epsilon of batch normalisation in the whole family (szegedy2015 and its published code).
 EPSILON = 1e-3
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -30,10 +30,10 @@ class Convolution:
     """One convolution of a branch, followed by batch normalisation and ReLU.
 
     Attributes:
-        name: of the linen module.
+        name: name of the linen module.
         features: number of output channels.
         kernel_size: (height, width).
-        stride: in both directions.
+        stride: stride in both directions.
         padding: ((top, bottom), (left, right)).
     """
 
@@ -46,14 +46,14 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Pooling:
-    """A 3x3 pooling of a branch.
+    """One 3x3 pooling of a branch.
 
     Attributes:
-        kind: maximum or average.
-        stride: in both directions.
-        padding: on every side.
-        ceil_mode: whether a last window that is only partly filled counts.
-        count_include_pad: whether an average counts the padding's zeros.
+        kind: "max" or "avg".
+        stride: stride in both directions.
+        padding: padding on every side.
+        ceil_mode: whether the output size is rounded up, which keeps a partly filled last window.
+        count_include_pad: whether averages include the zeros of the padding.
     """
 
     kind: Literal["max", "avg"]
@@ -63,7 +63,7 @@ class Pooling:
     count_include_pad: bool = True
 
     def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
-        """The pooled map."""
+        """Pools a map."""
         window, strides = (3, 3), (self.stride, self.stride)
         padding = ((self.padding, self.padding), (self.padding, self.padding))
         if self.kind == "max":
@@ -80,17 +80,17 @@ class Pooling:
 
 @dataclasses.dataclass(frozen=True)
 class Fork:
-    """The end of a branch that splits once more.
+    """Split at the end of a branch.
 
     Attributes:
-        branches: joined by channels in this order.
+        branches: sub-branches, concatenated along the channels in this order.
     """
 
     branches: tuple[Branch, ...]
 
 
 Branch = tuple[Convolution | Pooling | Fork, ...]
-# Applies one convolution with all that follows it.
+# Applies one convolution with its normalisation and activation.
 Apply = Callable[[Convolution, Array], Array]
 
 REDUCE_BY_MAXIMUM = Pooling("max", stride=2, padding=0)
@@ -104,14 +104,14 @@ def conv(
     stride: int = 1,
     valid: bool = False,
 ) -> Convolution:
-    """A line of a table.
+    """Creates the convolution of one table entry.
 
     Args:
-        name: of the linen module.
+        name: name of the linen module.
         features: number of output channels.
         kernel_size: (height, width), or the side of a square; odd.
-        stride: in both directions.
-        valid: no padding; else half the kernel on every side.
+        stride: stride in both directions.
+        valid: whether padding is omitted; otherwise half the kernel on every side.
     """
     height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     rows, columns = (0, 0) if valid else (height // 2, width // 2)
@@ -122,12 +122,12 @@ def conv(
 def join_branches(
     branches: tuple[Branch, ...], x: Float[Array, "N H W C"], apply: Apply
 ) -> Float[Array, "N H2 W2 O"]:
-    """Outputs of all branches on one input, one after another along the channels.
+    """Applies all branches to one input and concatenates the outputs along the channels.
 
     Args:
-        branches: each a sequence of steps; an empty one passes the input on.
+        branches: sequences of steps; an empty branch is the identity.
         x: float[N, H, W, C].
-        apply: makes and applies the module of a convolution.
+        apply: function that creates and applies the module of a convolution.
 
     Returns:
         float[N, H', W', O].
@@ -145,7 +145,7 @@ def join_branches(
 
 
 def conv_norm_units(dtype: Any, train: bool) -> Apply:
-    """Applies a convolution as a `ConvNorm` of its name, without bias."""
+    """Returns a function that applies each convolution as a `ConvNorm` without bias."""
 
     def apply(step: Convolution, x: Array) -> Array:
         unit = ConvNorm(
@@ -163,10 +163,10 @@ def conv_norm_units(dtype: Any, train: bool) -> Apply:
 
 
 class InceptionModule(nn.Module):
-    """One module: its branches joined by channels.
+    """Inception module: branches concatenated along the channels.
 
     Attributes:
-        branches: the table.
+        branches: steps of each branch.
         dtype: dtype of the computation.
     """
 
@@ -175,16 +175,18 @@ class InceptionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
-        """The joined branches, float[N, H', W', O]."""
+        """Returns the concatenated branches, float[N, H', W', O]."""
         return join_branches(self.branches, x, conv_norm_units(self.dtype, train))
 
 
 class ResidualInceptionModule(nn.Module):
-    """relu(x + scale * expansion(branches)); the expansion is a 1x1 convolution with bias only.
+    """Residual Inception module: relu(x + scale * expansion(branches)).
+
+    The expansion is a 1x1 convolution with bias, without normalisation and activation.
 
     Attributes:
-        branches: the table.
-        scale: of the residual (szegedy2016, section 3.3).
+        branches: steps of each branch.
+        scale: factor of the residual (szegedy2016, section 3.3).
         activation: whether ReLU follows the sum.
         dtype: dtype of the computation.
     """
@@ -196,9 +198,9 @@ class ResidualInceptionModule(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N H W C"]:
-        """The module's output."""
+        """Computes the module's output."""
         residual = join_branches(self.branches, x, conv_norm_units(self.dtype, train))
-        # Linear, so its outputs start with the variance of its inputs.
+        # No ReLU follows, so LeCun's initialisation keeps the variance of the inputs.
         residual = nn.Conv(x.shape[-1], (1, 1), kernel_init=LECUN, dtype=self.dtype, name="conv2d")(
             residual
         )

@@ -1,6 +1,6 @@
-"""Inception-ResNet-v1 and v2: Inception modules whose output is added to their input.
+"""Inception-ResNet-v1 and v2: Inception modules with residual connections.
 
-Parameter names of v2 are timm's; v1 follows the same scheme.
+Parameter names of v2 are those of timm; v1 follows the same scheme.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from adaptive_nets.models.inception_blocks import (
     conv_norm_units,
     join_branches,
 )
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.registry import register_model
 
 Branches = tuple[Branch, ...]
 
-# Factors of the residuals, by the size of the map: 35, 17, 8.
+# Factors of the residuals in modules on 35x35, 17x17 and 8x8 maps.
 _SCALES = (0.17, 0.10, 0.20)
 
-# What both stems share, 3x299x299 -> 192x71x71.
+# First part of both stems, 3x299x299 -> 192x71x71.
 _STEM: Branch = (
     conv("conv2d_1a", 32, 3, stride=2, valid=True),
     conv("conv2d_2a", 32, 3, valid=True),
@@ -56,7 +57,7 @@ def _block35(last: tuple[int, int]) -> Branches:
 
 
 def _pair(first: int, widths: tuple[int, int, int], length: int) -> Branches:
-    """1x1 beside 1x1, 1xlength, lengthx1: the modules on 17x17 and 8x8."""
+    """Returns the branches 1x1 | 1x1, 1xlength, lengthx1 of the modules on 17x17 and 8x8."""
     return (
         (conv("branch0", first),),
         (
@@ -68,7 +69,7 @@ def _pair(first: int, widths: tuple[int, int, int], length: int) -> Branches:
 
 
 def _reduction_a(single: int, triple: tuple[int, int, int]) -> Branches:
-    """Reduction A, 35x35 -> 17x17 (szegedy2016, figure 7 and table 1: n and k, l, m)."""
+    """Returns reduction A, 35x35 -> 17x17 (szegedy2016, figure 7 and table 1: n and k, l, m)."""
     return (
         (conv("branch0", single, 3, stride=2, valid=True),),
         (
@@ -81,7 +82,7 @@ def _reduction_a(single: int, triple: tuple[int, int, int]) -> Branches:
 
 
 def _reduction_b(second: int, third: tuple[int, int]) -> Branches:
-    """Reduction B, 17x17 -> 8x8."""
+    """Returns reduction B, 17x17 -> 8x8."""
     return (
         (conv("branch0_0", 256), conv("branch0_1", 384, 3, stride=2, valid=True)),
         (conv("branch1_0", 256), conv("branch1_1", second, 3, stride=2, valid=True)),
@@ -96,12 +97,12 @@ def _reduction_b(second: int, third: tuple[int, int]) -> Branches:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One module of the network.
+    """Specification of one module.
 
     Attributes:
-        name: of the linen module.
-        branches: its table.
-        scale: of its residual; None where nothing is added to the input.
+        name: name of the linen module.
+        branches: steps of each branch.
+        scale: factor of the residual; None for a module without residual connection.
         activation: whether ReLU follows the sum.
     """
 
@@ -138,17 +139,17 @@ _BLOCKS_V2 = (
 
 
 class InceptionResNet(nn.Module):
-    """A stem, modules with and without a residual connection, and a classifier.
+    """Inception-ResNet: stem, modules with and without residual connections, classifier.
 
-    Convolutions start from He's fan-out initialisation; the linear ones, at the end of a residual,
-    and the classifier from LeCun's.
+    Convolutions start from He's fan-out initialisation. The linear convolutions at the end of
+    residual branches and the classifier start from LeCun's.
 
     Attributes:
-        stem: convolutions and poolings one after another.
-        blocks: the modules in their order.
-        head: a last convolution, if any.
+        stem: convolutions and poolings in sequence.
+        blocks: modules in order.
+        head: convolutions after the last module; may be empty.
         num_classes: number of outputs K.
-        dropout_rate: before the classifier (stream ``dropout``); the paper keeps 0.8.
+        dropout_rate: dropout rate before the classifier (stream ``dropout``), 0.2 in the paper.
         dtype: dtype of the computation.
     """
 
@@ -161,7 +162,7 @@ class InceptionResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
-        """Logits."""
+        """Computes logits."""
         apply = conv_norm_units(self.dtype, train)
         x = join_branches((self.stem,), x, apply)
         for block in self.blocks:
@@ -181,25 +182,36 @@ class InceptionResNet(nn.Module):
         return nn.Dense(self.num_classes, dtype=self.dtype, name="classif")(x)
 
 
+_AT_299: dict[str, Any] = {
+    "input_shape": (299, 299, 3),
+    "num_classes": 1000,
+    "normalisation": INCEPTION_STATISTICS,
+}
+
+
 @register_model(
-    "inception_resnet_v1", input_shape=(299, 299, 3), num_classes=1000, source="szegedy2016"
+    "inception_resnet_v1",
+    **_AT_299,
+    source="szegedy2016",
 )
 def inception_resnet_v1(
     *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.2
 ) -> nn.Module:
-    """Inception-ResNet-v1: 5, 10 and 5 modules, after the paper's figures."""
+    """Inception-ResNet-v1 with 5, 10 and 5 modules, as in the paper's figures."""
     return InceptionResNet(
         _STEM_V1, _BLOCKS_V1, num_classes=num_classes, dropout_rate=dropout_rate, dtype=dtype
     )
 
 
 @register_model(
-    "inception_resnet_v2", input_shape=(299, 299, 3), num_classes=1000, source="szegedy2016"
+    "inception_resnet_v2",
+    **_AT_299,
+    source="szegedy2016",
 )
 def inception_resnet_v2(
     *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.2
 ) -> nn.Module:
-    """Inception-ResNet-v2 as released: 10, 20 and 10 modules, wider than the paper's figures."""
+    """Inception-ResNet-v2 as released: 10, 20 and 10 modules, wider than in the paper."""
     return InceptionResNet(
         _STEM_V2,
         _BLOCKS_V2,

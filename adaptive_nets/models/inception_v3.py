@@ -1,4 +1,4 @@
-"""Inception-v3, module and parameter names as in torchvision."""
+"""Inception-v3 with the module and parameter names of torchvision."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from adaptive_nets.models.inception_blocks import (
     conv_norm_units,
     join_branches,
 )
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.output import ModelOutput
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
@@ -34,7 +35,7 @@ _STEM: Branch = (
     REDUCE_BY_MAXIMUM,
 )
 
-# Side of the map that images of 299x299 give the auxiliary classifier: the smallest it fits on.
+# Input size of the auxiliary classifier for images of 299x299, the smallest that it accepts.
 _AUXILIARY_SIDE = 17
 
 
@@ -111,7 +112,9 @@ def _module_e(average: Pooling) -> tuple[Branch, ...]:
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Classifier on a 17x17 map: average 5x5 stride 3, 1x1, 5x5, mean, dense; 3,326,696 weights.
+    """Auxiliary classifier on a 17x17 map, 3,326,696 weights.
+
+    Layers: average pool 5x5 at stride 3, conv1x1, conv5x5, mean, dense.
 
     Attributes:
         num_classes: number of outputs K.
@@ -123,14 +126,14 @@ class AuxiliaryClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
-        """Logits.
+        """Computes logits.
 
         Raises:
             UserError: the map is too small for the 5x5 convolution.
         """
         if min(x.shape[1:3]) < _AUXILIARY_SIDE:
             raise UserError(
-                f"inception_v3's auxiliary head sees a map of {x.shape[1]}x{x.shape[2]}; expected "
+                f"inception_v3's auxiliary head got a map of {x.shape[1]}x{x.shape[2]}; expected "
                 f"{_AUXILIARY_SIDE}x{_AUXILIARY_SIDE} or more (images of 299x299), or "
                 f"auxiliary_heads=False"
             )
@@ -147,10 +150,10 @@ class InceptionV3(nn.Module):
 
     Attributes:
         num_classes: number of outputs K.
-        auxiliary_heads: whether there is the classifier on 768x17x17; it runs in training only.
-        count_include_pad: whether the average pools inside modules count their padding, as in
-            torchvision; in TensorFlow they do not.
-        dropout_rate: before the classifier (stream ``dropout``).
+        auxiliary_heads: whether the classifier on 768x17x17 exists; it runs in training only.
+        count_include_pad: whether average pools in modules include their padding: True in
+            torchvision, False in TensorFlow.
+        dropout_rate: dropout rate before the classifier (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -164,7 +167,7 @@ class InceptionV3(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False
     ) -> Float[Array, "N K"] | ModelOutput:
-        """Logits; with an auxiliary head, and in training, `ModelOutput` with one more set."""
+        """Computes logits; with the auxiliary head in training, a `ModelOutput`."""
         average = Pooling("avg", count_include_pad=self.count_include_pad)
         x = join_branches((_STEM,), x, conv_norm_units(self.dtype, train))
         for name, branches in (
@@ -194,8 +197,8 @@ class InceptionV3(nn.Module):
             return ()
         head = AuxiliaryClassifier(self.num_classes, dtype=self.dtype, name="AuxLogits")
         if not train:
-            # Its parameters do not depend on the size of the images; images for testing may be
-            # smaller than the head needs.
+            # The head's parameters do not depend on the image size, and test images may be
+            # smaller than the head accepts.
             x = jnp.zeros((1, _AUXILIARY_SIDE, _AUXILIARY_SIDE, x.shape[-1]), x.dtype)
         return (head(x, train),)
 
@@ -205,6 +208,7 @@ class InceptionV3(nn.Module):
     input_shape=(299, 299, 3),
     num_classes=1000,
     source="szegedy2015",
+    normalisation=INCEPTION_STATISTICS,
     aliases=("inception3",),
 )
 def inception_v3(
@@ -215,7 +219,7 @@ def inception_v3(
     count_include_pad: bool = True,
     dropout_rate: float = 0.5,
 ) -> nn.Module:
-    """Inception-v3 as in torchvision, with its auxiliary classifier."""
+    """Inception-v3 in torchvision's form, with the auxiliary classifier."""
     return InceptionV3(
         num_classes=num_classes,
         auxiliary_heads=auxiliary_heads,

@@ -1,4 +1,4 @@
-"""Inception-v4, module and parameter names as in timm."""
+"""Inception-v4 with the module and parameter names of timm."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from adaptive_nets.models.inception_blocks import (
     conv_norm_units,
     join_branches,
 )
+from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.registry import register_model
 
 _AVERAGE = Pooling("avg", count_include_pad=False)
@@ -104,7 +105,7 @@ _MODULE_C: tuple[Branch, ...] = (
     (_AVERAGE, conv("branch3_1", 256)),
 )
 
-# Numbered from 3 on, after the stem's convolutions.
+# Module i is named ``features_{i + 3}``, after the stem's three convolutions.
 _MODULES = (
     _MIXED_3A,
     _MIXED_4A,
@@ -120,12 +121,12 @@ _MODULES = (
 class InceptionV4(nn.Module):
     """Inception-v4 (szegedy2016, figures 3-9), without residual connections.
 
-    Average pools inside modules leave their padding out. Convolutions start from He's fan-out
+    Average pools in modules exclude their padding. Convolutions start from He's fan-out
     initialisation, the classifier from LeCun's.
 
     Attributes:
         num_classes: number of outputs K.
-        dropout_rate: before the classifier (stream ``dropout``); the paper keeps 0.8.
+        dropout_rate: dropout rate before the classifier (stream ``dropout``), 0.2 in the paper.
         dtype: dtype of the computation.
     """
 
@@ -135,7 +136,7 @@ class InceptionV4(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
-        """Logits."""
+        """Computes logits."""
         x = join_branches((_STEM,), x, conv_norm_units(self.dtype, train))
         for number, branches in enumerate(_MODULES, start=len(_STEM)):
             x = InceptionModule(branches, dtype=self.dtype, name=f"features_{number}")(x, train)
@@ -143,7 +144,13 @@ class InceptionV4(nn.Module):
         return nn.Dense(self.num_classes, dtype=self.dtype, name="last_linear")(x)
 
 
-@register_model("inception_v4", input_shape=(299, 299, 3), num_classes=1000, source="szegedy2016")
+@register_model(
+    "inception_v4",
+    input_shape=(299, 299, 3),
+    num_classes=1000,
+    source="szegedy2016",
+    normalisation=INCEPTION_STATISTICS,
+)
 def inception_v4(
     *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.2
 ) -> nn.Module:

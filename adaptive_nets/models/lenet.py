@@ -1,4 +1,4 @@
-"""LeNet-5 of 1998 and its plainer forms; LeNet-300-100 and LeNet-5-Caffe, also variational."""
+"""LeNet-5 of 1998 and its simplified forms; LeNet-300-100 and LeNet-5-Caffe, also variational."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from adaptive_nets.variational.sparsity import THRESHOLD
 _DIGITS = {"input_shape": (28, 28, 1), "num_classes": 10}
 _PADDED_DIGITS = {"input_shape": (32, 32, 1), "num_classes": 10}
 
-# The maps of S2 that each of the sixteen maps of C3 reads [lecun1998, table I].
+# Input maps (of S2) of each of the sixteen maps of C3 [lecun1998, table I].
 C3_WIRING = (
     *(tuple(sorted((i + j) % 6 for j in range(3))) for i in range(6)),
     *(tuple(sorted((i + j) % 6 for j in range(4))) for i in range(6)),
@@ -28,23 +28,23 @@ C3_WIRING = (
     (0, 2, 3, 5),
     (0, 1, 2, 3, 4, 5),
 )
-# Units of F6 and bits of a class's code: a picture of 7x12 in [lecun1998].
+# Number of units of F6, and bits of a class code: a 7x12 bitmap in [lecun1998].
 CODE_LENGTH = 84
 _PRIME = 2**31 - 1
 
 
 def squash(x: Array) -> Array:
-    """The network of 1998's activation, 1.7159 tanh(2x / 3): close to 1 at 1, -1 at -1."""
+    """Computes the activation of [lecun1998], 1.7159 tanh(2x / 3), which maps ±1 close to ±1."""
     return 1.7159 * jnp.tanh(2.0 / 3.0 * x)
 
 
 def class_codes(num_classes: int) -> np.ndarray:
-    """Fixed targets of +1 and -1 for the outputs of LeNet-5.
+    """Returns fixed output codes of +1 and -1 for LeNet-5.
 
-    The pictures of characters that [lecun1998] drew by hand are not reproduced; it names codes
-    drawn at random as the alternative. Bit j of class k is here the quadratic character of the
-    number 84 k + j + 1 modulo the prime 2**31 - 1 (+1 where it is a square): as good as random, and
-    the same everywhere and for any number of classes.
+    [lecun1998] uses hand-drawn bitmaps of characters, which are not reproduced here, and names
+    random codes as the alternative. Bit j of class k is the quadratic character of 84 k + j + 1
+    modulo the prime 2**31 - 1 (+1 for a square): pseudo-random, identical on every platform, and
+    independent of the number of classes.
 
     Returns:
         float32[num_classes, 84].
@@ -55,13 +55,13 @@ def class_codes(num_classes: int) -> np.ndarray:
 
 
 class Subsampling(nn.Module):
-    """Sums over 2x2 squares, times a trainable gain, plus a trainable bias, one each per map."""
+    """Sums over 2x2 windows, times a gain, plus a bias, both trainable and one per map."""
 
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
-        """Maps of half the size, before the activation; at the start they are averages."""
+        """Returns maps of half the size before the activation; initially, averages."""
         shape = (x.shape[-1],)
         gain = self.param("gain", initializers.constant(0.25), shape, jnp.float32)
         bias = self.param("bias", initializers.zeros, shape, jnp.float32)
@@ -70,16 +70,17 @@ class Subsampling(nn.Module):
 
 
 class PartialC3(nn.Module):
-    """C3 of 1998: sixteen 5x5 convolutions, each of which reads the maps of `C3_WIRING`.
+    """C3 of [lecun1998]: sixteen 5x5 convolutions with the input maps of `C3_WIRING`.
 
-    Those that read equally many maps are one grouped convolution: ``three``, ``four``, ``six``.
+    Convolutions with the same number of inputs form one grouped convolution: ``three``, ``four``,
+    ``six``.
     """
 
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W 6"]) -> Float[Array, "N H2 W2 16"]:
-        """The sixteen maps, in the order of the wiring."""
+        """Returns the sixteen maps in the order of the wiring."""
         maps = []
         for name, reads in (("three", 3), ("four", 4), ("six", 6)):
             wired = [inputs for inputs in C3_WIRING if len(inputs) == reads]
@@ -98,17 +99,16 @@ class PartialC3(nn.Module):
 class LeNet5(nn.Module):
     """LeNet-5 [lecun1998] for 32x32 images: C1, S2, C3, S4, C5, F6 and ten outputs.
 
-    As published it has 60,000 trainable parameters: partial C3, trainable subsampling, and outputs
-    that are squared distances from F6 to fixed codes, whose negatives are the logits. Without
-    the third (``fixed_codes=False``) the outputs are a trained dense layer. Kernels start
-    N(0, 1 / fan-in).
+    The published form has 60,000 trainable parameters: partial C3, trainable subsampling, and
+    logits that are negative squared distances from F6 to fixed codes. With ``fixed_codes=False``
+    the output layer is a trained dense layer. Kernels start at N(0, 1 / fan-in).
 
     Attributes:
         num_classes: number of logits.
-        partial_c3: whether C3 is wired as in the paper, or reads all maps.
-        trainable_subsampling: whether S2 and S4 have a gain and a bias per map, followed by the
-            activation, or are plain averages.
-        fixed_codes: whether outputs are distances to `class_codes`, or a dense layer.
+        partial_c3: whether C3 has the paper's wiring instead of reading all maps.
+        trainable_subsampling: whether S2 and S4 have a gain and a bias per map and an activation,
+            instead of being plain averages.
+        fixed_codes: whether the outputs are distances to `class_codes` instead of a dense layer.
         dtype: dtype of the computation.
     """
 
@@ -123,12 +123,12 @@ class LeNet5(nn.Module):
         """Logits of a batch of images.
 
         Raises:
-            UserError: images of another size than 32x32.
+            UserError: the images are not 32x32.
         """
         del train
         if x.shape[1:3] != (32, 32):
             raise UserError(
-                f"images are {x.shape[1]}x{x.shape[2]}; LeNet-5 takes 32x32, pad smaller ones"
+                f"images are {x.shape[1]}x{x.shape[2]}; LeNet-5 expects 32x32, pad smaller images"
             )
         activation = squash if self.trainable_subsampling else nn.tanh
 
@@ -156,10 +156,11 @@ class LeNet5(nn.Module):
 
 
 class LeNet5Caffe(nn.Module):
-    """conv 20@5x5, pool, conv 50@5x5, pool, fc 500, fc: 430,500 weights for ten classes.
+    """LeNet-5 in Caffe's form, 430,500 weights for ten classes.
 
-    Unlike the network of 1998 it takes 28x28 inputs, pools by maximum, uses ReLU (after both
-    convolutions too, as in [molchanov2017]) and has no wiring table.
+    Layers: conv 20@5x5, pool, conv 50@5x5, pool, fc 500, fc. Unlike the network of 1998 it takes
+    28x28 inputs, has max pooling, ReLU (also after both convolutions, as in [molchanov2017]) and no
+    wiring table.
     """
 
     num_classes: int = 10
@@ -210,7 +211,7 @@ def lenet5_1998(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
     aliases=("lenet300", "lenet-300-100"),
 )
 def lenet_300_100(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
-    """Two hidden layers of 300 and 100 units, ReLU."""
+    """LeNet-300-100: two hidden layers of 300 and 100 units, ReLU."""
     return MultilayerPerceptron(hidden=(300, 100), num_classes=num_classes, dtype=dtype)
 
 
@@ -240,7 +241,7 @@ def lenet_300_100_sparse_vd(
     aliases=("lenet_5_caffe", "lenet-5-caffe"),
 )
 def lenet5_caffe(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
-    """LeNet-5 in Caffe's form: two convolutions, two dense layers, ReLU."""
+    """LeNet-5-Caffe: two convolutions, two dense layers, ReLU."""
     return LeNet5Caffe(num_classes=num_classes, dtype=dtype)
 
 

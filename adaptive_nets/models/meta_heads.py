@@ -1,4 +1,4 @@
-"""Heads of the Meta study: from maps to logits."""
+"""Classification heads of the Meta study."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ HeadKind = Literal["fc", "meta", "gap", "grouped"]
 
 
 class StudyHead(nn.Module):
-    """One of the study's heads, float[N, H, W, C] -> float[N, num_classes] [kondaurova].
+    """Classification head, float[N, H, W, C] -> float[N, num_classes] [kondaurova].
 
-    Features are taken channel by channel, so that a group of them is a range of channels.
+    Features are flattened channel-major, so that a group of features is a range of channels.
 
     Attributes:
-        kind: "fc", two dense layers. "meta", a small dense layer for each group of features, the
-            outputs mixed by a Meta layer, a dense layer. "grouped", the same without Meta. "gap",
-            the mean over positions and one dense layer.
-        hidden: H, features of the last dense layer of "fc" and of the text form.
-        published: (groups G, outputs L of each, output groups M) of the code form.
-        groups: G; as published where not given.
-        form: of "meta" and "grouped": "code" with the published L and M, "text" with L = H/G, M = G
-            (the same in test 1).
-        meta_init: of the Meta layer.
+        kind: "fc": two dense layers. "meta": a small dense layer for each group of features, a Meta
+            layer that mixes their outputs, a dense layer. "grouped": "meta" without the Meta layer.
+            "gap": the mean over positions and one dense layer.
+        hidden: number H of inputs of the last dense layer in "fc" and in the text form.
+        published: (groups G, outputs L per group, output groups M) of the code form.
+        groups: number G of groups; the published number if None.
+        form: form of "meta" and "grouped": "code" has the published L and M, "text" has L = H/G and
+            M = G. Both agree in test 1.
+        meta_init: initialisation of the Meta layer.
         num_classes: number of logits.
         dtype: dtype of the computation.
     """
@@ -50,7 +50,7 @@ class StudyHead(nn.Module):
         """Logits of a batch of maps."""
         if self.kind not in get_args(HeadKind):
             raise UserError(
-                f"head {self.kind!r} is unknown; expected one of {', '.join(get_args(HeadKind))}"
+                f"head is {self.kind!r}; expected one of {', '.join(get_args(HeadKind))}"
             )
         if self.kind == "gap":
             return self._dense(global_avg_pool(x), self.num_classes, "fc")
@@ -65,7 +65,7 @@ class StudyHead(nn.Module):
         if self.kind == "meta":
             x = Meta(groups, outputs, self.meta_init, dtype=self.dtype, name="meta")(x)
             x = PReLU(name="prelu")(x)
-        # Feature major, group minor, as the authors flatten it.
+        # Flattened feature-major, group-minor, as in the authors' code.
         x = jnp.swapaxes(x.reshape(x.shape[0], -1, features), 1, 2).reshape(x.shape[0], -1)
         return self._dense(x, self.num_classes, "fc")
 
@@ -79,13 +79,15 @@ class StudyHead(nn.Module):
         )(x)
 
     def _sizes(self) -> tuple[int, int, int]:
-        """G, L and M."""
+        """Returns G, L and M."""
         groups, features, outputs = self.published
         groups = self.groups or groups
         if self.form == "code":
             return groups, features, outputs
         if self.form != "text":
-            raise UserError(f"form {self.form!r} is unknown; expected 'code' or 'text'")
+            raise UserError(f"form is {self.form!r}; expected 'code' or 'text'")
         if self.hidden % groups:
-            raise UserError(f"groups {groups} must divide the head's {self.hidden} features")
+            raise UserError(
+                f"groups is {groups}; expected a divisor of the head's {self.hidden} features"
+            )
         return groups, self.hidden // groups, groups

@@ -1,11 +1,10 @@
-"""Conv3d in place of Conv2d, the Meta layer and the Meta head: three networks for CIFAR-10.
+"""Networks of the Meta study: 3-D convolutions, Meta layers and Meta heads on CIFAR-10.
 
-Each test has one body and one head; a variant replaces the convolution of some places in the body,
-or the head [kondaurova]. The networks are those of the authors' notebooks, whose parameter totals
-are the published ones, not those of the article's prose, which differ; the *text form* of the 3-D
-convolution and of the head is the article's. Convolution, PReLU and batch normalisation come in
-that order. Every convolution and dense layer starts uniform within ±1/√fan_in. Inputs are expected
-in [-1, 1].
+Each of the three tests has one body and one head. A variant replaces some convolutions of the body,
+or the head [kondaurova]. The article's text and the authors' notebooks differ: the *code form*
+follows the notebooks, whose parameter totals are the published ones, and the *text form* follows
+the article. Blocks are convolution, PReLU, batch normalisation, in that order. Convolutions and
+dense layers start uniform within ±1/√fan_in. Inputs are expected in [-1, 1].
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ UnitKind = Literal["conv2d", "conv3d", "meta"]
 
 @dataclasses.dataclass(frozen=True)
 class Replacement:
-    """What stands in the places that the study varies.
+    """Layer that replaces the varied convolutions of a body.
 
     Attributes:
-        kind: "conv2d", the ordinary convolution; "conv3d" over channels viewed as volumes; "meta",
-            small convolutions of separate groups, mixed by a Meta layer.
-        groups: number of groups the input's channels are viewed as, in every place; where not
-            given, the published number of each place.
-        form: of "conv3d": "code" as published, or "text".
-        filters: number of 3-D filters of the text form, in every place.
-        meta_init: of "meta", see `adaptive_nets.layers.meta.Meta`.
-        scrambled: of "meta" in test 2: the first place pools over groups and takes what is left of
-            them for columns, as published. Otherwise it pools over the channels within groups, as
-            its second place does.
+        kind: "conv2d": ordinary convolution. "conv3d": 3-D convolution over channels viewed as
+            volumes. "meta": small convolutions of separate groups, mixed by a Meta layer.
+        groups: number of channel groups of every replaced convolution; the published number of each
+            if None.
+        form: form of "conv3d": "code" as published, or "text".
+        filters: number of 3-D filters of every replaced convolution in the text form.
+        meta_init: initialisation of "meta", see `adaptive_nets.layers.meta.Meta`.
+        scrambled: whether the first "meta" of test 2 pools over groups and mistakes the remaining
+            groups for columns, as published. False pools over the channels within groups, as the
+            second "meta" does.
     """
 
     kind: UnitKind = "conv2d"
@@ -55,11 +54,11 @@ class Replacement:
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution with bias, PReLU, batch normalisation.
+    """Block of a 3x3 convolution with bias, PReLU and batch normalisation.
 
     Attributes:
         features: number of output channels O.
-        groups: number of separate convolutions, each with a slope of its own.
+        groups: number of separate convolutions, each with its own PReLU slope.
         dtype: dtype of the computation.
     """
 
@@ -69,7 +68,7 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N H W O"]:
-        """The block's output."""
+        """Computes the block's output."""
         x = nn.Conv(
             self.features,
             (3, 3),
@@ -85,13 +84,13 @@ class ConvBlock(nn.Module):
 
 
 class Unit(nn.Module):
-    """One of the varied places, float[N, H, W, C] -> float[N, H, W, maps].
+    """Varied convolution of a body, float[N, H, W, C] -> float[N, H, W, maps].
 
     Attributes:
-        replacement: what stands here.
+        replacement: layer in place of the convolution.
         maps: number of output maps.
-        groups: published number of groups of "conv3d" and of "meta".
-        pool_first: "meta" pools 2x2 before it mixes.
+        groups: published numbers of groups of "conv3d" and of "meta".
+        pool_first: whether "meta" applies 2x2 pooling before the mixing.
         dtype: dtype of the computation.
     """
 
@@ -103,7 +102,7 @@ class Unit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
-        """The unit's output."""
+        """Computes the unit's output."""
         kind = self.replacement.kind
         if kind == "conv2d":
             return ConvBlock(self.maps, dtype=self.dtype, name="plain")(x, train)
@@ -111,7 +110,9 @@ class Unit(nn.Module):
         groups = published if self.replacement.groups is None else self.replacement.groups
         channels = x.shape[-1]
         if groups < 1 or channels % groups:
-            raise UserError(f"groups {groups} must divide the number of channels, {channels}")
+            raise UserError(
+                f"groups is {groups}; expected a divisor of {channels}, the number of channels"
+            )
         outputs = groups * self.maps // channels
         if kind == "conv3d":
             x = Conv3d(
@@ -132,14 +133,14 @@ class Unit(nn.Module):
 
 
 class BodyTest1(nn.Module):
-    """Two convolutions and one varied place, float[N, 32, 32, 3] -> float[N, 8, 8, 32]."""
+    """Body of test 1: two fixed and one varied layer, float[N, 32, 32, 3] -> [N, 8, 8, 32]."""
 
     replacement: Replacement
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
-        """Maps for the head."""
+        """Computes the maps that the head reads."""
         kind = self.replacement.kind
         x = ConvBlock(6, dtype=self.dtype, name="stem_1")(x, train)
         x = max_pool(ConvBlock(16, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
@@ -154,16 +155,16 @@ class BodyTest1(nn.Module):
 
 
 class BodyTest2(nn.Module):
-    """Four convolutions and two varied places, float[N, 32, 32, 3] -> float[N, 8, 8, 128]."""
+    """Body of test 2: four fixed and two varied layers, float[N, 32, 32, 3] -> [N, 8, 8, 128]."""
 
     replacement: Replacement
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
-        """Maps for the head."""
+        """Computes the maps that the head reads."""
         kind = self.replacement.kind
-        # What replaces a convolution makes twice the maps, and pools pairs of them.
+        # Replacements of a convolution have twice the maps, which are pooled in pairs.
         doubled = 1 if kind == "conv2d" else 2
         x = ConvBlock(16, dtype=self.dtype, name="stem_1")(x, train)
         x = max_pool(ConvBlock(32, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
@@ -182,9 +183,9 @@ class BodyTest2(nn.Module):
 
 
 class BodyTest3(nn.Module):
-    """Residual, 16 + 16 blocks, float[N, 32, 32, 3] -> float[N, 8, 8, 64].
+    """Body of test 3: residual, 16 + 16 blocks, float[N, 32, 32, 3] -> float[N, 8, 8, 64].
 
-    A block is x + unit(x) and nothing after; the varied place is the unit's first half.
+    A block is x + unit(x) without an activation after the sum. The unit's first half is varied.
     """
 
     replacement: Replacement
@@ -193,7 +194,7 @@ class BodyTest3(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
-        """Maps for the head."""
+        """Computes the maps that the head reads."""
         x = ConvBlock(16, dtype=self.dtype, name="stem_1")(x, train)
         x = max_pool(ConvBlock(32, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
         x = _drop_maps(x, train)
@@ -212,15 +213,15 @@ class BodyTest3(nn.Module):
 
 
 class MetaStudyNet(nn.Module):
-    """A body and a head.
+    """Network of the Meta study: a body and a head.
 
     Attributes:
-        test: 1, 2 or 3.
-        replacement: what stands in the body's varied places.
-        head: the head's kind, see `adaptive_nets.models.meta_heads.StudyHead`.
-        head_groups: number of groups of the Meta head; as published where not given.
-        head_form: of the Meta head, "code" or "text".
-        head_meta_init: of the Meta head's matrix.
+        test: number of the test, 1, 2 or 3.
+        replacement: layer in place of the body's varied convolutions.
+        head: kind of the head, see `adaptive_nets.models.meta_heads.StudyHead`.
+        head_groups: number of groups of the Meta head; the published number if None.
+        head_form: form of the Meta head, "code" or "text".
+        head_meta_init: initialisation of the Meta head's matrix.
         num_classes: number of logits.
         dtype: dtype of the computation.
     """
@@ -239,7 +240,7 @@ class MetaStudyNet(nn.Module):
         """Logits of a batch of images."""
         body = {1: BodyTest1, 2: BodyTest2, 3: BodyTest3}[self.test]
         x = body(self.replacement, dtype=self.dtype, name="body")(x, train)
-        # The mean over all positions is the "gap" head's own.
+        # The "gap" head pools over all positions itself.
         if self.test != 1 and self.head != "gap":
             side = 3 if self.test == 2 else 4
             x = adaptive_avg_pool(x, (side, side))
@@ -259,14 +260,14 @@ class MetaStudyNet(nn.Module):
 def pool_over_groups(
     x: Float[Array, "N H W G*C"], *, channels_per_group: int
 ) -> Float[Array, "N W G H*C"]:
-    """Test 2's slip: the maximum over 2x2x2 of rows, columns and groups, then axes misread.
+    """Reproduces the axis error of test 2: 2x2x2 max pooling over rows, columns and groups.
 
-    What is left of (channel in group c, row h, column w, group g) becomes map c·H/2 + h, row w,
-    column g: groups turn into columns.
+    The published code then misreads the axes: the pooled value at (channel in group c, row h,
+    column w, group g) becomes map c·H/2 + h, row w, column g, so groups turn into columns.
 
     Args:
-        x: float[N, H, W, G·C'], group major.
-        channels_per_group: C'.
+        x: float[N, H, W, G·C'], group-major.
+        channels_per_group: number C' of channels in a group.
 
     Returns:
         float[N, W/2, G/2, C'·H/2].
@@ -276,7 +277,7 @@ def pool_over_groups(
     groups = channels // channels_per_group
     if groups // 2 != width:
         raise UserError(
-            f"groups {groups // 2} with scrambled=True make maps of {width}x{groups // 2}; "
+            f"groups is {groups // 2}, and scrambled=True gives maps of {width}x{groups // 2}; "
             f"expected {width} groups, or scrambled=False"
         )
     x = jnp.max(x.reshape(n, height, width, groups // 2, 2, channels_per_group), axis=4)
@@ -284,7 +285,7 @@ def pool_over_groups(
 
 
 def _pairs(x: Float[Array, "N H W C"]) -> Float[Array, "N H W C/2 2"]:
-    """Neighbouring channels in pairs: the third axis that 3-D pooling goes over."""
+    """Splits channels into neighbouring pairs, the third axis of 3-D pooling."""
     return x.reshape(*x.shape[:-1], -1, 2)
 
 
@@ -315,7 +316,7 @@ def _conv3d_builder(test: int) -> Callable[..., nn.Module]:
         head: HeadKind = "fc",
     ) -> nn.Module:
         if filters is not None and form != "text":
-            raise UserError(f"filters {filters} with form {form!r}; expected form='text'")
+            raise UserError(f"filters is {filters} with form {form!r}; expected form='text'")
         replacement = Replacement("conv3d", groups=groups, form=form, filters=filters)
         return MetaStudyNet(test, replacement, head=head, num_classes=num_classes, dtype=dtype)
 

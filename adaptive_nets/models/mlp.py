@@ -16,13 +16,13 @@ _DIGITS = {"input_shape": (28, 28, 1), "num_classes": 10}
 
 
 class MultilayerPerceptron(nn.Module):
-    """Dense layers with ReLU between them, on flattened images.
+    """Multilayer perceptron with ReLU on flattened images.
 
     Attributes:
         hidden: widths of the hidden layers.
         num_classes: number of logits.
-        layers: kind of the dense layers.
-        dropout_rate: binary dropout after every hidden layer in training (stream ``dropout``).
+        layers: factory of the dense layers.
+        dropout_rate: dropout rate after every hidden layer in training (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -52,7 +52,7 @@ def mlp_4x1000(
     hidden: tuple[int, ...] = (1000,) * 4,
     dropout_rate: float = 0.5,
 ) -> nn.Module:
-    """Four hidden layers of 1000 units with binary dropout: the memoriser of random labels."""
+    """Perceptron with four hidden layers of 1000 units and binary dropout, for random labels."""
     return MultilayerPerceptron(
         hidden=hidden, num_classes=num_classes, dropout_rate=dropout_rate, dtype=dtype
     )
@@ -69,6 +69,6 @@ def mlp_4x1000_sparse_vd(
     mask_in_training: bool = True,
     clip_noise: bool = True,
 ) -> nn.Module:
-    """Four hidden layers of 1000 units with sparse variational dropout."""
+    """Perceptron with four hidden layers of 1000 units and sparse variational dropout."""
     layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
     return MultilayerPerceptron(hidden=hidden, num_classes=num_classes, layers=layers, dtype=dtype)

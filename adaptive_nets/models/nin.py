@@ -1,4 +1,4 @@
-"""Network in network [lin2013]: convolutions followed by 1x1 convolutions, no dense layer."""
+"""Network in network [lin2013]: convolutions followed by 1x1 convolutions, no dense layers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from adaptive_nets.layers.kernel_init import HE_FAN_OUT, normal
 from adaptive_nets.models.registry import register_model
 
 Initialiser = Any
-# Of the authors' CIFAR files.
+# Kernel initialiser of the authors' CIFAR files.
 PUBLISHED_INIT = normal(0.05)
 
-# One unit: side of the kernel, widths of its convolution and of the two 1x1 convolutions after it.
-# The last width of the last unit is the number of classes.
+# (kernel size, widths of the convolution and of the two 1x1 convolutions after it) of a unit. The
+# last unit omits its last width, the number of classes.
 Unit = tuple[int, tuple[int, ...]]
 _CIFAR: tuple[Unit, ...] = ((5, (192, 160, 96)), (5, (192, 192, 192)), (3, (192, 192)))
 _SVHN: tuple[Unit, ...] = ((5, (128, 96, 64)), (5, (320, 256, 128)), (5, (384, 256)))
@@ -31,19 +31,19 @@ _IMAGENET: tuple[Unit, ...] = (
 
 
 class NetworkInNetwork(nn.Module):
-    """Units of a convolution and two 1x1 convolutions, ReLU after each of them.
+    """Network in network: units of a convolution and two 1x1 convolutions, each with ReLU.
 
-    The last 1x1 convolution has one map per class; ReLU follows it too, so logits, the maps' means,
-    are never negative. Between units: max pooling 3x3 at stride 2, whose last window may be partly
-    filled, and dropout. Sub-modules are named as in the authors' files: conv1, cccp1, cccp2,
-    conv2 ...
+    The last 1x1 convolution has one map per class, followed by ReLU. Logits are the means of these
+    maps and so never negative. Units are separated by 3x3 max pooling at stride 2, with output
+    sizes rounded up, and dropout. Sub-modules are named as in the authors' files: conv1, cccp1,
+    cccp2, conv2 ...
 
     Attributes:
-        units: the side of the kernel and the widths of every unit, without the number of classes.
+        units: kernel size and widths of every unit, without the number of classes.
         num_classes: number of logits.
-        dropout_after: numbers of the units, from 1, after whose pooling dropout follows.
-        first_stride: stride of the first convolution; above 1 it is not padded.
-        dropout_rate: in training (stream ``dropout``).
+        dropout_after: units, counted from 1, whose pooling is followed by dropout.
+        first_stride: stride of the first convolution, which is padded only at stride 1.
+        dropout_rate: dropout rate in training (stream ``dropout``).
         kernel_init: initialiser of all kernels.
         dtype: dtype of the computation.
     """
@@ -102,7 +102,7 @@ def nin_cifar10(
     dropout_rate: float = 0.5,
     kernel_init: Initialiser = PUBLISHED_INIT,
 ) -> nn.Module:
-    """Network in network for CIFAR-10, max pooling twice as in the authors' file."""
+    """Network in network for CIFAR-10, with max pooling in both places as in the authors' file."""
     return _cifar(num_classes, dtype, dropout_rate, kernel_init=kernel_init)
 
 
@@ -116,7 +116,7 @@ def nin_cifar100(
 
 @register_model("nin_svhn", input_shape=(32, 32, 3), num_classes=10, source="lin2013")
 def nin_svhn(*, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5) -> nn.Module:
-    """Network in network for SVHN: other widths, a 5x5 convolution in the last unit too."""
+    """Network in network for SVHN, with its own widths and a 5x5 convolution in the last unit."""
     return NetworkInNetwork(_SVHN, num_classes, dropout_rate=dropout_rate, dtype=dtype)
 
 
@@ -126,7 +126,7 @@ def nin_svhn(*, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float 
 def nin_imagenet(
     *, num_classes: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
 ) -> nn.Module:
-    """Network in network for ImageNet, as in the authors' Caffe file; He-normal weights."""
+    """Network in network for ImageNet as in the authors' Caffe file, with He-normal weights."""
     return NetworkInNetwork(
         _IMAGENET,
         num_classes,

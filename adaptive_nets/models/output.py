@@ -1,4 +1,4 @@
-"""What a model returns."""
+"""Output types of models."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from adaptive_nets.halting import spread_groups
 
 @flax.struct.dataclass
 class BlockTrace:
-    """What halting did in one block of L units.
+    """Halting decisions and their costs in one block of L units.
 
-    The axes V are those of the block's decisions: none where an image is decided on as a whole,
-    (H, W) where every position is, (G1, G2) where groups of positions are. The cost per position of
-    any of them is the mean over V.
+    V are the axes of the block's decisions: none for one decision per image, (H, W) for one per
+    position, (G1, G2) for one per group of positions. The cost per position is the mean over V.
 
     Attributes:
-        ponder_cost: float32[N, *V], what the penalty averages: ρ = N + R of scores that are added
-            up, E[z] of probabilities of stopping.
-        num_units: int32[N, *V], units that count: N, or z; L where all run, in relaxed blocks.
-        halting_logits: float32[N, *V, L], the heads' outputs; there is no last head, its place is
-            0 and not to be read.
-        halting_probs: float32[N, *V, L], σ of them; the last is 1.
-        weights: float32[N, *V, L], each unit's share in the block's output; they sum to 1.
-        log_prob: float32[N], log q(z) of what was sampled, over all decisions of the image; 0
-            where nothing was sampled from discrete variables.
-        map_size: (H, W) of the block.
+        ponder_cost: float32[N, *V], argument of the ponder penalty: ρ = N + R for cumulative
+            halting scores, E[z] for stopping probabilities.
+        num_units: int32[N, *V], executed units: N or z; L in relaxed blocks, which run all units.
+        halting_logits: float32[N, *V, L], outputs of the halting heads. The last unit has no head;
+            its entry is 0 and undefined.
+        halting_probs: float32[N, *V, L], sigmoid of the logits; the last is 1.
+        weights: float32[N, *V, L], weight of each unit in the block's output; they sum to 1.
+        log_prob: float32[N], log q(z) of the sampled decisions, summed over the image; 0 if no
+            discrete variable was sampled.
+        map_size: (H, W) of the block's maps.
     """
 
     ponder_cost: Float[Array, "N *V"]
@@ -41,7 +40,7 @@ class BlockTrace:
     map_size: tuple[int, int] = flax.struct.field(pytree_node=False)
 
     def broadcast_to_map(self, values: Array) -> Array:
-        """Values [N, *V] of the decisions as a map [N, H, W] of positions."""
+        """Broadcasts values [N, *V] of the decisions to a map [N, H, W] of positions."""
         if values.ndim == 1:
             values = values[:, None, None]
         return spread_groups(values, self.map_size)
@@ -49,14 +48,14 @@ class BlockTrace:
 
 @flax.struct.dataclass
 class ModelOutput:
-    """What a network returns that has more to say than logits.
+    """Logits with auxiliary outputs.
 
-    That is one with auxiliary classifiers, in training, and one of adaptive depth, always.
+    Networks with auxiliary classifiers return it in training, networks of adaptive depth always.
 
     Attributes:
         logits: float[N, K].
-        auxiliary_logits: float[N, K] of every auxiliary classifier, from the input onwards.
-        blocks: what halting did in every block, from the input onwards.
+        auxiliary_logits: float[N, K] of every auxiliary classifier, in order of depth.
+        blocks: halting trace of every block, in order of depth.
     """
 
     logits: Float[Array, "N K"]
@@ -65,26 +64,26 @@ class ModelOutput:
 
 
 def logits_of(output: Any) -> Float[Array, "N K"]:
-    """Logits of a model's output: the output itself, or its ``logits`` where there is more."""
+    """Returns the logits of a model's output: the output itself or its ``logits``."""
     return getattr(output, "logits", output)
 
 
 def auxiliary_logits_of(output: Any) -> tuple[Float[Array, "N K"], ...]:
-    """Logits of the auxiliary classifiers; none where there are none."""
+    """Returns the logits of the auxiliary classifiers; empty without such classifiers."""
     return getattr(output, "auxiliary_logits", ())
 
 
 def blocks_of(output: Any) -> tuple[BlockTrace, ...]:
-    """What halting did in a network of adaptive depth; nothing for another one."""
+    """Returns the halting traces of a network of adaptive depth; empty for other networks."""
     return getattr(output, "blocks", ())
 
 
 def ponder_map(output: ModelOutput, image_size: tuple[int, int]) -> Float[Array, "N H W"]:
-    """Ponder cost of every pixel: the sum over blocks of their costs, nearest upsampled.
+    """Computes the ponder cost of every pixel: the sum of all blocks' upsampled cost maps.
 
     Args:
-        output: of a network of adaptive depth.
-        image_size: (H, W) of the images, not smaller than any block's map.
+        output: output of a network of adaptive depth.
+        image_size: (H, W) of the images, at least the size of every block's map.
 
     Returns:
         float32[N, H, W].

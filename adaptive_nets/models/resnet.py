@@ -29,23 +29,24 @@ Shortcut = Literal["A", "B", "C", "none"]
 
 @dataclasses.dataclass(frozen=True)
 class UnitSettings:
-    """What all residual units of one network have in common.
+    """Settings shared by all residual units of a network.
 
     Attributes:
-        bottleneck: 1x1 - 3x3 - 1x1 with four times the width at its end, else 3x3 - 3x3.
-        stride_position: convolution of a bottleneck that strides: "1x1", the first, as in the
-            paper, or "3x3".
-        shortcut: where shapes change: "A" subsamples and pads with zero channels, "B" projects;
-            "C" projects in every unit; "none" makes a plain network, without any shortcut.
+        bottleneck: whether units are 1x1 - 3x3 - 1x1 with 4x wider outputs instead of 3x3 - 3x3.
+        stride_position: strided convolution of a bottleneck: "1x1", the first one (paper), or
+            "3x3".
+        shortcut: shortcut of units that change the shape: "A" subsamples and pads with zero
+            channels, "B" projects. "C" projects in every unit; "none" removes all shortcuts.
         inner_ratios: widths of a bottleneck's first two convolutions over the stage's width.
-        groups: of the 3x3 convolution of a bottleneck.
-        projection_kernel: size of the projections that stride; 1 or 3.
-        reduction: of squeeze-and-excitation on the residual branch; none at 0.
-        se_bias: whether its dense layers have biases.
-        se_multiple: its hidden width is a multiple of this, rounded to the nearest.
-        se_name: of its module.
-        relu_before_se: whether its input passes ReLU first.
-        stochastic: whether branches may be skipped in training.
+        groups: channel groups of a bottleneck's 3x3 convolution.
+        projection_kernel: kernel size of strided projections, 1 or 3.
+        reduction: reduction of squeeze-and-excitation on the residual branch; 0 disables it.
+        se_bias: whether the dense layers of squeeze-and-excitation have biases.
+        se_multiple: divisor of the hidden width of squeeze-and-excitation, which is rounded to the
+            nearest multiple.
+        se_name: name of the squeeze-and-excitation module.
+        relu_before_se: whether ReLU precedes squeeze-and-excitation.
+        stochastic: whether residual branches may be skipped in training.
     """
 
     bottleneck: bool = True
@@ -71,12 +72,12 @@ class UnitSettings:
 
 
 class ResidualUnit(nn.Module):
-    """Convolutions with BN and ReLU between them, added to the shortcut, ReLU.
+    """Residual unit: convolutions with BN and ReLU between them, plus the shortcut, ReLU.
 
     Attributes:
-        width: of the stage; a bottleneck has four times as many output channels.
-        strides: of the unit.
-        settings: of the network.
+        width: width of the stage; a bottleneck has four times as many output channels.
+        strides: strides of the unit.
+        settings: settings of the network's units.
         dtype: dtype of the computation.
     """
 
@@ -89,7 +90,7 @@ class ResidualUnit(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False, survival: float = 1.0
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output; ``survival`` matters only where the unit is stochastic."""
+        """Computes the unit's output; ``survival`` only affects stochastic units."""
         if self.settings.shortcut == "none":
             return nn.relu(self._residual(x, train))
         shortcut = self._shortcut(x, train)
@@ -159,21 +160,21 @@ class ResidualUnit(nn.Module):
 
 
 class ResNet(nn.Module):
-    """conv7x7/2, max pool 3/2, four stages of residual units, mean over the map, linear.
+    """ResNet: conv7x7/2, max pool 3/2, four stages of residual units, mean, linear.
 
     Attributes:
         stage_sizes: number of units of each stage.
         num_classes: number of logits.
-        unit: settings of the units.
-        widths: of the stages; the stem has the first unless ``deep_stem``.
+        unit: settings of all units.
+        widths: widths of the stages; the stem has the first one unless ``deep_stem``.
         conv1_bias: whether the first convolution has a bias, as in the authors' ResNet-50 file.
-        deep_stem: three 3x3 convolutions with 64, 64, 128 channels in place of the 7x7.
-        pool_ceil: pool without padding and round up, as Caffe does; else pad by one on every side.
-        dropout_rate: before the linear layer, in training (stream ``dropout``).
-        last_survival: survival probability of the last unit under stochastic depth, falling
-            linearly from 1 at the input; None for none.
-        stem_prefix: before the names of the stem's layers.
-        head_name: of the linear layer.
+        deep_stem: whether three 3x3 convolutions with 64, 64, 128 channels replace the 7x7.
+        pool_ceil: whether pooling rounds sizes up instead of padding by one, as in Caffe.
+        dropout_rate: dropout rate before the linear layer in training (stream ``dropout``).
+        last_survival: survival probability of the last unit under stochastic depth, decreasing
+            linearly from 1 at the input; None disables stochastic depth.
+        stem_prefix: prefix of the names of the stem's layers.
+        head_name: name of the linear layer.
         dtype: dtype of the computation.
     """
 
@@ -231,7 +232,7 @@ class ResNet(nn.Module):
 
 
 def _rounded(size: float, multiple: int) -> int:
-    """The nearest multiple, halves up, at least one of it."""
+    """Rounds to the nearest multiple, halves up, at least one multiple."""
     return max(multiple, int(size + multiple / 2) // multiple * multiple)
 
 
@@ -240,7 +241,7 @@ def _basic(depth: int) -> Callable[..., nn.Module]:
         settings = UnitSettings(bottleneck=False, shortcut=shortcut)
         return ResNet(STAGES[depth], num_classes=num_classes, unit=settings, dtype=dtype)
 
-    build.__doc__ = f"ResNet-{depth}: units of two 3x3 convolutions, projection shortcuts."
+    build.__doc__ = f"ResNet-{depth} with units of two 3x3 convolutions and projection shortcuts."
     return build
 
 
@@ -249,7 +250,7 @@ def _plain(depth: int) -> Callable[..., nn.Module]:
         settings = UnitSettings(bottleneck=False, shortcut="none")
         return ResNet(STAGES[depth], num_classes=num_classes, unit=settings, dtype=dtype)
 
-    build.__doc__ = f"Plain-{depth}: ResNet-{depth} without its shortcuts."
+    build.__doc__ = f"Plain-{depth}: ResNet-{depth} without shortcuts."
     return build
 
 
@@ -273,7 +274,7 @@ def _bottleneck(depth: int, *, caffe: bool) -> Callable[..., nn.Module]:
         )
 
     form = (
-        "the authors' Caffe form, stride in the first 1x1"
+        "stride in the first 1x1 convolution (authors' Caffe form)"
         if caffe
         else "stride in the 3x3 convolution (torchvision)"
     )

@@ -20,24 +20,24 @@ from adaptive_nets.runtime.errors import UserError
 
 Shortcut = Literal["A", "B", "average"]
 
-# Identical units of a stage from which on they are compiled once and run in a loop.
+# Number of identical units from which a stage is compiled once and run as a scan.
 SCAN_FROM = 50
 DEPTHS = (20, 32, 44, 56, 110, 1202)
 
 
 class CifarUnit(nn.Module):
-    """conv3x3 - BN - ReLU - conv3x3 - BN, added to the shortcut, ReLU.
+    """Residual unit: conv3x3 - BN - ReLU - conv3x3 - BN, plus the shortcut, ReLU.
 
     Attributes:
         features: number of channels.
-        strides: of the first convolution.
-        shortcut: where the shape changes: "A" takes every second pixel and pads the channels with
-            zeros, "B" is a 1x1 convolution and BN, "average" pools and pads.
-        zeros: where the zero channels go, see `pad_channels`.
+        strides: strides of the first convolution.
+        shortcut: shortcut of a unit that changes the shape: "A" takes every second pixel and pads
+            the channels with zeros, "B" is a 1x1 convolution and BN, "average" pools and pads.
+        zeros: position of the zero channels, see `pad_channels`.
         use_bias: whether the convolutions have biases.
-        reduction: of squeeze-and-excitation on the residual branch; none at 0.
-        se_bias: whether its dense layers have biases.
-        stochastic: whether the branch may be skipped in training, with the survival that is given.
+        reduction: reduction of squeeze-and-excitation on the residual branch; 0 disables it.
+        se_bias: whether the dense layers of squeeze-and-excitation have biases.
+        stochastic: whether the residual branch may be skipped in training.
         dtype: dtype of the computation.
     """
 
@@ -58,7 +58,7 @@ class CifarUnit(nn.Module):
         train: bool = False,
         survival: float | Float[Array, ""] = 1.0,
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output; ``survival`` matters only where the unit is stochastic."""
+        """Computes the unit's output; ``survival`` only affects stochastic units."""
         shortcut = self._shortcut(x, train)
         if self.stochastic:
             residual = stochastic_depth_branch(
@@ -103,23 +103,23 @@ class CifarUnit(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """conv3x3, three stages of n units with 16, 32, 64 channels, mean over the map, linear.
+    """ResNet for 32x32 images: conv3x3, three stages of n units, mean, linear.
 
-    Units are ``layer1_0``, ``layer1_1`` ...; where a stage is run in a loop all of its units but
-    the first share the name ``layer1_rest`` and their variables have a leading axis.
+    Units are named ``layer1_0``, ``layer1_1`` ... In a stage run as a scan, all units but the first
+    share the name ``layer1_rest``, and their variables are stacked along a leading axis.
 
     Attributes:
         stage_sizes: number of units of each stage.
         num_classes: number of logits.
-        widths: channels of each stage; the stem has the first.
-        shortcut: see `CifarUnit`, also for the five that follow.
-        zeros: where zero channels go.
+        widths: channels of each stage; the stem has the first of them.
+        shortcut: shortcut of units that change the shape, see `CifarUnit`.
+        zeros: position of the zero channels, see `pad_channels`.
         use_bias: whether convolutions have biases.
-        reduction: of squeeze-and-excitation; none at 0.
-        se_bias: whether its dense layers have biases.
-        last_survival: survival probability of the last unit under stochastic depth, falling
-            linearly from 1 at the input; None for none.
-        scan_units: whether identical units are compiled once and run in a loop; where None, in
+        reduction: reduction of squeeze-and-excitation; 0 disables it.
+        se_bias: whether the dense layers of squeeze-and-excitation have biases.
+        last_survival: survival probability of the last unit under stochastic depth, decreasing
+            linearly from 1 at the input; None disables stochastic depth.
+        scan_units: whether identical units are compiled once and run as a scan; None does so in
             stages with at least `SCAN_FROM` of them.
         dtype: dtype of the computation.
     """
@@ -171,7 +171,7 @@ class CifarResNet(nn.Module):
 
 
 def _repeat(unit: nn.Module, x: Array, train: bool, survival: tuple[float, ...]) -> Array:
-    """Applies as many copies of a unit, each with its own variables, in a loop."""
+    """Applies copies of a unit, each with its own variables, as a scan."""
 
     def body(unit, x, prob):
         return unit(x, train, prob), None
@@ -180,20 +180,20 @@ def _repeat(unit: nn.Module, x: Array, train: bool, survival: tuple[float, ...])
         body,
         variable_axes={"params": 0, "batch_stats": 0},
         split_rngs={"params": True, "drop_path": True},
-        # No variable is shared by the units, so there is nothing to check by tracing twice.
+        # The units share no variables, so the second trace for the check is unnecessary.
         check_constancy_invariants=False,
     )
     return loop(unit, x, jnp.asarray(survival, jnp.float32))[0]
 
 
 def units_per_stage(depth: int) -> int:
-    """N of a network of 6 n + 2 layers.
+    """Returns n of a network of 6 n + 2 layers.
 
     Raises:
-        UserError: no such network has this depth.
+        UserError: the depth is not 6 n + 2.
     """
     if depth < 8 or (depth - 2) % 6:
-        raise UserError(f"depth is {depth}; expected 6 n + 2, for instance 20 or 110")
+        raise UserError(f"depth is {depth}; expected 6 n + 2, such as 20 or 110")
     return (depth - 2) // 6
 
 
@@ -216,7 +216,7 @@ def _builder(depth: int) -> Callable[..., nn.Module]:
             dtype=dtype,
         )
 
-    build.__doc__ = f"ResNet-{depth} for 32x32 images, shortcuts without weights (option A)."
+    build.__doc__ = f"ResNet-{depth} for 32x32 images with parameter-free shortcuts (option A)."
     return build
 
 

@@ -1,8 +1,8 @@
-"""Pre-activation residual networks for ImageNet, as spatially adaptive computation time uses them.
+"""Pre-activation residual networks for ImageNet in the form of figurnov2017.
 
-BN and ReLU come before each convolution, so the sum of a unit is left as it is (he2016). The form
-is that of figurnov2017: the first unit of a stage strides, in its 3x3 convolution, a projection
-sees the pre-activation, the stem has neither BN nor ReLU, and there is a class for the background.
+BN and ReLU precede each convolution, and no activation follows the sum (he2016). In the form of
+figurnov2017, the 3x3 convolution of a stage's first unit is strided, projections read the
+pre-activation, the stem has neither BN nor ReLU, and class 0 is the background.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ DEPTHS = (50, 101, 152)
 
 
 class PreActivationBottleneck(nn.Module):
-    """BN - ReLU - conv1x1 - BN - ReLU - conv3x3 - BN - ReLU - conv1x1, added to the shortcut.
+    """Bottleneck: three times BN - ReLU - conv (1x1, 3x3, 1x1), plus the shortcut.
 
     Attributes:
-        width: of the first two convolutions; the unit has four times as many output channels.
-        strides: of the 3x3 convolution.
-        momentum: of the running statistics.
+        width: width of the first two convolutions; the unit has four times as many outputs.
+        strides: strides of the 3x3 convolution.
+        momentum: momentum of the running statistics.
         dtype: dtype of the computation.
     """
 
@@ -43,7 +43,7 @@ class PreActivationBottleneck(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False, mask: Array | None = None
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output; the residual is added where `mask`, see `mask_residual`, lets it."""
+        """Computes the unit's output; `mask` selects the active positions, see `mask_residual`."""
 
         def activate(x, name):
             norm = batch_norm(train, name=name, momentum=self.momentum, dtype=self.dtype)
@@ -64,18 +64,18 @@ class PreActivationBottleneck(nn.Module):
 
 
 def unit_name(stage: int, i: int) -> str:
-    """Scope of a unit; both are counted from 0."""
+    """Returns the name of a unit; stage and unit are counted from 0."""
     return f"stages_{stage}_blocks_{i}"
 
 
 class ResNetV2(nn.Module):
-    """conv7x7/2, max pool 3/2, four stages of units, BN - ReLU, mean over the map, linear.
+    """ResNet v2: conv7x7/2, max pool 3/2, four stages of units, BN - ReLU, mean, linear.
 
     Attributes:
         stage_sizes: number of units of each stage.
         num_classes: number of logits.
-        widths: of the stages.
-        momentum: of the running statistics.
+        widths: widths of the stages.
+        momentum: momentum of the running statistics.
         dtype: dtype of the computation.
     """
 
@@ -91,10 +91,10 @@ class ResNetV2(nn.Module):
 
     @nn.compact
     def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
-        """The network with `run_stage` to run the units of a stage."""
+        """Computes logits; `run_stage` runs the units of a stage."""
         options: dict[str, Any] = {"momentum": self.momentum, "dtype": self.dtype}
         x = conv(self.widths[0], (7, 7), strides=(2, 2), dtype=self.dtype, name="stem_conv")(x)
-        # TensorFlow's "SAME": the odd row and column of padding are at the bottom and the right.
+        # TensorFlow's "SAME" puts the odd row and column of padding at the bottom and the right.
         x = max_pool(x, (3, 3), (2, 2), "SAME")
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             units = [
@@ -115,7 +115,7 @@ def _builder(depth: int) -> Callable[..., nn.Module]:
     def build(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         return ResNetV2(STAGES[depth], num_classes=num_classes, dtype=dtype)
 
-    build.__doc__ = f"Pre-activation ResNet-{depth}; class 0 of 1001 is the background."
+    build.__doc__ = f"Pre-activation ResNet-{depth} with 1001 classes, class 0 the background."
     return build
 
 

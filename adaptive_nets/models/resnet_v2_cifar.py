@@ -23,21 +23,21 @@ EPSILON = 1e-3
 
 
 def activate(x: Array, train: bool, *, name: str, dtype: Any) -> Array:
-    """BN - leaky ReLU."""
+    """Applies BN and leaky ReLU."""
     x = batch_norm(train, name=name, epsilon=EPSILON, dtype=dtype)(x)
     return nn.leaky_relu(x, SLOPE)
 
 
 class PreActivationUnit(nn.Module):
-    """BN - leaky ReLU - conv3x3 - BN - leaky ReLU - conv3x3, added to the shortcut.
+    """Residual unit: twice BN - leaky ReLU - conv3x3, plus the shortcut.
 
-    Where the shape changes the shortcut is average pooling and zero channels on both sides.
+    A shortcut that changes the shape is average pooling with zero channels on both sides.
 
     Attributes:
         features: number of output channels.
-        strides: of the first convolution.
-        activate_shortcut: whether the shortcut too sees the activated input; so it is in the
-            network's first unit, whose input is a bare convolution.
+        strides: strides of the first convolution.
+        activate_shortcut: whether the shortcut also reads the activated input, as in the network's
+            first unit, whose input is the output of a convolution.
         dtype: dtype of the computation.
     """
 
@@ -50,7 +50,7 @@ class PreActivationUnit(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False, mask: Array | None = None
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output; the residual is added where `mask`, see `mask_residual`, lets it."""
+        """Computes the unit's output; `mask` selects the active positions, see `mask_residual`."""
         dtype = self.dtype
         y = activate(x, train, name="bn1", dtype=dtype)
         shortcut = pad_channels(
@@ -63,17 +63,17 @@ class PreActivationUnit(nn.Module):
 
 
 def unit_name(stage: int, i: int) -> str:
-    """Scope of a unit; both are counted from 0."""
+    """Returns the name of a unit; stage and unit are counted from 0."""
     return f"layer{stage + 1}_{i}"
 
 
 class CifarResNetV2(nn.Module):
-    """conv3x3, three stages of units, mean over the map, BN - leaky ReLU, linear.
+    """ResNet v2 for 32x32 images: conv3x3, three stages, mean, BN - leaky ReLU, linear.
 
     Attributes:
         stage_sizes: number of units of each stage.
         num_classes: number of logits.
-        widths: of the stages.
+        widths: widths of the stages.
         dtype: dtype of the computation.
     """
 
@@ -88,7 +88,7 @@ class CifarResNetV2(nn.Module):
 
     @nn.compact
     def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
-        """The network with `run_stage` to run the units of a stage."""
+        """Computes logits; `run_stage` runs the units of a stage."""
         x = conv(self.widths[0], (3, 3), dtype=self.dtype, name="conv1")(x)
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
             units = [
@@ -102,7 +102,7 @@ class CifarResNetV2(nn.Module):
                 for i in range(size)
             ]
             x = run_stage(units, x, train)
-        # The mean is taken before the normalisation here, which so sees the batch alone.
+        # Pooling precedes the normalisation, whose statistics are therefore over the batch only.
         x = activate(global_avg_pool(x), train, name="bn", dtype=self.dtype)
         return nn.Dense(self.num_classes, dtype=self.dtype, name="linear")(x)
 
@@ -111,7 +111,7 @@ def _builder(depth: int) -> Callable[..., nn.Module]:
     def build(*, num_classes: int, dtype: Any = jnp.float32, depth: int = depth) -> nn.Module:
         return CifarResNetV2((units_per_stage(depth),) * 3, num_classes=num_classes, dtype=dtype)
 
-    build.__doc__ = f"Pre-activation ResNet-{depth} for 32x32 images, leaky ReLU."
+    build.__doc__ = f"Pre-activation ResNet-{depth} for 32x32 images with leaky ReLU."
     return build
 
 

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation networks for ImageNet, and the 32x32 residual ones with it (hu2018)."""
+"""Squeeze-and-excitation networks (hu2018) for ImageNet and for 32x32 images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _seresnet(depth: int) -> Callable[..., nn.Module]:
         )
         return ResNet(STAGES[depth], num_classes=num_classes, unit=settings, dtype=dtype)
 
-    build.__doc__ = f"SE-ResNet-{depth} as in timm: stride in the 3x3, hidden widths of 8 n."
+    build.__doc__ = f"SE-ResNet-{depth} in timm's form, stride in the 3x3, hidden widths of 8 n."
     return build
 
 
 def _legacy(
     depth: int, *, description: str, dropout_rate: float = 0.0, deep_stem: bool = False, **unit: Any
 ) -> Callable[..., nn.Module]:
-    """A builder of networks in the form of the authors' Caffe files."""
+    """Returns a builder of networks in the form of the authors' Caffe files."""
 
     def build(
         *,
@@ -46,7 +46,7 @@ def _legacy(
             reduction=reduction,
             se_bias=se_bias,
             se_name="se_module",
-            # The published basic units, timm's, have a ReLU there; the bottlenecks do not.
+            # In timm's published networks, basic units have this ReLU and bottlenecks do not.
             relu_before_se=depth < 50,
             **unit,
         )
@@ -104,7 +104,7 @@ for _depth in STAGES:
             _depth,
             description=f"SE-ResNet-{_depth} in the authors' Caffe form, stride in the first 1x1."
             if _depth >= 50
-            else f"SE-ResNet-{_depth} as timm has it beside the authors' networks.",
+            else f"SE-ResNet-{_depth} in the form of timm's legacy networks.",
             stride_position="1x1",
         )
     )
@@ -118,7 +118,7 @@ for _depth in (50, 101):
     )(
         _legacy(
             _depth,
-            description=f"SE-ResNeXt-{_depth}: 32 groups of 4 channels.",
+            description=f"SE-ResNeXt-{_depth} with 32 groups of 4 channels.",
             inner_ratios=(2, 2),
             groups=32,
         )
@@ -129,7 +129,7 @@ register_model(
 )(
     _legacy(
         152,
-        description="SENet-154: 64 groups, three 3x3 convolutions first, 3x3 projections.",
+        description="SENet-154 with 64 groups, a stem of three 3x3 convolutions, 3x3 projections.",
         dropout_rate=0.2,
         deep_stem=True,
         inner_ratios=(2, 4),

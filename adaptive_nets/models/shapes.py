@@ -1,4 +1,4 @@
-"""What a network looks like, found by tracing it without computing anything."""
+"""Shapes and structure of a network, from tracing without computation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import jax.numpy as jnp
 def abstract_variables(
     model: nn.Module, input_shape: tuple[int, ...], *, dtype: Any = jnp.float32
 ) -> dict[str, Any]:
-    """Shapes and dtypes of a model's variables for one input, (H, W, C) for images.
+    """Returns the shapes and dtypes of a model's variables.
 
     Args:
         model: the network.
-        input_shape: of one input, without the batch.
-        dtype: of the input; whole numbers for models of text.
+        input_shape: shape of one input without the batch axis, (H, W, C) for images.
+        dtype: dtype of the input; an integer type for models of text.
     """
     example = jax.ShapeDtypeStruct((1, *input_shape), dtype)
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), example)
 
 
 def flatten_paths(variables: Any) -> dict[str, Any]:
-    """Leaves by their path, such as ``"params/fc1/kernel"``; leaves are left as they are."""
+    """Returns path -> leaf, with paths such as ``"params/fc1/kernel"``."""
     return {
         "/".join(str(getattr(key, "key", key)) for key in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
@@ -34,14 +34,14 @@ def flatten_paths(variables: Any) -> dict[str, Any]:
 def flattened_inputs(
     model: nn.Module, variables: Any, input_shape: tuple[int, ...]
 ) -> dict[str, tuple[int, int, int]]:
-    """Dense layers whose input is a map [N, H, W, C] flattened to [N, H·W·C].
+    """Finds dense layers whose input is a map [N, H, W, C] flattened to [N, H·W·C].
 
-    The order of their kernel's rows depends on the order of the axes, which is another one where
-    channels come first.
+    The order of their kernels' rows depends on the order of the axes and differs in frameworks with
+    channels first.
 
     Args:
         model: the network.
-        variables: its variables or their shapes.
+        variables: variables of the network or their shapes.
         input_shape: (H, W, C).
 
     Returns:
@@ -62,7 +62,7 @@ def flattened_inputs(
         return not hasattr(atom, "val")  # a literal has one
 
     def source(var: Any) -> Any:
-        """The equation behind a value, element-wise functions looked through."""
+        """Returns the origin of a value and its equation, skipping element-wise functions."""
         while (equation := made_by.get(var)) is not None:
             same = [v for v in equation.invars if v.aval.shape == var.aval.shape and is_var(v)]
             if not same:

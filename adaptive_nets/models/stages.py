@@ -1,4 +1,4 @@
-"""Ways to run the units of a stage, for networks that exist with fixed and with adaptive depth."""
+"""Execution of a stage's units, shared by networks of fixed and of adaptive depth."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 RunStage = Callable[[Sequence[nn.Module], Array, bool], Array]
-"""(units, float[N, H, W, C], train) -> the stage's output."""
+"""Function (units, float[N, H, W, C], train) -> output of the stage."""
 
 
 def run_sequentially(
     units: Sequence[nn.Module], x: Float[Array, "N H W C"], train: bool
 ) -> Float[Array, "N H2 W2 O"]:
-    """All units, each on the output of the one before."""
+    """Applies the units one after another."""
     for unit in units:
         x = unit(x, train)
     return x

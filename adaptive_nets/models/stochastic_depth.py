@@ -1,8 +1,8 @@
 """Residual networks trained with stochastic depth (huang2016).
 
-Unit l of L survives a training step with probability p_l = 1 - (l / L) (1 - p_L), one draw for the
-whole mini-batch; a dropped one is not computed and its running statistics stay. At test its branch
-is computed and multiplied by p_l.
+Unit l of L survives a training step with probability p_l = 1 - (l / L) (1 - p_L), with one draw per
+mini-batch. A dropped branch is not computed, and its running statistics stay unchanged. At test
+time every branch is computed and multiplied by p_l.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet import IMAGENET, STAGES, ResNet, StridePosition, UnitSettings
 from adaptive_nets.models.resnet_cifar import CifarResNet, Shortcut, units_per_stage
 
-# Networks for 32x32 images: depth and data set. Those of 110 and 1202 layers are the paper's for
-# CIFAR, that of 152 for SVHN.
+# (depth, data set) of the networks for 32x32 images; the paper has 110 and 1202 layers for CIFAR
+# and 152 for SVHN.
 SMALL = (
     (110, "cifar10", 10),
     (110, "cifar100", 100),

@@ -20,18 +20,17 @@ CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 1
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions with ReLU, halved by max pooling; three dense layers.
+    """VGG: five stages of 3x3 convolutions with ReLU and max pooling, three dense layers.
 
     Convolutions start He-normal (fan-out), dense layers N(0, 0.01²). Sub-modules are named as in
-    torchvision, whose first dense layer reads channels before positions; ours reads positions
-    first. Maps of another size than 7x7 are averaged onto 7x7, so any input of 32x32 and more will
-    do.
+    torchvision. The first dense layer flattens positions before channels, torchvision's channels
+    first. Adaptive average pooling to 7x7 admits any input of at least 32x32.
 
     Attributes:
         convolutions: number of convolutions in each stage.
         num_classes: number of logits.
-        batch_norm: normalise after every convolution; convolutions keep their biases.
-        dropout_rate: after both hidden dense layers in training (stream ``dropout``).
+        batch_norm: whether batch normalisation follows every convolution; biases are kept.
+        dropout_rate: dropout rate after both hidden dense layers in training (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -53,7 +52,7 @@ class VGG(nn.Module):
                 name=f"classifier_{index}",
             )
 
-        index = 0  # place among torchvision's layers, where ReLU and pooling take one too
+        index = 0  # index in torchvision's sequence, which also counts ReLU and pooling
         for width, repeats in zip(WIDTHS, self.convolutions, strict=True):
             for _ in range(repeats):
                 name = f"features_{index}"
@@ -78,7 +77,7 @@ def _register(depth: int, letter: str, *, normed: bool) -> None:
     ) -> nn.Module:
         return VGG(CONVOLUTIONS[depth], num_classes, normed, dropout_rate, dtype)
 
-    also = ", batch normalisation after every convolution" if normed else ""
+    also = "; batch normalisation after every convolution" if normed else ""
     build.__doc__ = f"VGG-{depth}, configuration {letter}{also}."
     register_model(
         f"vgg{depth}_bn" if normed else f"vgg{depth}",

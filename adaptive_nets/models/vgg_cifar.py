@@ -1,4 +1,4 @@
-"""The VGG-like network for CIFAR of sparse variational dropout, plain and variational."""
+"""VGG-like network for CIFAR [molchanov2017] with binary or sparse variational dropout."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _EPSILON = 1e-3
 
 
 class VGGCifar(nn.Module):
-    """Thirteen 3x3 convolutions with batch normalisation and ReLU, two dense layers.
+    """VGG-like network: thirteen 3x3 convolutions with BN and ReLU, two dense layers.
 
-    At ``width=1`` it has 14,977,728 weights for ten classes, biases and normalisation not counted.
+    At ``width=1`` it has 14,977,728 weights for ten classes, excluding biases and normalisation.
 
     Attributes:
         num_classes: number of logits.
-        width: factor k of all widths, truncated to whole channels.
-        layers: kind of the convolutions and dense layers.
-        dropout: binary dropout in training (stream ``dropout``), as the dense network of
-            [molchanov2017] has it: 0.3 after the first convolution, 0.4 after the others that no
-            pooling follows, 0.5 before the last dense layer.
+        width: multiplier k of all widths, which are rounded down.
+        layers: factory of the convolutions and dense layers.
+        dropout: whether binary dropout is applied in training (stream ``dropout``), with the rates
+            of the dense network of [molchanov2017]: 0.3 after the first convolution, 0.4 after
+            other convolutions not followed by pooling, 0.5 before the last dense layer.
         dtype: dtype of the computation.
     """
 
@@ -50,10 +50,10 @@ class VGGCifar(nn.Module):
         """Logits of a batch of images.
 
         Raises:
-            UserError: images of another size than 32x32.
+            UserError: the images are not 32x32.
         """
         if x.shape[1:3] != (32, 32):
-            raise UserError(f"images are {x.shape[1]}x{x.shape[2]}; this network takes 32x32")
+            raise UserError(f"images are {x.shape[1]}x{x.shape[2]}; this network expects 32x32")
         options = {"train": train, "dtype": self.dtype}
 
         def normalise(x, name):
@@ -87,7 +87,7 @@ class VGGCifar(nn.Module):
 def vgg_cifar10(
     *, num_classes: int, dtype: Any = jnp.float32, width: float = 1.0, dropout: bool = True
 ) -> nn.Module:
-    """VGG-like network for CIFAR with binary dropout, all widths times ``width``."""
+    """VGG-like network for CIFAR with binary dropout and width multiplier ``width``."""
     return VGGCifar(num_classes=num_classes, width=width, dropout=dropout, dtype=dtype)
 
 
@@ -109,7 +109,7 @@ def vgg_cifar10_sparse_vd(
 ) -> nn.Module:
     """VGG-like network for CIFAR with sparse variational dropout in every layer.
 
-    Started from a trained dense network, ``log_sigma2_init`` is -15 in the paper's code.
+    The paper's code uses ``log_sigma2_init = -15`` when starting from a trained dense network.
     """
     layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
     return VGGCifar(num_classes=num_classes, width=width, layers=layers, dropout=False, dtype=dtype)

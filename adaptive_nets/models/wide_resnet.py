@@ -18,20 +18,20 @@ from adaptive_nets.runtime.errors import UserError
 
 Shortcut = Literal["projection", "zeropad"]
 
-# Depth and widening factor of the registered networks.
+# (depth, widening factor) of the registered networks.
 SIZES = ((16, 8), (16, 10), (28, 10), (40, 1), (40, 2), (40, 4))
 
 
 class WideUnit(nn.Module):
-    """BN - ReLU - conv3x3 - BN - ReLU - dropout - conv3x3, added to the shortcut.
+    """Residual unit: BN - ReLU - conv3x3 - BN - ReLU - dropout - conv3x3, plus the shortcut.
 
     Attributes:
         features: number of output channels.
-        strides: of the first convolution.
-        shortcut: where the shape changes: "projection" is a 1x1 convolution of the activated input,
-            "zeropad" the input's every second pixel with channels of zeros after its own.
+        strides: strides of the first convolution.
+        shortcut: shortcut of a unit that changes the shape: "projection" is a 1x1 convolution of
+            the activated input, "zeropad" takes every second pixel and appends zero channels.
         use_bias: whether the convolutions have biases.
-        dropout_rate: in training (stream ``dropout``).
+        dropout_rate: dropout rate in training (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -49,7 +49,7 @@ class WideUnit(nn.Module):
         train: bool = False,
         kernels: tuple[Array, Array] | None = None,
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output; `kernels` of the 3x3 convolutions where it does not own them."""
+        """Computes the unit's output; `kernels` replace the parameters of its 3x3 convolutions."""
         options: dict[str, Any] = {"use_bias": self.use_bias, "dtype": self.dtype}
         y = nn.relu(batch_norm(train, name="bn1", dtype=self.dtype)(x))
         if self.strides != (1, 1) or x.shape[-1] != self.features:
@@ -82,15 +82,17 @@ class WideUnit(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """conv3x3, three groups of N units with 16 k, 32 k, 64 k channels, BN - ReLU, mean, linear.
+    """Wide ResNet: conv3x3, three groups of N units, BN - ReLU, mean, linear.
+
+    The groups have 16 k, 32 k and 64 k channels.
 
     Attributes:
-        depth: 6 N + 4, projections not counted.
-        widening: k.
+        depth: number of layers, 6 N + 4, excluding projections.
+        widening: widening factor k.
         num_classes: number of logits.
-        shortcut: see `WideUnit`, also for the two that follow.
+        shortcut: shortcut of units that change the shape, see `WideUnit`.
         use_bias: whether the convolutions have biases.
-        dropout_rate: between the convolutions of a unit.
+        dropout_rate: dropout rate between the convolutions of a unit (stream ``dropout``).
         dtype: dtype of the computation.
     """
 
@@ -109,19 +111,19 @@ class WideResNet(nn.Module):
         train: bool = False,
         kernels: tuple[Array, ...] | None = None,
     ) -> Float[Array, "N K"]:
-        """Logits of a batch of images.
+        """Computes the logits of a batch of images.
 
         Args:
             x: float[N, H, W, C].
-            train: batch statistics and dropout.
-            kernels: of the units' 3x3 convolutions in order, HWIO, where the network does not own
-                them.
+            train: whether to use batch statistics and dropout.
+            kernels: HWIO kernels of the units' 3x3 convolutions in order; None makes them
+                parameters of the network.
 
         Raises:
-            UserError: no such network has this depth.
+            UserError: the depth is not 6 N + 4.
         """
         if self.depth < 10 or (self.depth - 4) % 6:
-            raise UserError(f"depth is {self.depth}; expected 6 N + 4, for instance 28 or 40")
+            raise UserError(f"depth is {self.depth}; expected 6 N + 4, such as 28 or 40")
         x = conv(16, (3, 3), use_bias=self.use_bias, dtype=self.dtype, name="conv1")(x)
         units = (self.depth - 4) // 6
         for group in range(3):
@@ -164,7 +166,7 @@ def _builder(depth: int, widening: int) -> Callable[..., nn.Module]:
             dtype=dtype,
         )
 
-    build.__doc__ = f"Wide ResNet of {depth} layers, {widening} times as wide."
+    build.__doc__ = f"Wide ResNet of {depth} layers with widening factor {widening}."
     return build
 
 

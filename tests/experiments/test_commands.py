@@ -157,7 +157,7 @@ def test_evaluate_takes_state_dicts(call, tmp_path):
     ("arguments", "message"),
     [
         (["resnet20_cifar10"], "does not fit the network: conv1.weight is float32 (20, 1, 5, 5)"),
-        (["lenet5_caffe", "--mean", "0.5"], "--mean and --std belong together"),
+        (["lenet5_caffe", "--mean", "0.5"], "only one of --mean and --std is given"),
         (["lenet5_caffe", "--mean", "1", "2", "3", "--std", "1", "1", "1"], "--mean has 3 values"),
         (["lenet5_caffe", "--weights", "seven.pth"], "mnist has 10 classes; seven.pth has 7"),
         (["lenet5_caffe", "--weights", "text.pth"], "text.pth cannot be read as safetensors"),

@@ -310,7 +310,7 @@ def test_auxiliary_logits_in_training_only():
     assert isinstance(output, ModelOutput)
     assert output.logits.shape == (3, 1000)
     assert [logits.shape for logits in output.auxiliary_logits] == [(3, 1000)]
-    with pytest.raises(UserError, match="auxiliary head sees a map of 5x5; expected 17x17"):
+    with pytest.raises(UserError, match="auxiliary head got a map of 5x5; expected 17x17"):
         trained(107)
 
 

@@ -131,5 +131,5 @@ def test_codes_are_not_trained():
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet5_1998"])
 def test_images_of_another_size_are_named(name):
-    with pytest.raises(UserError, match="images are 28x28; LeNet-5 takes 32x32"):
+    with pytest.raises(UserError, match="images are 28x28; LeNet-5 expects 32x32, pad smaller"):
         an.create_model(name).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))

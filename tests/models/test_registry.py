@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import pytest
 
 import adaptive_nets as an
-from adaptive_nets.models import model_entry
+from adaptive_nets.models import model_entry, registry
+from adaptive_nets.models.normalisation import Normalisation
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.models.weights.files import default_normalisation
 from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
@@ -72,7 +74,42 @@ def test_a_builder_describes_itself():
     assert "undescribed" not in an.list_models()
 
 
-def test_a_name_cannot_be_registered_twice():
-    register = register_model("lenet300", input_shape=(1, 1, 1), num_classes=1, source="")
-    with pytest.raises(ValueError, match="'lenet300' is registered already"):
-        register(lambda: None)
+@pytest.fixture
+def scratch_registry(monkeypatch):
+    """Registrations of a test end with it."""
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+    monkeypatch.setattr(registry, "_ALIASES", dict(registry._ALIASES))
+
+
+@pytest.mark.parametrize("taken", ["lenet300", "lenet_300_100"])
+def test_a_name_cannot_be_registered_twice(taken):
+    def build():
+        """Toy network."""
+
+    register = register_model(taken, input_shape=(1, 1, 1), num_classes=1, source="")
+    message = (
+        rf"'{taken}' is registered already: adaptive_nets\.models\.lenet\.\w+ and "
+        rf"{__name__}\..*build$"
+    )
+    with pytest.raises(ValueError, match=message):
+        register(build)
+
+
+def test_a_model_brings_its_normalisation(scratch_registry):
+    own = Normalisation((0.1, 0.2), (0.3, 0.4), "two channels")
+    options = {"input_shape": (4, 4, 2), "num_classes": 3, "source": ""}
+
+    def build(*, num_classes):
+        """Toy network."""
+
+    register_model("toy_own", **options, normalisation=own)(build)
+    register_model("toy_default", **options)(build)
+    assert default_normalisation("toy_own") == own
+    assert default_normalisation("toy_default").mean == (0.0, 0.0)
+
+
+def test_a_normalisation_has_one_value_per_channel():
+    own = Normalisation((0.1,), (0.3, 0.4), "")
+    message = "'toy' has 1 means and 2 deviations; expected 3, the channels of input_shape"
+    with pytest.raises(ValueError, match=message):
+        register_model("toy", input_shape=(4, 4, 3), num_classes=3, source="", normalisation=own)

@@ -380,8 +380,8 @@ def test_the_normalisation_that_is_customary():
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ((0.1, 0.2, 0.3), None, "belong together"),
-        ((0.1,), (0.2, 0.2, 0.2), "--mean has 1 values; resnet18 has 3 channels"),
+        ((0.1, 0.2, 0.3), None, "only one of --mean and --std is given; expected both or neither"),
+        ((0.1,), (0.2, 0.2, 0.2), "--mean has 1 values; expected 3, the channels of resnet18"),
         ((0.1, 0.2, 0.3), (0.2, 0.0, 0.2), "expected positive numbers"),
     ],
 )

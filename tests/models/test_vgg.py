@@ -150,5 +150,5 @@ def test_without_noise_the_variational_network_is_the_plain_one(rng):
 
 
 def test_images_of_another_size_are_named():
-    with pytest.raises(UserError, match="images are 28x28; this network takes 32x32"):
+    with pytest.raises(UserError, match="images are 28x28; this network expects 32x32"):
         an.create_model("vgg_cifar10").init(jax.random.key(0), jnp.zeros((1, 28, 28, 3)))

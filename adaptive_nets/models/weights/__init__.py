@@ -1,4 +1,4 @@
-"""Trained networks in files: ours, PyTorch state dicts, safetensors of other tools."""
+"""Trained networks in files: the native format, PyTorch state dicts, other safetensors."""
 
 from adaptive_nets.models.weights.stored import (
     FORMAT,

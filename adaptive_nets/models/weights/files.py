@@ -1,13 +1,13 @@
-"""Trained networks from any file that we can read, told apart by content.
+"""Trained networks from files of several formats, detected by content.
 
-Ours say which network they are of and how inputs are normalised. Files of PyTorch (``torch.save``)
-and safetensors of other tools hold a state dict alone; the network is named beside them, its number
-of classes is that of the file's classifier, and the normalisation is the customary one.
+Files written by `save_network` hold the name of the network and its input normalisation. PyTorch
+files (``torch.save``) and safetensors of other tools hold only a state dict: the caller names the
+network, the file's classifier determines the number of classes, and the registry provides the
+normalisation.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from adaptive_nets.models.normalisation import Normalisation
 from adaptive_nets.models.registry import create_model, model_entry
 from adaptive_nets.models.shapes import abstract_variables, flatten_paths, flattened_inputs
 from adaptive_nets.models.weights.state_dict import convert_all, find_tensors, match_names
 from adaptive_nets.models.weights.stored import (
     FORMAT,
-    InputNormalisation,
     StoredNetwork,
     unflatten,
 )
@@ -40,77 +40,45 @@ _DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-# The number of classes that finds out which shapes depend on it: a prime that no layer has.
+# Number of classes that marks the shapes that depend on it: a prime that no layer size equals.
 _MARKER = 7919
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-@dataclasses.dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation per channel, of pixels between 0 and 1.
-
-    Attributes:
-        mean: subtracted.
-        std: the difference is divided by it.
-        origin: where the two come from, for people.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    origin: str
-
-    def to_input_normalisation(self) -> InputNormalisation:
-        """The same as offset and scale."""
-        offset = np.asarray(self.mean, np.float64).reshape(1, 1, -1)
-        scale = 1.0 / np.asarray(self.std, np.float64).reshape(1, 1, -1)
-        return InputNormalisation(255.0, offset.astype(np.float32), scale.astype(np.float32))
 
 
 def default_normalisation(model: str) -> Normalisation:
-    """What state dicts of a network usually expect.
-
-    The ImageNet statistics that torchvision's and timm's weights and the common CIFAR scripts
-    share; 0.5 for Inception networks and GoogLeNet, whose weights were ported from TensorFlow; the
-    bare pixels for networks of one channel.
-    """
-    entry = model_entry(model)
-    if entry.input_shape[-1] != 3:
-        channels = entry.input_shape[-1]
-        return Normalisation((0.0,) * channels, (1.0,) * channels, "none: pixels from 0 to 1")
-    if "inception_" in entry.name or entry.name.startswith("googlenet"):
-        return Normalisation(*HALF, "default for Inception networks")
-    return Normalisation(*IMAGENET, "default: ImageNet statistics, as torchvision's weights expect")
+    """Returns the normalisation that state dicts of a network usually expect."""
+    return model_entry(model).normalisation
 
 
 def resolve_normalisation(
     model: str, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Normalisation:
-    """The customary normalisation, or what was asked for.
+    """Returns the given normalisation, or the model's default if none is given.
 
     Raises:
-        UserError: only one of the two is given, their number is wrong, or a deviation is not
-            positive.
+        UserError: only one of mean and std is given, their length is not the number of channels, or
+            a deviation is not positive.
     """
     default = default_normalisation(model)
     if mean is None and std is None:
         return default
     if mean is None or std is None:
-        raise UserError("--mean and --std belong together; expected both or neither")
+        raise UserError("only one of --mean and --std is given; expected both or neither")
     channels = len(default.mean)
     for flag, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
-            raise UserError(f"{flag} has {len(values)} values; {model} has {channels} channels")
+            raise UserError(
+                f"{flag} has {len(values)} values; expected {channels}, the channels of {model}"
+            )
     if not all(value > 0 for value in std):
         raise UserError(f"--std is {' '.join(map(str, std))}; expected positive numbers")
     return Normalisation(tuple(mean), tuple(std), "given by --mean and --std")
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, whoever wrote it.
+    """Reads the tensors of any safetensors file.
 
     Raises:
-        UserError: the file cannot be read, or a tensor has a dtype that is not a number's.
+        UserError: the file cannot be read, or a tensor has an unsupported dtype.
     """
     try:
         parts = safetensors.deserialize(path.read_bytes())
@@ -121,14 +89,17 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     tensors = {}
     for name, part in parts:
         if part["dtype"] not in _DTYPES:
-            raise UserError(f"weights file {path}: {name} has the dtype {part['dtype']}")
+            raise UserError(
+                f"weights file {path}: {name} has the dtype {part['dtype']}; "
+                f"expected one of {', '.join(_DTYPES)}"
+            )
         dtype = _DTYPES[part["dtype"]]
         tensors[name] = np.frombuffer(part["data"], dtype).reshape(part["shape"])
     return tensors
 
 
 def is_native_format(path: Path) -> bool:
-    """Whether a file was written by `save_network`."""
+    """Returns whether a file was written by `save_network`."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return FORMAT in (file.metadata() or {})
@@ -139,27 +110,29 @@ def is_native_format(path: Path) -> bool:
 def _is_torch(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
-    # An archive or a pickle; the ninth byte of a safetensors file opens its header.
+    # A zip archive or a pickle. The header of a safetensors file starts at its ninth byte.
     return start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of another tool's file by name, without wrappers.
+    """Reads the named tensors of another tool's file, without wrappers.
 
     Raises:
-        UserError: absent, damaged, refused, or without tensors.
+        UserError: the file is absent, damaged, refused, or without tensors.
     """
     if not path.is_file():
-        raise UserError(f"weights file {path} does not exist; expected a file of trained weights")
+        raise UserError(
+            f"weights file {path} does not exist; expected a PyTorch or safetensors file"
+        )
     tree = read_torch(path) if _is_torch(path) else read_safetensors(path)
     return find_tensors(tree, source=f"weights file {path}")
 
 
 def _overrides_for(model: str, names: Sequence[str]) -> dict[str, Any]:
-    """The form of the network that a state dict is of.
+    """Returns the overrides that give the network the structure of a state dict.
 
-    It has auxiliary heads if the file has, and no units in a loop, whose variables would be stacked
-    on each other.
+    Auxiliary heads exist if the file has them. Units are not scanned, since a scan stacks their
+    variables.
     """
     choices = {"auxiliary_heads": any("aux" in name.lower() for name in names), "scan_units": False}
     known = model_entry(model).overrides
@@ -167,12 +140,12 @@ def _overrides_for(model: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> StoredNetwork:
-    """A state dict from another tool as a network of the zoo.
+    """Loads a state dict of another tool as a registered network.
 
     Args:
-        path: of PyTorch, or safetensors.
-        model: name of the network in the zoo.
-        normalisation: of the inputs; state dicts do not say.
+        path: PyTorch or safetensors file.
+        model: registered name of the network.
+        normalisation: normalisation of the inputs, which state dicts do not hold.
 
     Raises:
         UserError: the file cannot be read or does not fit the network.
@@ -204,7 +177,7 @@ def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> Sto
 
 
 def _number_of_classes(shapes: dict, matched: dict, tensors: dict) -> int:
-    """Outputs of the file's classifier, at worst of an auxiliary one; 0 if it has none."""
+    """Returns the number of outputs of the main or else an auxiliary classifier; 0 without one."""
     ends = [name for name, shape in shapes.items() if shape and shape[-1] == _MARKER]
     for name in sorted(ends, key=lambda name: "aux" in name.lower()):
         if name in matched and tensors[matched[name]].ndim:

@@ -1,8 +1,8 @@
-"""PyTorch state dicts as our variables: names are matched, layouts turned around.
+"""Conversion of PyTorch state dicts to Flax variables: names and layouts.
 
-Names are compared with dots, slashes and underscores alike, since our modules are called as
-torchvision calls them (timm or the authors, for networks that torchvision does not have). Where the
-same network has several customary sets of names, each is tried.
+Modules are named as in torchvision, or as in timm or the authors' code for networks that
+torchvision lacks. Names therefore match after dots, slashes and underscores are unified. If a
+network has several customary naming schemes, each is tried.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 from adaptive_nets.runtime.errors import UserError
 
-# Where a training script puts the state dict among other things, in the order of preference.
+# Keys under which training scripts store the state dict, in order of preference.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
-# What wrapping a network puts in front of all its names.
+# Prefixes that wrappers of a network add to all names.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 _IGNORED = (".num_batches_tracked",)
-# Our collection and leaf -> the leaf's name in a state dict.
+# Flax collection and leaf -> name of the leaf in a state dict.
 _LEAVES = {
     "params/kernel": "weight",
     "params/scale": "weight",
@@ -31,15 +31,15 @@ _LEAVES = {
 }
 _DIALECTS: tuple[tuple[tuple[str, str], ...], ...] = (
     (),
-    # DenseNet before torchvision 0.3.
+    # DenseNet in torchvision before 0.3.
     ((r"\.(norm|relu|conv)\.([12])\.", r".\1\2."),),
-    # VGG in timm, whose first dense layers are convolutions.
+    # VGG in timm, which has convolutions for the first dense layers.
     (
         (r"^pre_logits\.fc1\.", "classifier.0."),
         (r"^pre_logits\.fc2\.", "classifier.3."),
         (r"^head\.fc\.", "classifier.6."),
     ),
-    # Collections that call every classifier alike, and scripts that call it as ImageNet networks.
+    # Classifier names of other collections and of training scripts.
     ((r"^last_linear\.", "fc."),),
     ((r"^last_linear\.", "classifier."),),
     ((r"^classif\.", "last_linear."),),
@@ -48,17 +48,17 @@ _DIALECTS: tuple[tuple[tuple[str, str], ...], ...] = (
 
 
 def find_tensors(tree: Any, *, source: str) -> dict[str, np.ndarray]:
-    """The state dict in what a file holds, without wrappers around it or its names.
+    """Finds the state dict in a file's contents and removes wrappers and prefixes.
 
     Args:
-        tree: nested mappings with arrays; optimiser state, numbers and strings may lie beside.
-        source: the file, for messages.
+        tree: nested mappings with arrays; may also hold optimiser state, numbers and strings.
+        source: name of the file in messages.
 
     Returns:
-        Name -> array in the file's order; counters of batches are left out.
+        Name -> array in the file's order, without batch counters.
 
     Raises:
-        UserError: there is no state dict.
+        UserError: the file holds no state dict.
     """
     found = _state_dict_in(tree)
     if not found:
@@ -86,9 +86,9 @@ def _canonical(name: str) -> str:
 
 
 def _expected_name(path: str) -> str:
-    """Our path in a state dict's manner: "params/layer1_0/conv1/kernel" -> "layer1.0.conv1.weight".
+    """Converts a path: "params/layer1_0/conv1/kernel" -> "layer1.0.conv1.weight".
 
-    Dots inside a module's name are guessed; the comparison does not depend on them.
+    Dots within a module's name are a guess for messages; matching does not depend on them.
     """
     collection, *modules, leaf = path.split("/")
     dotted = re.sub(r"_(?=\d+(\.|_|$))", ".", ".".join(modules))
@@ -96,14 +96,14 @@ def _expected_name(path: str) -> str:
 
 
 def match_names(paths: list[str], names: list[str]) -> dict[str, str]:
-    """Which tensor of a state dict belongs to which of our variables.
+    """Matches the variables of a network with the tensors of a state dict.
 
     Args:
-        paths: ours, such as ``"params/layer1_0/conv1/kernel"``.
-        names: the file's, such as ``"layer1.0.conv1.weight"``.
+        paths: paths of the variables, such as ``"params/layer1_0/conv1/kernel"``.
+        names: names of the tensors, such as ``"layer1.0.conv1.weight"``.
 
     Returns:
-        Path -> name for those that have one, by the set of names that fits most of them.
+        Path -> name of every match, under the naming scheme with the most matches.
     """
     best: dict[str, str] = {}
     for rules in _DIALECTS:
@@ -121,7 +121,7 @@ def match_names(paths: list[str], names: list[str]) -> dict[str, str]:
 
 
 def foreign_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a kernel of ours has in a state dict; that of a vector is the same."""
+    """Returns the state-dict shape of a kernel; that of a vector is unchanged."""
     if len(shape) < 2:
         return shape
     *spatial, inputs, outputs = shape
@@ -134,18 +134,18 @@ def convert(
     *,
     flattened: tuple[int, int, int] | None = None,
 ) -> np.ndarray | None:
-    """A tensor of a state dict in our layout, float32.
+    """Converts a tensor of a state dict to Flax's layout, float32.
 
     Kernels of convolutions go from [O, I/groups, H, W] to [H, W, I/groups, O], those of dense
-    layers from [O, I] to [I, O]. A 1x1 convolution and a dense layer are the same thing.
+    layers from [O, I] to [I, O]. 1x1 convolutions and dense layers are interchangeable.
 
     Args:
-        tensor: as it is in the file.
-        shape: what it is to become.
-        flattened: (H, W, C) of the map that the dense layer's input was before it was flattened.
+        tensor: tensor of the file.
+        shape: shape of the result.
+        flattened: (H, W, C) of the map whose flattening is the dense layer's input.
 
     Returns:
-        The converted array, or None if the sizes do not agree.
+        The converted array, or None if the shapes do not agree.
     """
     values = np.asarray(tensor)
     if not (values.dtype.kind in "fiu" or values.dtype.name == "bfloat16"):
@@ -175,20 +175,20 @@ def convert_all(
     flattened: Mapping[str, tuple[int, int, int]],
     source: str,
 ) -> dict[str, np.ndarray]:
-    """A state dict as our variables.
+    """Converts a state dict to Flax variables.
 
     Args:
         tensors: name -> tensor, see `find_tensors`.
         shapes: path -> shape of every variable of the network.
-        flattened: kernels that follow a flattened map, see `shapes.flattened_inputs`.
-        source: the file, for messages.
+        flattened: kernels behind a flattened map, see `shapes.flattened_inputs`.
+        source: name of the file in messages.
 
     Returns:
         Path -> float32 array.
 
     Raises:
-        UserError: names, as the file does, the first tensor that has another size, is left over, or
-            is missing.
+        UserError: a tensor has another shape, is left over or is missing; the message names the
+            first as in the file.
     """
     matched = match_names(list(shapes), list(tensors))
     path_of = {name: path for path, name in matched.items()}
@@ -218,7 +218,7 @@ def convert_all(
 
 
 def _sibling_name(path: str, path_of: Mapping[str, str]) -> str | None:
-    """What the file would call a variable, judged by another of the same module."""
+    """Infers the file's name of a variable from another variable of the same module."""
     modules = path.split("/")[1:-1]
     for name, other in path_of.items():
         if other.split("/")[1:-1] == modules:

@@ -1,9 +1,8 @@
-"""Trained networks in one file: safetensors, where a sparse kernel is stored as what is left of it.
+"""Trained networks as safetensors files with optional sparse kernels.
 
-A sparse kernel takes two tensors: its values in row-major order, and the gaps between their
-positions in the smallest unsigned type that holds them. Everything else is stored as it is. The
-header says which network the file is for and how its inputs are normalised, and carries a digest of
-the contents.
+A sparse kernel is stored as two tensors: its non-zero values in row-major order, and the gaps
+between their positions in the smallest unsigned type that holds them. The header holds the name of
+the network, its input normalisation and a digest of the contents.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from adaptive_nets.models.adaptive.weights import check_halting_rule, halting_rule
+from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_bytes_atomically
 
@@ -31,34 +31,16 @@ _OFFSET, _SCALE = "input.offset", "input.scale"
 
 
 @dataclasses.dataclass(frozen=True)
-class InputNormalisation:
-    """How images become inputs: (pixels / pixel_scale − offset)·scale.
-
-    Attributes:
-        pixel_scale: pixels are divided by this.
-        offset: float32, broadcastable to [H, W, C].
-        scale: float32, broadcastable to [H, W, C].
-        per_image: whether each image is standardised by itself after that.
-    """
-
-    pixel_scale: float
-    offset: np.ndarray
-    scale: np.ndarray
-    per_image: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class StoredNetwork:
-    """What a file holds.
+    """Contents of a file of a trained network.
 
     Attributes:
-        model: name in the zoo.
+        model: registered name of the network.
         num_classes: number of outputs.
-        variables: {"params": ..., other collections}, NumPy arrays, kernels filled up with zeros
-            again.
-        normalisation: of the inputs.
-        stored_weights: number of kernel entries that are stored.
-        note: where the network comes from.
+        variables: {"params": ..., other collections} of NumPy arrays; kernels are dense.
+        normalisation: normalisation of the inputs.
+        stored_weights: number of stored kernel entries.
+        note: provenance of the network.
     """
 
     model: str
@@ -70,7 +52,7 @@ class StoredNetwork:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Nested mappings as {'params/fc1/kernel': array}."""
+    """Flattens nested mappings to {'params/fc1/kernel': array}."""
     flat: dict[str, np.ndarray] = {}
     for name, child in tree.items():
         if isinstance(child, Mapping):
@@ -81,7 +63,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Inverts `flatten`."""
     tree: dict[str, Any] = {}
     for name, leaf in flat.items():
         *parents, last = name.split("/")
@@ -128,16 +110,16 @@ def save_network(
     sparse: bool = False,
     note: Mapping[str, Any] | None = None,
 ) -> int:
-    """Writes a network to one file, whole or not at all.
+    """Writes a network to one file, atomically.
 
     Args:
-        path: the file, usually *.safetensors.
-        model: name in the zoo of the network that `variables` fit.
+        path: file to write, usually *.safetensors.
+        model: registered name of the network that has these variables.
         num_classes: number of outputs.
         variables: {"params": ..., other collections}.
-        normalisation: of the inputs it was trained on.
-        sparse: store kernels as values and gaps.
-        note: JSON values that say where the network comes from.
+        normalisation: normalisation of the training inputs.
+        sparse: whether to store kernels as values and gaps.
+        note: provenance of the network, JSON values.
 
     Returns:
         Size of the file in bytes.
@@ -169,10 +151,10 @@ def save_network(
 
 
 def load_network(path: Path) -> StoredNetwork:
-    """Reads what `save_network` wrote; runs no code from the file.
+    """Reads a file of `save_network` without running code from it.
 
     Raises:
-        UserError: the file is absent, unreadable, of another format, or not what was written.
+        UserError: the file is absent, unreadable, damaged, or of another format or version.
     """
     if not path.is_file():
         raise UserError(f"weights file {path} does not exist; expected a file written by a run")
@@ -214,14 +196,17 @@ def load_network(path: Path) -> StoredNetwork:
 
 
 def check_fits(variables: Mapping[str, Any], expected: Mapping[str, Any], *, source: str) -> None:
-    """Raises `UserError` naming the first tensor that is missing, left over or of another shape.
+    """Checks that variables have the names and shapes that a network expects.
 
-    Heads of another halting rule are refused as such: they would mean something else.
+    Halting heads of another rule are rejected, since their outputs have another meaning.
 
     Args:
-        variables: what was read.
-        expected: tree of arrays or shapes that the network has.
-        source: the file, for the message.
+        variables: variables that were read.
+        expected: tree of arrays or shapes of the network.
+        source: name of the file in the message.
+
+    Raises:
+        UserError: a tensor is missing, unexpected or of another shape; the message names the first.
     """
     rule = halting_rule(expected.get("params", {}))
     if rule is not None:

@@ -1,9 +1,9 @@
-"""Files written by PyTorch's ``save``, read without PyTorch and without running anything in them.
+"""Reader of ``torch.save`` files that needs no PyTorch and runs no code from the file.
 
-Such a file is a pickle whose tensors point at storages that lie beside it: in a zip archive, or, in
-the older form, one after the other behind the pickle. A pickle is a program, so the unpickler here
-knows only what plain tensors in plain containers need and refuses every other name before it is
-looked up.
+Such a file is a pickle whose tensors refer to storages outside it: members of a zip archive or, in
+the older form, byte ranges behind the pickle. A pickle is a program, so this unpickler resolves
+only the names that plain tensors in plain containers need and rejects every other name before
+lookup.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _STORAGES: dict[str, np.dtype] = {
 
 
 class _FormatError(Exception):
-    """What is wrong with a file, in one clause."""
+    """Defect of a file, described in one clause."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _StorageType:
-    """Stands for one of PyTorch's storage classes."""
+    """Placeholder of a PyTorch storage class."""
 
     dtype: np.dtype
 
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """A storage by its key, its contents still unread; `start` is that of a view."""
+    """Unread storage, identified by its key; `start` is the offset of a view."""
 
     key: str
     dtype: np.dtype
@@ -61,7 +61,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A strided view of a storage, its contents still unread."""
+    """Strided view of an unread storage."""
 
     storage: _Storage
     offset: int
@@ -91,7 +91,7 @@ def _rebuild_parameter(data: Any, *_: Any) -> _Tensor:
     return data
 
 
-# Everything that a file may name, and what it gets.
+# Names that a file may use -> objects that they resolve to.
 _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
@@ -103,10 +103,10 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes containers, numbers, strings and unread tensors, and nothing else.
+    """Unpickler restricted to containers, numbers, strings and unread tensors.
 
     Attributes:
-        dtypes: of every storage that was named, by its key.
+        dtypes: key of every storage in the pickle -> dtype.
     """
 
     def __init__(self, file: IO[bytes]):
@@ -118,13 +118,13 @@ class _Unpickler(pickle.Unpickler):
             return _KNOWN[module, name]
         except KeyError:
             raise _FormatError(
-                f"it asks for {module}.{name}, which is neither a tensor nor a container"
+                f"it asks for {module}.{name}; expected only tensors and containers"
             ) from None
 
     def persistent_load(self, pid: Any) -> _Storage:
         match pid:
             case ("storage", _StorageType(dtype=dtype), str(key), *rest):
-                # Old files may make one storage a part of another: (key, offset, size).
+                # In old files a storage may be a view of another: (key, offset, size).
                 view = rest[2] if len(rest) > 2 else None
                 start = 0 if view is None else _whole_numbers((view[1],))[0]
                 self.dtypes[key] = dtype
@@ -133,11 +133,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _materialise(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
-    """The tensor as an array of its own."""
+    """Copies a tensor to an array."""
     values = values[tensor.storage.start + tensor.offset :]
     if 0 in tensor.size:
         return np.zeros(tensor.size, values.dtype)
-    # The size is checked before the product: a view may repeat a storage, never enlarge it.
+    # Bounds come first: a view may repeat elements, which is large, but not exceed its storage.
     last = sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride, strict=True))
     count = 1
     for n in tensor.size:
@@ -149,8 +149,8 @@ def _materialise(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
 
 
 def _resolve(tree: Any, read: Callable[[_Storage], np.ndarray]) -> Any:
-    """The same containers with arrays in place of unread tensors."""
-    # What is shared is resolved once: nested sharing would otherwise take exponential time.
+    """Replaces the unread tensors in nested containers by arrays."""
+    # Shared nodes are resolved once, since nested sharing would otherwise take exponential time.
     done: dict[int, Any] = {}
 
     def resolve(node: Any) -> Any:
@@ -169,11 +169,13 @@ def _resolve(tree: Any, read: Callable[[_Storage], np.ndarray]) -> Any:
 
 
 def _from_archive(file: IO[bytes]) -> Any:
-    """The form since PyTorch 1.6: a zip archive with one member for each storage."""
+    """Reads the form since PyTorch 1.6: a zip archive with one member per storage."""
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-            raise _FormatError("its members are compressed, which PyTorch's never are")
+            raise _FormatError(
+                "its members are compressed; expected the uncompressed archive of PyTorch"
+            )
         pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise _FormatError("the archive has no data.pkl")
@@ -182,7 +184,7 @@ def _from_archive(file: IO[bytes]) -> Any:
         if f"{folder}byteorder" in members:
             order = archive.read(f"{folder}byteorder").decode("ascii", "replace")
         if order not in ("little", "big"):
-            raise _FormatError(f"its byte order is {order!r}")
+            raise _FormatError(f"its byte order is {order!r}; expected 'little' or 'big'")
         with archive.open(pickles[0]) as member:
             tree = _Unpickler(member).load()
         contents: dict[tuple[str, np.dtype], np.ndarray] = {}
@@ -207,7 +209,7 @@ def _decoded(content: bytes, dtype: np.dtype, order: str) -> np.ndarray:
 
 
 def _from_sequence(file: IO[bytes]) -> Any:
-    """The form before PyTorch 1.6: four pickles, the keys of the storages, the storages."""
+    """Reads the form before PyTorch 1.6: four pickles, the storage keys, the storages."""
     if _Unpickler(file).load() != _MAGIC:
         raise _FormatError("it does not begin as PyTorch's files do")
     version = _Unpickler(file).load()
@@ -215,7 +217,7 @@ def _from_sequence(file: IO[bytes]) -> Any:
         raise _FormatError(f"its version is {version!r}, expected {_LEGACY_VERSION}")
     machine = _Unpickler(file).load()
     if not isinstance(machine, Mapping) or not isinstance(machine.get("little_endian"), bool):
-        raise _FormatError("it does not say what machine it was written on")
+        raise _FormatError("it lacks the description of the machine that wrote it")
     order = "little" if machine["little_endian"] else "big"
     unpickler = _Unpickler(file)
     tree = unpickler.load()
@@ -229,7 +231,7 @@ def _from_sequence(file: IO[bytes]) -> Any:
             raise _FormatError(f"the storage {key!r} is missing")
         (count,) = struct.unpack("<q" if order == "little" else ">q", header)
         if not 0 <= count * dtypes[key].itemsize <= size - file.tell():
-            raise _FormatError("it is cut off")
+            raise _FormatError("it is truncated")
         contents[key] = _decoded(file.read(count * dtypes[key].itemsize), dtypes[key], order)
 
     def read(storage: _Storage) -> np.ndarray:
@@ -241,16 +243,16 @@ def _from_sequence(file: IO[bytes]) -> Any:
 
 
 def read_torch(path: Path) -> Any:
-    """What ``torch.save`` wrote: containers, numbers, strings, and tensors as arrays.
+    """Reads a ``torch.save`` file: containers, numbers, strings, and tensors as arrays.
 
     Args:
-        path: a *.pt, *.pth or *.th file of either form.
+        path: *.pt, *.pth or *.th file of either form.
 
     Returns:
-        The pickled value, mappings as dicts, sequences as lists; arrays have the file's dtypes.
+        The pickled value, with mappings as dicts, sequences as lists and the file's dtypes.
 
     Raises:
-        UserError: the file is absent, damaged, of another format, or holds anything else.
+        UserError: the file is absent, damaged, of another format, or holds other objects.
     """
     try:
         with path.open("rb") as file:
@@ -262,7 +264,8 @@ def read_torch(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"weights file {path}: {error.strerror or error}") from error
     except Exception as error:
-        # A damaged pickle or archive can fail in almost any way.
+        # A damaged pickle or archive may raise almost any exception.
         raise UserError(
-            f"weights file {path} is damaged or no PyTorch file ({type(error).__name__}: {error})"
+            f"weights file {path} is damaged or not a PyTorch file "
+            f"({type(error).__name__}: {error})"
         ) from error
