@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from adaptive_nets.training.duration import Timing
+from experiments.suite import config as config_lib
 from experiments.suite.experiment import Experiment
 from experiments.suite.paper_values import Measure, Paper, Row
 from experiments.suite.records import Record, mean_and_deviation
@@ -55,8 +56,20 @@ class Group:
         first = self.records[0]
         seeds = f"{len(self.records)} seed{'s' if len(self.records) > 1 else ''}"
         data = f"{first.dataset['train']:,} images" if first.dataset["train"] else "no data"
-        changed = f", changed {', '.join(first.changed)}" if first.changed else ""
+        changed = f", with {changes(first)}" if first.changed else ""
         return f"preset {first.preset}, {seeds}, {data}, {first.steps:,} steps{changed}"
+
+
+def changes(record: Record) -> str:
+    """Returns the flags that differ from the preset, with their values: "halting.tau=0.005"."""
+    values = config_lib.flat(record.config)
+    return ", ".join(f"{name}={_value_text(values.get(name))}" for name in record.changed)
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(_value_text(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_shortened(record: Record) -> bool:
@@ -118,7 +131,7 @@ def judge(measure: Measure, paper: float, group: Group, ours: float) -> tuple[Ve
     if group.is_reduced:
         return "reduced", ""
     if group.records[0].changed:
-        return "differs", f"changed {', '.join(group.records[0].changed)}"
+        return "differs", f"with {changes(group.records[0])}"
     distance = ours - paper
     allowed = measure.tolerance * (abs(paper) if measure.relative else 1.0)
     # Printed values are rounded; half of the last printed digit is nobody's difference.
