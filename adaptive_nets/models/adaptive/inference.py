@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from adaptive_nets.models.adaptive.stage import SkippingStage
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from adaptive_nets.models import resnet_v2_cifar
 from adaptive_nets.models.adaptive.blocks import Mode
 from adaptive_nets.models.adaptive.folded_weights import Prepared, prepare
 from adaptive_nets.models.adaptive.resnet import STREAM, AdaptiveCifarResNet, AdaptiveNet
-from adaptive_nets.models.adaptive.stage import SkippingStage
 from adaptive_nets.models.output import BlockTrace, ModelOutput
 from adaptive_nets.runtime.errors import UserError
-from kernels.masked_unit.unit import ExecutionPath
+from kernels.masked_unit import ExecutionPath
 
 __all__ = ["Prepared", "prepare", "skip", "skipping_stage"]
 

@@ -24,8 +24,7 @@ from adaptive_nets.halting import (
 from adaptive_nets.models.adaptive.blocks import Halting, Mode
 from adaptive_nets.models.adaptive.folded_weights import HeadWeights, StageWeights
 from adaptive_nets.models.output import BlockTrace
-from kernels.masked_unit.logit_map import logit_map
-from kernels.masked_unit.unit import BlockState, ExecutionPath, masked_unit_with_sums
+from kernels.masked_unit import BlockState, ExecutionPath, logit_map, masked_unit_with_sums
 
 
 class _Progress(NamedTuple):
@@ -116,7 +115,7 @@ class SkippingStage:
                 scale=unit.scale,
                 shift=unit.shift,
                 negative_slope=self.slope,
-                way=self.way,
+                execution_path=self.way,
             )
             progress = progress._replace(
                 unit=progress.unit + 1,
