@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_nets.models.adaptive.blocks import Halting
-from adaptive_nets.models.adaptive.resnet import AdaptiveCifarResNet, AdaptiveResNetV2
+from adaptive_nets.models.adaptive.resnet import AdaptiveResNetV2
+from adaptive_nets.models.adaptive.resnet_cifar import AdaptiveCifarResNet
 from adaptive_nets.models.resnet_v2_cifar import CifarResNetV2
 
 SIZES, WIDTHS = (3, 2), (4, 6)

@@ -153,6 +153,9 @@ def _trace(
     model: nn.Module, input_shape: tuple[int, ...], dtype: Any
 ) -> tuple[dict[str, Any], _Ledger]:
     """Shapes of the variables, and MACs by layer."""
+    if getattr(model, "execution", "dense") != "dense":
+        # The skipping form has loops of run-time length.
+        model = model.clone(execution="dense")
     variables = abstract_variables(model, input_shape, dtype=dtype)
     example = jax.ShapeDtypeStruct((1, *input_shape), dtype)
 

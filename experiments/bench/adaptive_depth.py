@@ -1,9 +1,10 @@
 """Time of a network of adaptive depth that skips, beside the plain network of the same sizes.
 
-Weights are random, statistics those of images, and the biases of each block's halting heads are
-moved, from where all heads have one mean, until the wanted share of positions stops early. The
-image is noise with the spectrum of photographs, so that masks are patches and not dust. The plain
-network runs the same weights without heads, compiled by XLA, and nothing of ours.
+Weights are random, statistics are measured on images. The biases of each block's halting heads are
+first set so that all heads have the same mean, then shifted together until the wanted share of
+positions halts early. Images are noise with the spectrum of photographs, so that masks are patches
+rather than isolated positions. The plain network runs the same weights without heads, compiled by
+XLA alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from adaptive_nets.analysis import count_macs
 from adaptive_nets.analysis.macs import layer_macs
 from adaptive_nets.models import ModelOutput, list_models
 from adaptive_nets.models.adaptive.cost import block_flops, flops_per_image
-from adaptive_nets.models.adaptive.inference import Prepared, prepare, skip, skipping_stage
+from adaptive_nets.models.adaptive.network import FOLDED
 from adaptive_nets.models.adaptive.weights import head_name, is_head
 from adaptive_nets.models.stages import run_sequentially
 from adaptive_nets.runtime.errors import UserError
@@ -34,7 +35,7 @@ PLAIN, SKIPPING = "plain", "skipping"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """Settings of a measurement.
 
     Attributes:
         name: of the network.
@@ -42,7 +43,7 @@ class Settings:
         width: of the images.
         batch: number of images.
         stop_early: share of each block's positions that halt before its last unit.
-        seconds: about how long the rounds of one comparison take.
+        seconds: approximate duration of the rounds of one comparison.
         seed: of weights and images.
     """
 
@@ -57,16 +58,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A network, or one of its blocks on its own.
+    """Times of a network, or of one of its blocks alone.
 
     Attributes:
         part: "network" or "block 1" and so on.
         stop_early: share of positions that halted early, over blocks.
         flops_share: FLOPs per image, heads included, over those of the plain network.
-        time_share: median over rounds of the time over the plain network's in the same round.
-        excess: time_share / flops_share; 1 where all that is not computed is saved.
+        time_share: median over rounds of the ratio to the plain network's time in the same round.
+        excess: time_share / flops_share; 1 if time falls as FLOPs do.
         seconds: median time by contender.
-        rounds: how often each was timed, in turns.
+        rounds: number of rounds; contenders are timed in turns.
     """
 
     part: str
@@ -83,28 +84,28 @@ class Case:
     """A network with weights, and its images.
 
     Attributes:
-        settings: what was asked for.
-        model: of adaptive depth.
-        plain: the network under it.
+        settings: of the measurement.
+        model: network of adaptive depth, in its skipping form.
+        plain: the same network without halting.
         variables: of the model.
-        prepared: of the model, for skipping.
+        folded: the same, folded for skipping.
         images: float[N, H, W, 3].
-        output: of the model, skipping.
-        inputs: of each stage.
+        output: of the model.
+        inputs: of each block.
     """
 
     settings: Settings
     model: Any
     plain: Any
     variables: dict[str, Any]
-    prepared: Prepared
+    folded: dict[str, Any]
     images: jax.Array
     output: ModelOutput
     inputs: list[jax.Array]
 
 
 def photograph_like(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """Noise whose amplitude falls as 1 / frequency, each image of deviation 1, float32."""
+    """Returns noise with amplitude 1 / frequency, standard deviation 1 per image, float32."""
     rows, columns = np.fft.fftfreq(shape[1])[:, None], np.fft.rfftfreq(shape[2])[None]
     frequency = np.maximum(np.hypot(rows, columns), 1 / max(shape[1:3]))
     spectrum = np.fft.rfft2(rng.standard_normal(shape), axes=(1, 2))
@@ -114,7 +115,7 @@ def photograph_like(rng: np.random.Generator, shape: tuple[int, int, int, int]) 
 
 
 def plain_name(name: str) -> str:
-    """Name of the plain network under one of adaptive depth.
+    """Returns the name of a network of adaptive depth without halting.
 
     Raises:
         UserError: the network is not of adaptive depth.
@@ -129,26 +130,26 @@ def plain_name(name: str) -> str:
 
 
 def make_case(settings: Settings) -> Case:
-    """Makes weights, statistics and halting biases; compiles what that takes."""
+    """Makes weights, statistics and halting biases."""
     rng = np.random.default_rng(settings.seed)
     shape = (settings.batch, settings.height, settings.width, 3)
     images = jnp.asarray(photograph_like(rng, shape))
     plain: Any = create_model(plain_name(settings.name))
-    model: Any = create_model(settings.name)
-    fold = jax.jit(lambda variables: prepare(model, variables))
+    model: Any = create_model(settings.name, execution="skipping")
+    fold = jax.jit(model.fold)
     variables = jax.jit(lambda x: model.init(jax.random.key(settings.seed), x))(images[:, :64, :64])
     variables = _with_bias(variables, lambda name, bias: bias - 30.0)
-    # Of several images: the variance of an image's mean, which heads divide by, is 0 over one.
+    # Several images: heads divide by the variance of an image's mean, which is 0 over one image.
     sides = (min(settings.height, 224), min(settings.width, 224))
     several = jnp.asarray(photograph_like(rng, (8, *sides, 3)))
     variables = _with_statistics(model, variables, several)
-    forward = jax.jit(lambda prepared, x: skip(model, prepared, x))
+    forward = jax.jit(model.apply)
     rule = model.halting.rule
     for stage, size in enumerate(model.stage_sizes):
         if size == 1:
             continue
         logits = np.asarray(forward(fold(variables), images).blocks[stage].halting_logits)
-        # Random heads differ in their means; with one for all, positions stop after every unit.
+        # Random heads differ in their means; with equal means, positions halt after every unit.
         start = {
             head_name(model.unit_name(stage, i), rule): -float(np.mean(logits[..., i]))
             for i in range(size - 1)
@@ -160,7 +161,7 @@ def make_case(settings: Settings) -> Case:
                 before, lambda name, bias: bias + start[name] + by if name in start else bias
             )
 
-        # What halts changes what its neighbours and later units see, so every bias is tried out.
+        # Halting changes the inputs of neighbours and later units, so each bias is tried.
         low, high = -20.0, 10.0
         for _ in range(16):
             middle = (low + high) / 2
@@ -170,28 +171,34 @@ def make_case(settings: Settings) -> Case:
             if abs(early - settings.stop_early) < 0.02:
                 break
             low, high = (middle, high) if early < settings.stop_early else (low, middle)
-    prepared = fold(variables)
-    output = forward(prepared, images)
+    folded = fold(variables)
+    output = forward(folded, images)
 
     @jax.jit
-    def stage_inputs(prepared, x):
+    def stage_inputs(folded, x):
         found: list[jax.Array] = []
 
         def run(stage, units, x):
             found.append(x)
-            return skipping_stage(model).run(units[0](x), prepared.stages[stage], None)[0]
+            return _skip_stage(model, folded, stage, units, x)
 
-        _with_stage_runner(model, prepared.variables, x, run)
+        _with_stage_runner(model, folded, x, run)
         return found
 
-    inputs = stage_inputs(prepared, images)
-    return Case(settings, model, plain, variables, prepared, images, output, inputs)
+    inputs = stage_inputs(folded, images)
+    return Case(settings, model, plain, variables, folded, images, output, inputs)
+
+
+def _skip_stage(model: Any, folded: Any, stage: int, units: Any, x: jax.Array) -> jax.Array:
+    """Runs a stage in the skipping form."""
+    block = model.skipping_block(model.halting.mode(None, train=False))
+    return block.run(units[0](x), folded[FOLDED].get(f"block_{stage}"), None)[0]
 
 
 def _with_stage_runner(
     network: Any, variables: Any, x: jax.Array, run: Callable[[int, Any, jax.Array], jax.Array]
 ) -> jax.Array:
-    """A network whose stages are run by `run(number, units, x)`."""
+    """Runs a network with `run(number, units, x)` for each stage."""
 
     def forward(module, x):
         numbers = itertools.count()
@@ -203,7 +210,7 @@ def _with_stage_runner(
 def _one_stage(
     network: Any, variables: Any, stage: int, x: jax.Array, run: Callable[[Any, jax.Array], Any]
 ) -> Any:
-    """What `run(units, x)` returns for a stage; of the rest nothing is left when it is compiled."""
+    """Returns `run(units, x)` of one stage; compilation removes the rest of the network."""
     found = []
 
     def run_stage(number, units, ignored):
@@ -217,7 +224,7 @@ def _one_stage(
 
 
 def _with_bias(variables: Any, change: Callable[[str, Any], Any]) -> dict[str, Any]:
-    """Variables whose heads have other biases."""
+    """Returns variables with changed biases of heads."""
     params = dict(variables["params"])
     for name in filter(is_head, params):
         head = dict(params[name])
@@ -231,22 +238,23 @@ def _with_bias(variables: Any, change: Callable[[str, Any], Any]) -> dict[str, A
 
 
 def _with_statistics(model: Any, variables: Any, images: jax.Array) -> dict[str, Any]:
-    """Variables whose running statistics are those of the images: weights keep their scale."""
+    """Returns variables with the running statistics of the images; weights keep their scale."""
     fresh = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
 
     @jax.jit
     def measure(variables, x):
         rngs = {"halting": jax.random.key(0)}
-        return model.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"])[1]
+        options: dict[str, Any] = {"train": True, "execution": "dense"}
+        return model.apply(variables, x, rngs=rngs, mutable=["batch_stats"], **options)[1]
 
     found = measure({**variables, "batch_stats": fresh}, images)["batch_stats"]
-    # From zero, one update leaves (1 − momentum) of what was measured.
+    # One update from zero leaves (1 − momentum) times the measured value.
     share = 1 - getattr(model, "momentum", 0.9)
     return {**variables, "batch_stats": jax.tree.map(lambda leaf: leaf / share, found)}
 
 
 def _plain_variables(case: Case) -> dict[str, Any]:
-    """The plain network's part of the variables."""
+    """Returns the plain network's part of the variables."""
     return {
         kind: {name: value for name, value in tree.items() if not is_head(name)}
         for kind, tree in case.variables.items()
@@ -257,7 +265,7 @@ def compare_network(case: Case) -> Comparison:
     """Times the whole network."""
     settings, variables = case.settings, _plain_variables(case)
     plain = jax.jit(lambda variables, x: case.plain.apply(variables, x))
-    skipping = jax.jit(lambda prepared, x: skip(case.model, prepared, x).logits)
+    skipping = jax.jit(lambda folded, x: case.model.apply(folded, x).logits)
     size = (settings.height, settings.width)
     macs = count_macs(plain_name(settings.name), input_shape=(*size, 3))
     flops = flops_per_image(case.model, case.output, image_size=size)
@@ -265,14 +273,14 @@ def compare_network(case: Case) -> Comparison:
         "network",
         case,
         {PLAIN: lambda: plain(variables, case.images),
-         SKIPPING: lambda: skipping(case.prepared, case.images)},
+         SKIPPING: lambda: skipping(case.folded, case.images)},
         float(np.mean(flops)) / (2 * macs),
         case.output.blocks,
     )  # fmt: skip
 
 
 def compare_block(case: Case, stage: int) -> Comparison:
-    """Times one block on the input that it has in the network."""
+    """Times one block on its input in the network."""
     settings, variables = case.settings, _plain_variables(case)
     x = case.inputs[stage]
 
@@ -283,11 +291,11 @@ def compare_block(case: Case, stage: int) -> Comparison:
         )
 
     @jax.jit
-    def skipping(prepared, x):
+    def skipping(folded, x):
         def run(units, x):
-            return skipping_stage(case.model).run(units[0](x), prepared.stages[stage], None)[0]
+            return _skip_stage(case.model, folded, stage, units, x)
 
-        return _one_stage(case.model, prepared.variables, stage, x, run)
+        return _one_stage(case.model, folded, stage, x, run)
 
     ledger = layer_macs(plain_name(settings.name), input_shape=(settings.height, settings.width, 3))
     prefix = case.model.unit_name(stage, 0)[:-1]
@@ -296,7 +304,7 @@ def compare_block(case: Case, stage: int) -> Comparison:
     return _compare(
         f"block {stage + 1}",
         case,
-        {PLAIN: lambda: plain(variables, x), SKIPPING: lambda: skipping(case.prepared, x)},
+        {PLAIN: lambda: plain(variables, x), SKIPPING: lambda: skipping(case.folded, x)},
         float(np.mean(flops)) / (2 * macs),
         case.output.blocks[stage : stage + 1],
     )

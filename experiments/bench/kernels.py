@@ -17,7 +17,7 @@ from experiments.shared.timing import medians, time_interleaved
 from kernels import masked_conv, perforated_conv
 from kernels._common.layer_shapes import LAYERS, UNITS, Layer, Unit
 from kernels.masked_conv import choose as choose_masked
-from kernels.masked_unit.unit import dilate, masked_unit
+from kernels.masked_unit import dilate, masked_unit
 from kernels.perforated_conv import choose as choose_perforated
 
 DENSE, OURS, TORCH = "dense", "ours", "torch"
@@ -261,7 +261,7 @@ def _units(unit: Unit, batch: int, settings: Settings, rng) -> Iterator[Comparis
         mask = jnp.asarray(masks.blobs(rng, x.shape[:3], fraction))
 
         def dense(x, mask, *weights):
-            return masked_unit(x, mask, weights, way="dense")
+            return masked_unit(x, mask, weights, execution_path="dense")
 
         def ours(x, mask, *weights):
             return masked_unit(x, mask, weights)

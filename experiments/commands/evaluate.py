@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -29,6 +29,8 @@ class Evaluate:
     """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's where not given."""
     std: tuple[float, ...] | None = None
     """Standard deviation per channel, likewise."""
+    execution: Literal["dense", "skipping"] = "dense"
+    """Form of a network of adaptive depth: skipping computes active positions only."""
     batch_size: int = 1000
     """Images per step."""
     data_dir: Path | None = None
@@ -111,6 +113,11 @@ def main(arguments: Sequence[str]) -> None:
     from adaptive_nets.training.streamed import BatchMaker, make_streamed_evaluate
 
     entry = model_entry(options.model)
+    skipping = options.execution == "skipping"
+    if skipping and "execution" not in entry.overrides:
+        raise UserError(
+            f"--execution is 'skipping'; expected 'dense': {entry.name} has no skipping form"
+        )
     stored, origin = _read(options, entry.name)
     dataset = load(options.data, root=options.data_dir, splits=("test",))
     if dataset.num_classes != stored.num_classes:
@@ -118,7 +125,9 @@ def main(arguments: Sequence[str]) -> None:
             f"--data {options.data} has {dataset.num_classes} classes; {options.weights} has "
             f"{stored.num_classes}"
         )
-    overrides = stored.note.get("overrides", {})
+    overrides = dict(stored.note.get("overrides", {}))
+    if skipping:
+        overrides["execution"] = options.execution
     model = create_model(entry.name, num_classes=stored.num_classes, **overrides)
     check_fits(
         stored.variables,
@@ -128,6 +137,9 @@ def main(arguments: Sequence[str]) -> None:
     test = dataset.test
     shape = entry.input_shape if test is None else test.images.shape[1:]
     _check_images(model, stored, (shape[0], shape[1], shape[2]), where=f"--data {options.data}")
+    variables: Any = stored.variables
+    if skipping:
+        variables = model.fold(variables)  # pyright: ignore[reportAttributeAccessIssue]
     normalisation = stored.normalisation
     constants = (normalisation.offset, normalisation.scale, np.float32(normalisation.pixel_scale))
     if test is None:
@@ -141,7 +153,7 @@ def main(arguments: Sequence[str]) -> None:
             batch_size=options.batch_size,
             sharding=sharding,
             options=StreamOptions(threads=16),
-        )(stored.variables, split)
+        )(variables, split)
     else:
         split = DeviceSplit(
             jnp.asarray(test.images),
@@ -149,11 +161,12 @@ def main(arguments: Sequence[str]) -> None:
             *(jnp.asarray(constant) for constant in constants),
             per_image=normalisation.per_image,
         )
-        result = make_evaluate(model, batch_size=options.batch_size)(stored.variables, split)
+        result = make_evaluate(model, batch_size=options.batch_size)(variables, split)
     report = {
         "model": entry.name,
         "weights": str(options.weights),
         "data": dataset.name,
+        "execution": options.execution,
         "images": int(result["count"]),
         "error_percent": 100 * result["error"],
         "loss_nats": result["nll"],

@@ -113,7 +113,11 @@ def _resolve(
     def bind(function, *more):
         return lambda: lambda x, w, mask: function(x, w, mask, geometry, *more)
 
+    positions = geometry.batch * geometry.positions
+    limit = min(cost.break_even(geometry), positions if capacity is None else capacity)
+    path = "sparse" if limit >= positions else "sparse or dense"
     choice, compute = dispatch.first_supported(
+        "masked_conv",
         implementation,
         {
             "xla": bind(xla.forward, capacity),
@@ -125,10 +129,9 @@ def _resolve(
             },
         },
         _PREFERRED.get(current_target().platform, _PREFERRED["cpu"]),
+        execution_paths={"xla": path},
     )
     if choice.implementation == "xla":
-        positions = geometry.batch * geometry.positions
-        limit = min(cost.break_even(geometry), positions if capacity is None else capacity)
         choice = dataclasses.replace(
             choice, detail=f"gathered up to {limit} of {positions} positions, dense beyond"
         )

@@ -1,7 +1,7 @@
-"""How a residual unit runs everywhere: windows by XLA, the rest in pieces that stay in cache.
+"""Residual unit computed at all positions: windows by XLA, the rest in pieces that stay in cache.
 
-Normalisation and 1x1 convolutions before the windows, 1x1 convolutions after them, the residual's
-addition, the weighted total and the sums over positions read and write a map once for all of them.
+Normalisation and 1x1 convolutions before the windows are fused into one pass over the map; so are
+the 1x1 convolutions after them, the residual's addition, the weighted total and the sums.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kernels._common import rows as rows_lib
 from kernels._common.convolution import direct
 from kernels.masked_conv.active import fold_over_all_positions, piece_sizes
-from kernels.masked_unit.sparse_unit import BlockState, Chain
+from kernels.masked_unit.chain import BlockState, Chain
 
 
 def run_dense(
@@ -22,7 +22,17 @@ def run_dense(
     chain: Chain,
     share: Float[Array, "N H W"] | None,
 ) -> BlockState:
-    """The unit at all positions, its residual added at the mask's; else as `run_sparse`."""
+    """Runs a unit at all positions and adds its residual at the mask's.
+
+    Args:
+        state: state before the unit.
+        mask: bool[N, H, W].
+        chain: residual function of the unit.
+        share: float[N, H, W], share of the residual in `state.total`; None without a total.
+
+    Returns:
+        The state after the unit.
+    """
     n, height, width, channels = state.x.shape
     positions, image = n * height * width, height * width
     points = [w.shape[:2] == (1, 1) for w in chain.kernels]

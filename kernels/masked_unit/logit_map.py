@@ -1,8 +1,8 @@
-"""A convolution with a single output near the active positions of a run-time mask.
+"""Convolution with a single output channel near the active positions of a run-time mask.
 
-A 3x3 convolution with one output reads nine times what it computes. Turned round, each position is
-multiplied by all taps at once, one product over its channels, and the nine small maps are shifted
-and added: every position is read once.
+Gathering 3x3 windows for one output channel would read every position nine times. Instead, each
+position is multiplied by all taps in one product over its channels, and the nine resulting maps are
+shifted and added: every position is read once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from kernels.masked_conv.active import (
     piece_sizes,
     take_rows,
 )
-from kernels.masked_unit.sparse_unit import dilate
+from kernels.masked_unit.chain import dilate
 
-# Share of positions to read beyond which all are read, which needs no list.
+# If a larger share of positions is to be read, all are read and no list is made.
 _DENSE_THRESHOLD = 0.7
 
 
@@ -35,19 +35,22 @@ def logit_map(
     before: Callable[[Float[Array, "B C"]], Float[Array, "B C"]] | None = None,
     tap_biases: Float[Array, "KH KW"] | None = None,
 ) -> Float[Array, "N H W"]:
-    """Convolution of ``before(x)`` with one output, stride 1, padding SAME.
+    """Convolves ``before(x)`` to one output channel, stride 1, padding SAME.
 
     Args:
         x: float[N, H, W, C].
         w: float[KH, KW, C], odd windows.
-        mask: bool[N, H, W], where the result is wanted; elsewhere it means nothing.
-        before: of each position on its own, a normalisation for instance; padding is zero after it.
-        tap_biases: float[KH, KW], added to what a tap reads on the map, not to padding.
+        mask: bool[N, H, W], positions where the result is needed.
+        before: function of each position on its own, a normalisation for instance; padding is zero
+            after it.
+        tap_biases: float[KH, KW], added to each tap's product on the map, not to padding.
 
     Returns:
-        float32[N, H, W].
+        float32[N, H, W]; undefined where the mask is False.
     """
     n, height, width, channels = x.shape
+    if not mask.size:
+        return jnp.zeros(mask.shape, accumulator(w.dtype))
     window = (w.shape[0], w.shape[1])
     taps = w.reshape(-1, channels)
     pixels = x.reshape(-1, channels)
@@ -60,7 +63,7 @@ def logit_map(
     sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
     empty = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
 
-    # In pieces, which stay in the cache between what comes before the product and the product.
+    # In pieces, which stay in cache between the normalisation and the product.
     def dense() -> Array:
         def piece(start, size, out):
             y = product(lax.dynamic_slice_in_dim(pixels, start, size))

@@ -1,7 +1,7 @@
-"""How a residual unit runs at listed positions: one loop over pieces for each window.
+"""Residual unit computed at listed positions only: one loop over pieces for each window.
 
-1x1 convolutions ride along with the convolution before them. What one loop has computed is a list
-of rows, which the next one reads through the list's index.
+1x1 convolutions are fused with the convolution before them. Each loop writes a list of rows, which
+the next loop reads through the list's index.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -25,81 +23,7 @@ from kernels.masked_conv.active import (
     piece_sizes,
     take_rows,
 )
-
-
-class BlockState(NamedTuple):
-    """Where a block of units has got to.
-
-    Attributes:
-        x: float[N, H, W, C], the state that the next unit reads.
-        total: float[N, H, W, C], the block's output so far, of which units add their residual times
-            a share; None where the last state is the output.
-        sums: float32[N, C], sums of x over positions; None where nobody asks.
-    """
-
-    x: Float[Array, "N H W C"]
-    total: Float[Array, "N H W C"] | None = None
-    sums: Float[Array, "N C"] | None = None
-
-
-class Chain(NamedTuple):
-    """What a unit computes: ``conv_L(act(... act(conv_1(pre(x)) + b_1) ...)) + b_L``.
-
-    Attributes:
-        kernels: HWIO weights.
-        biases: one per kernel, or None.
-        scale: float[C] of ``pre(x) = act(x·scale + shift)``, or None.
-        shift: float[C], or None; with neither, pre is nothing.
-        negative_slope: of act, a (leaky) ReLU.
-    """
-
-    kernels: tuple[Float[Array, "KH KW I O"], ...]
-    biases: tuple[Float[Array, " O"] | None, ...]
-    scale: Float[Array, " C"] | None
-    shift: Float[Array, " C"] | None
-    negative_slope: float
-
-    def activate(self, y: Array) -> Array:
-        """ReLU, or leaky ReLU."""
-        if self.negative_slope == 0:
-            return jax.nn.relu(y)
-        return jnp.where(y >= 0, y, jnp.asarray(self.negative_slope, y.dtype) * y)
-
-    def before(self, x: Array) -> Array:
-        """What the first convolution reads of x[..., C]."""
-        if self.scale is None and self.shift is None:
-            return x
-        ones = (1,) * (x.ndim - 1)
-        if self.scale is not None:
-            x = x * self.scale.astype(x.dtype).reshape(*ones, -1)
-        if self.shift is not None:
-            x = x + self.shift.astype(x.dtype).reshape(*ones, -1)
-        return self.activate(x)
-
-    def after(self, y: Array, i: int) -> Array:
-        """What follows the product of convolution i."""
-        bias = self.biases[i]
-        if bias is not None:
-            y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
-        return y if i == len(self.kernels) - 1 else self.activate(y)
-
-
-def dilate(mask: Bool[Array, "N H W"], window: tuple[int, int]) -> Bool[Array, "N H W"]:
-    """Positions that a window centred on an active position covers.
-
-    Args:
-        mask: bool[N, H, W].
-        window: (height, width), odd.
-    """
-    if window == (1, 1):
-        return mask
-    # XLA on CPU is far quicker with shifted copies than with its window reduction on bools.
-    padded = jnp.pad(mask, ((0, 0), *[(k // 2, k // 2) for k in window]))
-    height, width = mask.shape[1:]
-    shifts = [
-        padded[:, i : i + height, j : j + width] for i in range(window[0]) for j in range(window[1])
-    ]
-    return functools.reduce(jnp.logical_or, shifts)
+from kernels.masked_unit.chain import BlockState, Chain, dilate
 
 
 def run_sparse(
@@ -108,13 +32,13 @@ def run_sparse(
     chain: Chain,
     share: Float[Array, "N H W"] | None,
 ) -> BlockState:
-    """The unit at the mask's positions; nothing at all where there are none.
+    """Runs a unit at the mask's positions; if there are none, nothing is computed.
 
     Args:
-        state: before the unit.
+        state: state before the unit; at least one position.
         mask: bool[N, H, W].
-        chain: what the unit computes.
-        share: of the residual in `state.total`; None where there is no total.
+        chain: residual function of the unit.
+        share: float[N, H, W], share of the residual in `state.total`; None without a total.
 
     Returns:
         The state after the unit.
@@ -129,8 +53,9 @@ def run_sparse(
 
     def compute() -> BlockState:
         pixels = state.x.reshape(-1, state.x.shape[3])
-        # Row 0 of what a window reads is zero: padding, and what is computed nowhere. Padding is
-        # zero after the normalisation, so that comes first where the first convolution has one.
+        # Row 0 of a window's source is zero: it stands for padding and for positions that are not
+        # computed. Padding is zero after the normalisation, so if the first convolution has
+        # padding, all pixels are normalised before it.
         if kernels[0].shape[:2] == (1, 1):
             source, before = pixels, chain.before
             numbers = jnp.arange(len(pixels), dtype=jnp.int32)
@@ -172,7 +97,7 @@ def _product(
     before: Callable[[Array], Array],
     index: Callable[[Array], Array],
 ) -> Array:
-    """A stage at some positions, float[B, O]."""
+    """Computes a stage at some positions, float[B, O]."""
     y = before(source.at[index(rows)].get(mode="promise_in_bounds"))
     for i in stage:
         w = chain.kernels[i]
@@ -186,7 +111,7 @@ def _product(
 
 
 def _store(start, size: int, out: Array, *, product, active: ActivePositions) -> Array:
-    """A piece of what the next stage reads, below its row of zeros."""
+    """Writes a piece of the next stage's source, below its row of zeros."""
     rows, _ = take_rows(active, start, size)
     return lax.dynamic_update_slice_in_dim(out, product(rows), start + 1, 0)
 
@@ -194,7 +119,7 @@ def _store(start, size: int, out: Array, *, product, active: ActivePositions) ->
 def _add(
     start, size: int, state: BlockState, *, product, active: ActivePositions, share
 ) -> BlockState:
-    """A piece of the residual, added to what is kept."""
+    """Adds a piece of the residual to the state."""
     rows, valid = take_rows(active, start, size)
     y = product(rows)
     n, height, width, channels = state.x.shape
@@ -219,6 +144,7 @@ def _add(
 
 
 def _stages(kernels: Sequence[Array]) -> list[list[int]]:
+    """Groups convolutions: each window with the 1x1 convolutions that follow it."""
     stages: list[list[int]] = []
     for i, w in enumerate(kernels):
         if i and w.shape[:2] == (1, 1):
@@ -233,7 +159,7 @@ def _unchanged(rows: Array) -> Array:
 
 
 def _reader(numbers: Array, size: tuple[int, int, int], window: tuple[int, int]):
-    """Function from positions to the source rows of their windows; row 0 stands for padding."""
+    """Returns a function from positions to the source rows of their windows; row 0 is padding."""
     n, height, width = size
     if window == (1, 1):
         return lambda rows: numbers.at[rows].get(mode="promise_in_bounds")

@@ -135,6 +135,7 @@ def _resolve(
         return lambda: lambda x, w: function(x, w, geometry, plan, *more)
 
     choice, compute = dispatch.first_supported(
+        "perforated_conv",
         implementation,
         {
             "xla": bind(xla.compact, way),
@@ -146,6 +147,7 @@ def _resolve(
             },
         },
         preferred,
+        execution_paths={"xla": way},
     )
     if choice.implementation == "xla":
         choice = dataclasses.replace(choice, detail=way)
@@ -178,6 +180,7 @@ def _resolve_compact(
         raise NotImplementedError("does not read compact tensors; pass x.filled()")
 
     choice, compute = dispatch.first_supported(
+        "perforated_conv",
         implementation,
         {
             "xla": read_compact,
@@ -186,5 +189,6 @@ def _resolve_compact(
             **dict.fromkeys(KERNEL_PLATFORMS, refuse),
         },
         ("xla",),
+        execution_paths={"xla": "compact input"},
     )
     return choice, plan, compute

@@ -9,7 +9,7 @@ import pytest
 from oracle import convolution
 from tolerances import close
 
-from kernels.masked_unit.logit_map import logit_map
+from kernels.masked_unit import logit_map
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (5, 3)])

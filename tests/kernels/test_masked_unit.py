@@ -11,7 +11,14 @@ from oracle import convolution
 from scipy.ndimage import binary_dilation
 from tolerances import close
 
-from kernels.masked_unit.unit import BlockState, dilate, masked_unit, masked_unit_with_sums
+from kernels import masked_unit, record_implementations
+from kernels.masked_unit import (
+    IMPLEMENTATIONS,
+    BlockState,
+    choose,
+    dilate,
+    masked_unit_with_sums,
+)
 
 pytestmark = pytest.mark.core
 UNITS = {
@@ -19,6 +26,12 @@ UNITS = {
     "basic": ((3, 3), (3, 3)),
     "uneven": ((5, 3), (1, 1), (1, 3)),
     "single": ((3, 3),),
+}
+PATHS = ("sparse", "dense", None)
+CONTENDERS = {
+    "sparse": {"execution_path": "sparse"},
+    "dense": {"execution_path": "dense"},
+    "reference": {"implementation": "reference"},
 }
 
 
@@ -46,32 +59,32 @@ def test_it_is_the_dense_unit_at_active_positions(windows, normalised, rng):
     # A shift that ReLU lets through: padding must be zero all the same.
     scale, shift = (jnp.full(4, 0.5), jnp.arange(1.0, 5.0)) if normalised else (None, None)
     run = {
-        way: jax.jit(
-            lambda mask, way=way: masked_unit(
-                x, mask, kernels, biases, scale=scale, shift=shift, way=way
+        path: jax.jit(
+            lambda mask, path=path: masked_unit(
+                x, mask, kernels, biases, scale=scale, shift=shift, execution_path=path
             )
         )
-        for way in ("sparse", "dense", None)
+        for path in PATHS
     }
     random = rng.random((2, 7, 6)) < 0.3
     for mask in (random, np.zeros_like(random), np.ones_like(random)):
         expected = dense(x, mask, kernels, biases, scale, shift)
-        for way in run.values():
-            y = np.asarray(way(jnp.asarray(mask)))
+        for compute in run.values():
+            y = np.asarray(compute(jnp.asarray(mask)))
             close(y, expected, terms=500)
             assert np.array_equal(y[~mask], np.asarray(x)[~mask])
 
 
 @pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
-@pytest.mark.parametrize("way", ["sparse", "dense"])
-def test_totals_and_sums_are_kept_up_over_several_pieces(windows, way, rng):
+@pytest.mark.parametrize("options", CONTENDERS.values(), ids=CONTENDERS.keys())
+def test_totals_and_sums_are_updated_over_several_pieces(windows, options, rng):
     """1,150 positions are more than a piece, and the pieces do not end with the images."""
     x = jnp.asarray(rng.standard_normal((2, 23, 25, 4)), jnp.float32)
     kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3, jnp.float32) for w in windows]
     share = jnp.asarray(rng.random((2, 23, 25)), jnp.float32)
     mask = rng.random((2, 23, 25)) < 0.8
     start = BlockState(x, 2 * x, jnp.sum(x, axis=(1, 2)))
-    run = jax.jit(lambda s, m: masked_unit_with_sums(s, m, kernels, share=share, way=way))
+    run = jax.jit(lambda s, m: masked_unit_with_sums(s, m, kernels, share=share, **options))
     found = run(start, jnp.asarray(mask))
     biases = [np.zeros(4)] * len(kernels)
     residual = dense(x, mask, kernels, biases, None, None) - np.asarray(x, np.float64)
@@ -80,36 +93,91 @@ def test_totals_and_sums_are_kept_up_over_several_pieces(windows, way, rng):
     close(found.sums, (np.asarray(x) + residual).sum((1, 2)), terms=50_000)
 
 
+@pytest.mark.parametrize("options", CONTENDERS.values(), ids=CONTENDERS.keys())
+@pytest.mark.parametrize("shape", [(0, 5, 6, 4), (2, 0, 3, 4)])
+def test_an_empty_batch_gives_an_empty_output(options, shape):
+    kernels = [jnp.ones((*w, 4, 4)) for w in UNITS["bottleneck"]]
+    mask = jnp.ones(shape[:3], bool)
+    state = BlockState(jnp.ones(shape), jnp.ones(shape), jnp.zeros((shape[0], 4)))
+    found = masked_unit_with_sums(state, mask, kernels, share=jnp.ones(shape[:3]), **options)
+    assert [leaf.shape for leaf in found] == [leaf.shape for leaf in state]
+
+
+@pytest.mark.parametrize("path", ["sparse", None])
 @pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
-def test_no_images_are_no_work(windows):
-    kernels = [jnp.ones((*w, 4, 4)) for w in windows]
-    y = masked_unit(jnp.ones((0, 5, 6, 4)), jnp.ones((0, 5, 6), bool), kernels, way="dense")
-    assert y.shape == (0, 5, 6, 4)
+def test_gradients_equal_those_of_the_reference(windows, path, rng):
+    x = jnp.asarray(rng.standard_normal((2, 5, 7, 4)), jnp.float32)
+    kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3, jnp.float32) for w in windows]
+    biases = [jnp.asarray(rng.standard_normal(4), jnp.float32), *[None] * (len(windows) - 1)]
+    scale, shift = jnp.full(4, 0.5), jnp.arange(1.0, 5.0)
+    share = jnp.asarray(rng.random((2, 5, 7)), jnp.float32)
+    mask = jnp.asarray(rng.random((2, 5, 7)) < 0.4)
+
+    def gradients(**options):
+        def loss(x, kernels, biases, scale, shift, share):
+            state = BlockState(x, 2 * x, jnp.sum(x, axis=(1, 2)))
+            found = masked_unit_with_sums(
+                state, mask, kernels, biases, share=share, scale=scale, shift=shift, **options
+            )
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in found)
+
+        return jax.jit(jax.grad(loss, tuple(range(6))))(x, kernels, biases, scale, shift, share)
+
+    ours, expected = gradients(execution_path=path), gradients(implementation="reference")
+    assert jax.tree.structure(ours) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        close(a, b, terms=500, gradient=True)
 
 
-def test_the_dense_way_has_gradients(rng):
+def test_the_dense_path_has_gradients_over_several_pieces(rng):
     x = jnp.asarray(rng.standard_normal((2, 23, 25, 4)), jnp.float32)
     kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3) for w in UNITS["bottleneck"]]
     mask = jnp.asarray(rng.random((2, 23, 25)) < 0.5)
 
-    def loss(x, kernels):
-        return jnp.sum(masked_unit(x, mask, kernels, way="dense") ** 2)
+    def gradients(**options):
+        def loss(x, kernels):
+            return jnp.sum(masked_unit(x, mask, kernels, **options) ** 2)
 
-    def plain(x, kernels):
-        y = x
-        for i, w in enumerate(kernels):
-            y = jax.lax.conv_general_dilated(
-                y, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            y = y if i == len(kernels) - 1 else jax.nn.relu(y)
-        return jnp.sum((x + mask[..., None] * y) ** 2)
+        return jax.grad(loss, (0, 1))(x, kernels)
 
     chex.assert_trees_all_close(
-        jax.grad(loss, (0, 1))(x, kernels),
-        jax.grad(plain, (0, 1))(x, kernels),
+        gradients(execution_path="dense"),
+        gradients(implementation="reference"),
         rtol=2e-4,
         atol=1e-3,
     )
+
+
+def test_a_new_mask_does_not_trace_again(rng):
+    kernels = [jnp.ones((3, 3, 4, 4))] * 2
+    traces = 0
+
+    @jax.jit
+    def run(x, mask):
+        nonlocal traces
+        traces += 1
+        return masked_unit(x, mask, kernels)
+
+    for fraction in (0.0, 0.5, 1.0):
+        run(jnp.ones((2, 5, 7, 4)), jnp.asarray(rng.random((2, 5, 7)) < fraction))
+    assert traces == 1
+
+
+def test_the_implementation_that_runs_is_recorded():
+    x, mask, kernels = np.ones((1, 4, 5, 4)), np.ones((1, 4, 5), bool), [np.ones((3, 3, 4, 4))]
+    with record_implementations() as ran:
+        masked_unit(x, mask, kernels)
+        masked_unit(x, mask, kernels, implementation="reference")
+        masked_unit(x, mask, kernels, execution_path="dense")
+        sparse = {"execution_path": "sparse", "implementation": ("reference", "xla")}
+        masked_unit(x, mask, kernels, **sparse)
+    labels = ["xla:sparse or dense", "reference", "xla:dense", "xla:sparse"]
+    assert ran == {"masked_unit": labels}
+    choice = choose(x, mask, kernels, **sparse)
+    assert choice.label == "xla:sparse"
+    assert choice.passed_over == (("reference", "execution_path is 'sparse', which is for xla"),)
+    assert "of 20 positions, dense beyond" in choose(x, mask, kernels).detail
+    assert set(IMPLEMENTATIONS) == {"xla", "reference"}
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (5, 1), (3, 7)])
@@ -126,6 +194,9 @@ def test_dilation(window, rng):
         ({"kernels": [jnp.ones((2, 3, 4, 4))]}, r"kernels\[0\] has shape"),
         ({"kernels": [jnp.ones((3, 3, 4, 5))]}, "the last kernel has 5 outputs"),
         ({"biases": []}, "0 biases for 1 kernels"),
+        ({"execution_path": "fast"}, "execution_path is 'fast'; expected None, 'sparse' or"),
+        ({"implementation": "cudnn"}, "implementation is 'cudnn'; expected None or one of xla"),
+        ({"implementation": ()}, "implementation is an empty sequence"),
     ],
 )
 def test_a_mistake_is_named(change, message):
@@ -137,3 +208,9 @@ def test_a_mistake_is_named(change, message):
     }
     with pytest.raises(ValueError, match=message):
         masked_unit(**arguments)
+
+
+def test_the_reference_has_no_execution_paths():
+    arguments = (jnp.ones((1, 4, 4, 4)), jnp.ones((1, 4, 4), bool), [jnp.ones((3, 3, 4, 4))])
+    with pytest.raises(NotImplementedError, match="reference: execution_path is 'dense'"):
+        masked_unit(*arguments, execution_path="dense", implementation="reference")

@@ -109,6 +109,26 @@ def test_an_image_that_stopped_costs_nothing_more():
     assert all_units - one == saved + 2 * (3 * 16 + 2 * 32)
 
 
+@pytest.mark.parametrize("name", ["rnn_act_parity", "rnn_pact_parity"])
+def test_a_recurrent_network_costs_what_is_traced(name):
+    model = an.create_model(name, max_units=4)
+    units = [[4, 2], [4, 1], [4, 3]]
+    shape = (2,) if model.halting.rule == "act" else (2, 1, 1)
+    blocks = []
+    for number in units:
+        number = jnp.asarray(number, jnp.int32).reshape(shape)
+        more = jnp.zeros((*shape, 4))
+        blocks.append(BlockTrace(0.0 * number, number, more, more, more, jnp.zeros(2), (1, 1)))
+    output = ModelOutput(jnp.zeros((2, 8)), blocks=tuple(blocks))
+    full, early = flops_per_image(model, output, image_size=(3, 5))
+    # The very first update sees no input, so its product with the state is not among those traced.
+    assert full == 2 * (an.count_macs(name, max_units=4) + 64 * 64)
+    # 2 + 3 + 1 updates fewer, and the heads after units 3, 2 to 3, and none.
+    assert full - early == 2 * (6 * 64 * 64 + 3 * 64)
+    with pytest.raises(UserError, match=r"image_size is None and the output has 3 blocks"):
+        flops_per_image(model, output)
+
+
 def test_an_output_of_another_network_is_refused():
     model = an.create_model("resnet101_sact")
     with pytest.raises(UserError, match="output has 0 blocks; expected 4"):

@@ -234,7 +234,7 @@ def test_a_mistake_is_named(rule, options, message):
 @pytest.mark.parametrize(
     ("rule", "mode", "message"),
     [
-        ("sact", "discrete", "mode is 'discrete'; a network that adds scores up"),
+        ("sact", "discrete", "mode is 'discrete'; expected None: a network that sums scores"),
         ("pact", "relaxd", "mode is 'relaxd'; did you mean 'relaxed'"),
     ],
 )

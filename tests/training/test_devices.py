@@ -10,7 +10,7 @@ from conftest_training import with_values
 
 from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.layers import SparseVDLayers
-from adaptive_nets.models.adaptive.resnet import AdaptiveCifarResNet
+from adaptive_nets.models.adaptive.resnet_cifar import AdaptiveCifarResNet
 from adaptive_nets.models.mlp import MultilayerPerceptron
 from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.depth import adaptive_depth

@@ -1,1 +1,1 @@
-"""Networks of adaptive depth: ACT, SACT and probabilistic ACT."""
+"""Networks of adaptive depth: ACT, SACT and probabilistic ACT, dense and skipping."""

@@ -1,7 +1,7 @@
-"""A stage of residual units that halts, computed densely and masked: the form to train.
+"""Blocks of units that halt, in the dense form: the one that trains.
 
-Everything is computed everywhere; the mask on a unit's residual makes the values those of a network
-that skips. `adaptive_nets.models.adaptive.inference` runs the same parameters and does skip.
+Every unit is computed at every position. A mask on its residual makes the values those of a network
+that skips; `adaptive_nets.models.adaptive.skipping_block` runs the same parameters and skips.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ NextKey = Callable[[], PRNGKeyArray]
 
 @dataclasses.dataclass(frozen=True)
 class Halting:
-    """How the blocks of a network halt.
+    """Halting rule of a network's blocks, with its options.
 
     Attributes:
-        rule: "act" adds up scores per image, "sact" per position [figurnov2017]; "pact" reads
-            them as probabilities of stopping [figurnov2018].
+        rule: "act" sums scores per image, "sact" per position [figurnov2017]; "pact" reads them as
+            probabilities of stopping [figurnov2018].
         head_norm: whether heads normalise, as in the authors' code; the paper's formula does not.
         eps: ε of "act" and "sact", in (0, 1).
         groups: for "pact", the largest number of groups of positions per axis that share one
             decision; None for a decision at each position.
-        temperature: for "pact", λ of relaxed indicators where a call names no other.
+        temperature: for "pact", default λ of relaxed indicators.
     """
 
     rule: Rule
@@ -72,15 +72,24 @@ class Halting:
             raise UserError(f"groups is {self.groups!r}; expected a positive whole number or None")
 
     def mode(self, mode: Mode | None, *, train: bool) -> Mode | None:
-        """The mode that a call runs in: relaxed in training, else thresholded, unless given.
+        """Resolves the mode of a call.
+
+        Args:
+            mode: as given; if None, a probabilistic network is relaxed in training, else
+                thresholded.
+            train: whether the call is a training step.
+
+        Returns:
+            The mode; None for a network that sums scores.
 
         Raises:
-            UserError: there is no such mode, or it is not for this rule.
+            UserError: the mode is unknown, or not for this rule.
         """
         if self.rule != "pact":
             if mode is not None:
                 raise UserError(
-                    f"mode is {mode!r}; a network that adds scores up ({self.rule}) takes none"
+                    f"mode is {mode!r}; expected None: a network that sums scores "
+                    f"({self.rule}) has no modes"
                 )
             return None
         if mode is None:
@@ -98,17 +107,17 @@ def run_act_block(
     per_image: bool,
     eps: float,
 ) -> tuple[Float[Array, "N H2 W2 O"], BlockTrace]:
-    """ACT or SACT [figurnov2017, algorithm 2].
+    """Runs a block of ACT or SACT [figurnov2017, algorithm 2].
 
     Args:
-        units: L of them; the first may change the shape.
-        heads: L − 1.
+        units: L units; the first may change the shape.
+        heads: L − 1 heads.
         x: float[N, H, W, C].
         per_image: whether heads return [N], for ACT, or [N, H, W], for SACT.
         eps: ε.
 
     Returns:
-        Output Σ_l p^l x^l, of x's dtype, and what halting did.
+        Output Σ_l p^l x^l in x's dtype, and the trace of the block.
     """
     x = units[0](x, None)
     shape = x.shape[: 1 if per_image else 3]
@@ -147,24 +156,25 @@ def run_probabilistic_block(
     temperature: float | Float[Array, ""],
     next_key: NextKey,
 ) -> tuple[Float[Array, "N H2 W2 O"], BlockTrace]:
-    """A probabilistic block in one of its three modes [figurnov2018].
+    """Runs a probabilistic block in one of its three modes [figurnov2018].
 
-    Discrete and thresholded blocks copy what has halted, so their last state is the output. Relaxed
-    ones add up all states, and the soft mask Π_{i<l} (1 − ξ̂^i) on a unit's residual makes them the
-    discrete ones where probabilities are 0 or 1. What the paper does there is not known.
+    Discrete and thresholded blocks copy the state of halted positions, so their last state is the
+    output. Relaxed blocks sum all states by weight; the soft mask Π_{i<l} (1 − ξ̂^i) on a unit's
+    residual makes them equal to discrete ones if probabilities are 0 or 1. The paper does not state
+    its own mask.
 
     Args:
-        units: L of them; the first may change the shape.
-        heads: L − 1; they see the mean over each group of positions.
+        units: L units; the first may change the shape.
+        heads: L − 1 heads; they see the mean over each group of positions.
         x: float[N, H, W, C].
         mode: "relaxed", "discrete" or "thresholded".
         groups: largest number of groups per axis; None for every position.
         temperature: λ.
-        next_key: makes a new PRNG key each time; not called if thresholded.
+        next_key: returns a new PRNG key in each call; not called if thresholded.
 
     Returns:
-        Output, of x's dtype, and what halting did. Past the unit where a decision has halted its
-        probabilities are read from copied states.
+        Output in x's dtype, and the trace of the block. Past the unit where a decision has halted,
+        its probabilities are computed from copied states.
     """
     x = units[0](x, None)
     size = (x.shape[1], x.shape[2])

@@ -1,16 +1,18 @@
-"""What networks of adaptive depth cost per image, from what halting did to it.
+"""Cost per image of networks of adaptive depth, from the number of units that ran.
 
 FLOPs = 2·MACs, by the rule of `adaptive_nets.halting.flops` [figurnov2017]. The first unit of a
-stage runs everywhere; the first convolution of a later one on the mask dilated by 3x3, the others
-on the mask; a head's 3x3 convolution on its unit's mask, its product with the mean for every image,
-even after all positions have stopped. Where images are decided on as a whole, a head costs what its
-unit costs: nothing once the image has stopped. Relaxed blocks run everything.
+block runs everywhere. A convolution of a later unit runs on the unit's mask, dilated by the windows
+that follow it. A head's 3x3 convolution runs on its unit's mask, its product with the mean for
+every image, even after all positions have stopped. If images halt as a whole, a head costs nothing
+once the image has stopped. Relaxed blocks run everything.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
+from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +20,60 @@ import numpy as np
 from jaxtyping import Array, Int, Int64
 
 from adaptive_nets.halting import conv_flops
-from adaptive_nets.models.adaptive.resnet import AdaptiveCifarResNet, AdaptiveNet
+from adaptive_nets.models.adaptive.units import KernelShape, MapSize
 from adaptive_nets.models.output import BlockTrace, ModelOutput
-from adaptive_nets.runtime.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockCost:
+    """Cost of a block of L units, in FLOPs of one image.
+
+    Attributes:
+        first_unit: FLOPs of unit 1.
+        kernels: shapes of the chain of convolutions of each later unit.
+        head_per_decision: FLOPs of a head for each decision, of a position, group or image, that
+            has not halted before the head's unit.
+        head_per_image: FLOPs of a head for each image, halted or not.
+    """
+
+    first_unit: int
+    kernels: tuple[KernelShape, ...]
+    head_per_decision: int
+    head_per_image: int = 0
+
+
+class CostedNetwork(Protocol):
+    """Network whose cost can be counted."""
+
+    def block_costs(
+        self, map_sizes: Sequence[MapSize], image_size: MapSize | None
+    ) -> tuple[BlockCost, ...]:
+        """Returns the cost of each block.
+
+        Args:
+            map_sizes: of the blocks of an output.
+            image_size: (H, W) of the images, if known.
+
+        Raises:
+            UserError: the network has another number of blocks.
+        """
+        ...
+
+    def fixed_flops(self, map_sizes: Sequence[MapSize], image_size: MapSize | None) -> int:
+        """Returns the FLOPs of one image outside of the blocks. Arguments as of `block_costs`."""
+        ...
 
 
 def flops_per_image(
-    model: AdaptiveNet, output: ModelOutput, *, image_size: tuple[int, int] | None = None
+    model: CostedNetwork, output: ModelOutput, *, image_size: MapSize | None = None
 ) -> Int64[np.ndarray, "N"]:
-    """FLOPs of each image of a batch: stem, blocks, classifier.
+    """Counts the FLOPs of each image of a batch: stem, blocks, classifier.
 
     Args:
         model: the network.
-        output: what it, or `adaptive_inference.skip`, returned.
-        image_size: (H, W) of the images; where not given, it is what the first block's map is of
-            when nothing was rounded: 4 times as large for networks with an ImageNet stem.
+        output: its output, dense or skipping.
+        image_size: (H, W) of the images; if None, a residual network takes the largest size that
+            gives the first block's map: 4 times as large for networks with an ImageNet stem.
 
     Returns:
         int64[N], on the host.
@@ -40,17 +81,19 @@ def flops_per_image(
     Raises:
         UserError: the output is not of this network.
     """
-    return block_flops(model, output).sum(axis=1) + _stem_and_classifier_flops(
-        model, output, image_size
-    )
+    blocks = block_flops(model, output, image_size=image_size).sum(axis=1)
+    return blocks + model.fixed_flops(_map_sizes(output), image_size)
 
 
-def block_flops(model: AdaptiveNet, output: ModelOutput) -> Int64[np.ndarray, "N K"]:
-    """FLOPs of each image in each block, heads included; without stem and classifier.
+def block_flops(
+    model: CostedNetwork, output: ModelOutput, *, image_size: MapSize | None = None
+) -> Int64[np.ndarray, "N K"]:
+    """Counts the FLOPs of each image in each block, heads included, without stem and classifier.
 
     Args:
         model: the network.
-        output: what it returned.
+        output: its output.
+        image_size: as of `flops_per_image`.
 
     Returns:
         int64[N, K], on the host.
@@ -58,97 +101,72 @@ def block_flops(model: AdaptiveNet, output: ModelOutput) -> Int64[np.ndarray, "N
     Raises:
         UserError: the output is not of this network.
     """
-    if len(output.blocks) != len(model.stage_sizes):
-        raise UserError(
-            f"output has {len(output.blocks)} blocks; expected {len(model.stage_sizes)}, those of "
-            "the network of adaptive depth that it came from"
+    costs = model.block_costs(_map_sizes(output), image_size)
+    columns = []
+    for cost, block in zip(costs, output.blocks, strict=True):
+        reaches = _reaches(cost.kernels)
+        distinct = tuple(sorted(set(reaches)))
+        counted = (np.asarray(c, np.int64) for c in count_positions(block, distinct))
+        decisions, *dilated = counted
+        positions = dict(zip(distinct, dilated, strict=True))
+        later = sum(
+            conv_flops(positions[reach][:, 1:].sum(axis=1), (height, width), inputs, outputs)
+            for reach, (height, width, inputs, outputs) in zip(reaches, cost.kernels, strict=True)
         )
-    columns, incoming = [], model.widths[0]
-    size = output.blocks[0].map_size  # the first stage does not stride
-    for width, block in zip(model.widths, output.blocks, strict=True):
-        cifar = isinstance(model, AdaptiveCifarResNet)
-        channels = width if cifar else 4 * width
-        after = block.map_size
-        first = (_first_basic if cifar else _first_bottleneck)(incoming, width, size, after)
-        own, read, decisions = (np.asarray(counts, np.int64) for counts in count_positions(block))
-        if cifar:
-            later = conv_flops(read, (3, 3), channels, channels)
-            later = later + conv_flops(own, (3, 3), channels, channels)
-        else:
-            later = conv_flops(read, (1, 1), channels, width)
-            later = later + conv_flops(own, (3, 3), width, width)
-            later = later + conv_flops(own, (1, 1), width, channels)
-        heads = decisions[:, :-1]
-        overall = conv_flops(1, (1, 1), channels, 1)
-        if model.halting.rule == "act":
-            heads = heads * overall
-        else:
-            heads = conv_flops(heads, (3, 3), channels, 1) + overall
-        columns.append(first + later[:, 1:].sum(axis=1) + heads.sum(axis=1))
-        incoming, size = channels, after
+        headed = decisions[:, :-1]
+        heads = headed.sum(axis=1) * cost.head_per_decision
+        heads = heads + headed.shape[1] * cost.head_per_image
+        columns.append(cost.first_unit + later + heads)
     return np.stack(columns, axis=1)
 
 
-@functools.partial(jax.jit, inline=True)
+@functools.partial(jax.jit, inline=True, static_argnums=1)
 def count_positions(
-    block: BlockTrace,
-) -> tuple[Int[Array, "N L"], Int[Array, "N L"], Int[Array, "N L"]]:
-    """Positions at which each unit of a block runs.
+    block: BlockTrace, reaches: tuple[tuple[int, int], ...]
+) -> tuple[Int[Array, "N L"], ...]:
+    """Counts the positions at which each unit of a block runs.
 
     Args:
-        block: what halting did.
+        block: trace of the block.
+        reaches: (rows, columns) by which the mask a^l is dilated on each side.
 
     Returns:
-        int32[N, L] each: positions of the mask a^l, of the mask dilated by 3x3, and decisions, of
-        which a position, a group of positions or an image has one.
+        int32[N, L] each: decisions, of which a position, a group of positions or an image has one;
+        then positions of the dilated mask, for every reach.
     """
     count = block.weights.shape[-1]
     units = block.broadcast_to_map(block.num_units)
-    # The mask {N >= l} dilated is {largest N around >= l}: one maximum serves all units.
-    padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1)))
-    height, width = units.shape[1:]
-    around = functools.reduce(
-        jnp.maximum,
-        [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)],
-    )
 
     def reached(number: Array) -> Array:
         axes = tuple(range(1, number.ndim))
         return jnp.stack([jnp.sum(number >= unit, axes) for unit in range(1, count + 1)], axis=-1)
 
-    return reached(units), reached(around), reached(block.num_units)
+    return reached(block.num_units), *(reached(_largest_around(units, r)) for r in reaches)
 
 
-def _first_basic(incoming: int, width: int, before: tuple[int, int], after: tuple[int, int]) -> int:
-    """The first unit of a stage, whose shortcut has no weights."""
-    del before
-    positions = math.prod(after)
-    first = conv_flops(positions, (3, 3), incoming, width)
-    return int(first + conv_flops(positions, (3, 3), width, width))
-
-
-def _first_bottleneck(
-    incoming: int, width: int, before: tuple[int, int], after: tuple[int, int]
-) -> int:
-    """The first unit of a stage: it strides in its second convolution, and has a projection."""
-    positions = math.prod(after)
-    return int(
-        conv_flops(math.prod(before), (1, 1), incoming, width)
-        + conv_flops(positions, (3, 3), width, width)
-        + conv_flops(positions, (1, 1), width, 4 * width)
-        + conv_flops(positions, (1, 1), incoming, 4 * width)
+def _largest_around(units: Int[Array, "N H W"], reach: tuple[int, int]) -> Int[Array, "N H W"]:
+    """Maximum over a window: the dilated mask {N >= l} is {maximum >= l}, for all l at once."""
+    rows, columns = reach
+    padded = jnp.pad(units, ((0, 0), (rows, rows), (columns, columns)))
+    height, width = units.shape[1:]
+    return functools.reduce(
+        jnp.maximum,
+        [
+            padded[:, i : i + height, j : j + width]
+            for i in range(2 * rows + 1)
+            for j in range(2 * columns + 1)
+        ],
     )
 
 
-def _stem_and_classifier_flops(
-    model: AdaptiveNet, output: ModelOutput, image_size: tuple[int, int] | None
-) -> int:
-    """Stem and classifier."""
-    classes = output.logits.shape[-1]
-    height, width = output.blocks[0].map_size
-    if isinstance(model, AdaptiveCifarResNet):
-        stem = conv_flops(height * width, (3, 3), 3, model.widths[0])
-        return int(stem + conv_flops(1, (1, 1), model.widths[-1], classes))
-    height, width = image_size or (4 * height, 4 * width)
-    stem = conv_flops(math.ceil(height / 2) * math.ceil(width / 2), (7, 7), 3, model.widths[0])
-    return int(stem + conv_flops(1, (1, 1), 4 * model.widths[-1], classes))
+def _reaches(kernels: Sequence[KernelShape]) -> list[tuple[int, int]]:
+    """How far beyond the mask each convolution runs: the later windows' half sizes."""
+    reaches, rows, columns = [], 0, 0
+    for height, width, _, _ in reversed(kernels):
+        reaches.insert(0, (rows, columns))
+        rows, columns = rows + height // 2, columns + width // 2
+    return reaches
+
+
+def _map_sizes(output: ModelOutput) -> list[MapSize]:
+    return [block.map_size for block in output.blocks]

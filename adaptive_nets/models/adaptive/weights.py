@@ -1,4 +1,4 @@
-"""Parameters of networks of adaptive depth: where they come from, and which do not serve."""
+"""Parameters of networks of adaptive depth: names of heads, checks, start from plain networks."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _HEAD = re.compile(r"_(act|sact|pact)_head$")
 
 
 def head_name(unit: str, rule: str) -> str:
-    """Scope of the head after a unit."""
+    """Returns the scope of the head after a unit."""
     return f"{unit}_{rule}_head"
 
 
 def is_head(name: str) -> bool:
-    """Whether a scope is that of a halting head."""
+    """Returns whether a scope is that of a halting head."""
     return _HEAD.search(name) is not None
 
 
 def halting_rule(params: Mapping[str, Any]) -> str | None:
-    """Rule whose heads are among a network's parameters; None for a plain network."""
+    """Returns the rule of the heads among a network's parameters; None if there are none."""
     found = (_HEAD.search(name) for name in params)
     return next((match[1] for match in found if match), None)
 
 
 def check_halting_rule(params: Mapping[str, Any], rule: str, *, source: str) -> None:
-    """Refuses heads of another rule; where there are none, there is nothing to refuse.
+    """Raises an error if there are heads of another rule; parameters without heads pass.
 
     Args:
         params: {scope: ...} of a network.
-        rule: that it is to run with.
-        source: of the parameters, for the message.
+        rule: rule that the network runs with.
+        source: origin of the parameters, for the message.
 
     Raises:
         UserError: there are heads of another rule.
@@ -52,13 +52,13 @@ def check_halting_rule(params: Mapping[str, Any], rule: str, *, source: str) -> 
 
 
 def init_from_plain(adaptive: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables of an adaptive network that starts from a trained plain one.
+    """Initialises an adaptive network from a trained plain one: two-stage training [figurnov2017].
 
-    Two-stage training [figurnov2017]: everything is the plain network's but the halting heads,
-    which stay as they were initialised.
+    Everything is copied from the plain network but the halting heads, which keep their initial
+    values.
 
     Args:
-        adaptive: variables of the adaptive network, freshly made: {"params": ..., ...}.
+        adaptive: initial variables of the adaptive network: {"params": ..., ...}.
         plain: variables of the plain network of the same form, or of one with heads of this rule.
 
     Returns:
@@ -70,7 +70,7 @@ def init_from_plain(adaptive: Mapping[str, Any], plain: Mapping[str, Any]) -> di
     """
     rule = halting_rule(adaptive["params"])
     if rule is not None:
-        check_halting_rule(plain["params"], rule, source="the network to start from")
+        check_halting_rule(plain["params"], rule, source="the plain network")
     result = {}
     for kind, tree in adaptive.items():
         result[kind] = _merge(tree, plain.get(kind, {}), kind)

@@ -15,7 +15,7 @@ from adaptive_nets.data.splits import Dataset
 from adaptive_nets.halting import count_latents
 from adaptive_nets.models import create_model
 from adaptive_nets.models.adaptive.blocks import Mode
-from adaptive_nets.models.adaptive.resnet import AdaptiveCifarResNet
+from adaptive_nets.models.adaptive.residual import AdaptiveResidualNetwork
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.config import require
 from adaptive_nets.training.depth import (
@@ -108,7 +108,7 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     )
 
 
-def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveCifarResNet:
+def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveResidualNetwork:
     """The network of a configuration.
 
     Raises:
@@ -131,7 +131,7 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveCifarRe
         dtype=jnp.dtype(config.model.dtype),
         **model_overrides(halting),
     )
-    assert isinstance(network, AdaptiveCifarResNet)
+    assert isinstance(network, AdaptiveResidualNetwork)
     if halting.units:
         network = network.clone(stage_sizes=(halting.units,) * len(network.stage_sizes))
     if halting.width:
@@ -149,13 +149,18 @@ def model_overrides(halting: LatentConfig) -> dict[str, Any]:
     }
 
 
-def unwrapped_network(task: Task) -> AdaptiveCifarResNet:
+def unwrapped_network(task: Task) -> AdaptiveResidualNetwork:
     """The network itself, without what training by samples adds."""
     return task.model.network if isinstance(task.model, SampledDepth) else task.model  # pyright: ignore
 
 
 def measure_all_modes(
-    network: AdaptiveCifarResNet, variables: Any, data: DeviceSplit, *, batch_size: int, seed: int
+    network: AdaptiveResidualNetwork,
+    variables: Any,
+    data: DeviceSplit,
+    *,
+    batch_size: int,
+    seed: int,
 ) -> dict[Mode, DepthUsage]:
     """The same parameters relaxed, discrete and thresholded.
 
@@ -198,7 +203,7 @@ def mode_metrics(uses: Mapping[Mode, DepthUsage]) -> dict[str, Metric]:
 
 
 def _watch(
-    network: AdaptiveCifarResNet, batch_size: int, seed: int
+    network: AdaptiveResidualNetwork, batch_size: int, seed: int
 ) -> Callable[[Any, DeviceSplit], dict[str, float]]:
     """The three modes on the first test images, for the log."""
 

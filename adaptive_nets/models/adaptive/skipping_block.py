@@ -1,4 +1,4 @@
-"""A stage of units that skips: a loop over units at the positions that are active."""
+"""Block of units in the skipping form: a loop over units at the positions that are active."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from adaptive_nets.halting import (
     units_that_run,
 )
 from adaptive_nets.models.adaptive.blocks import Halting, Mode
-from adaptive_nets.models.adaptive.folded_weights import HeadWeights, StageWeights
+from adaptive_nets.models.adaptive.folded_weights import BlockWeights, HeadWeights
+from adaptive_nets.models.adaptive.units import UnitForm
 from adaptive_nets.models.output import BlockTrace
-from kernels.masked_unit.logit_map import logit_map
-from kernels.masked_unit.unit import BlockState, ExecutionPath, masked_unit_with_sums
+from kernels.masked_unit import BlockState, ExecutionPath, logit_map
 
 
 class _Progress(NamedTuple):
-    """A stage in the middle of its units; V are the axes of its decisions.
+    """State of the loop over units; V are the axes of the block's decisions.
 
     Attributes:
         unit: int32[], number of units that ran.
-        state: where the block has got to.
-        active: bool[N, *V], where another unit is to run.
+        state: state of the block.
+        active: bool[N, *V], True where the next unit runs.
         total: float32[N, *V], sum of halting scores.
-        left: float32[N, *V], weight that is left, 1 − Σ h.
+        left: float32[N, *V], remaining weight, 1 − Σ h.
         num_units: int32[N, *V].
         logits: float32[L − 1, N, *V].
     """
@@ -51,43 +51,46 @@ class _Progress(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SkippingStage:
-    """How a stage runs after its first unit.
+class SkippingBlock:
+    """Runs a block after its first unit.
 
-    The output Σ p^l x^l of scores that are added up is kept as x^1 + Σ_l (1 − Σ_{i<l} h^i) · a^l
-    f^l: weights of the residuals are known before their units run, and so nothing is read or
-    written but where a unit is active.
+    The output Σ p^l x^l of summed scores is kept as x^1 + Σ_l (1 − Σ_{i<l} h^i) · a^l f^l: weights
+    of the residuals are known before their units run, so only active positions are read or written.
 
     Attributes:
         halting: of the network.
-        mode: "thresholded" or "discrete", None for scores that are added up.
-        slope: of the leaky ReLU; 0 for ReLU.
-        way: of `masked_unit_with_sums`.
+        mode: "thresholded" or "discrete"; None for summed scores.
+        units: form of the network's units.
+        head_slope: of the leaky ReLU in heads; None for none.
+        execution_path: of `kernels.masked_unit`; None decides at run time.
     """
 
     halting: Halting
     mode: Mode | None
-    slope: float
-    way: ExecutionPath | None
+    units: UnitForm
+    head_slope: float | None = None
+    execution_path: ExecutionPath | None = None
 
     def run(
         self,
         x: Float[Array, "N H W C"],
-        weights: StageWeights | None,
+        weights: BlockWeights | None,
         keys: Sequence[PRNGKeyArray] | None,
     ) -> tuple[Float[Array, "N H W C"], BlockTrace]:
-        """Units 2 … L and all heads.
+        """Runs units 2 … L and all heads.
 
         Args:
             x: float[N, H, W, C], output of unit 1.
-            weights: of the stage; None where there is no other unit.
-            keys: for each head, if discrete.
+            weights: of the block; None for a block of one unit.
+            keys: one per head if discrete, else None.
 
         Returns:
-            The stage's output, and what halting did.
+            Output of the block, and its trace. Heads are not evaluated where their unit did not
+            run: halting probabilities past `num_units` are 0, and a probabilistic block's
+            `ponder_cost` is the number of units that ran, not its expectation.
         """
         shape = self._decisions(x)
-        count = 1 if weights is None else 1 + weights.units.scale.shape[0]
+        count = 1 if weights is None else 1 + weights.count
         adds = self.mode is None
         start = _Progress(
             unit=jnp.int32(1),
@@ -106,17 +109,12 @@ class SkippingStage:
             return (progress.unit < count) & jnp.any(progress.active)
 
         def step(progress: _Progress) -> _Progress:
-            unit = _at(weights.units, progress.unit - 1)
-            state = masked_unit_with_sums(
+            state = self.units.run(
+                _at(weights.units, progress.unit - 1),
                 progress.state,
                 self._broadcast_to_map(progress.active, x),
-                unit.kernels,
-                unit.biases,
                 share=self._broadcast_to_map(progress.left, x) if adds else None,
-                scale=unit.scale,
-                shift=unit.shift,
-                negative_slope=self.slope,
-                way=self.way,
+                execution_path=self.execution_path,
             )
             progress = progress._replace(
                 unit=progress.unit + 1,
@@ -136,7 +134,7 @@ class SkippingStage:
         return output, self._trace(done, x)
 
     def _decisions(self, x: Array) -> tuple[int, ...]:
-        """Shape of a unit's halting decisions, (N, *V)."""
+        """Returns the shape of a unit's halting decisions, (N, *V)."""
         if self.halting.rule == "act":
             return x.shape[:1]
         if self.halting.rule == "pact" and self.halting.groups is not None:
@@ -149,13 +147,13 @@ class SkippingStage:
         return spread_groups(values, (x.shape[1], x.shape[2]))
 
     def _decide(self, progress: _Progress, heads: HeadWeights, keys: Array | None) -> _Progress:
-        """After a unit that is not the last: where is another one to run."""
+        """Evaluates the head after a unit that is not the last, and halts by it."""
         i, active = progress.unit - 1, progress.active
         logits = self._logits(_at(heads, i), progress)
         probs = jax.nn.sigmoid(logits)
         total, left = progress.total, progress.left
         if self.mode is None:
-            # Added in the order of `act_step`: both forms round alike at the threshold.
+            # Summed in the order of `act_step`, so that both forms round alike at the threshold.
             total = total + probs
             active = active & (total < jnp.asarray(1.0 - self.halting.eps, total.dtype))
             left = jnp.where(active, left - probs, left)
@@ -169,7 +167,7 @@ class SkippingStage:
         )
 
     def _logits(self, head: HeadWeights, progress: _Progress) -> Float[Array, "N *V"]:
-        """Logits of a head; where nothing is active they mean nothing."""
+        """Returns the logits of a head; undefined at inactive positions."""
         x, sums = progress.state.x, progress.state.sums
         assert sums is not None
         mean = sums / (x.shape[1] * x.shape[2])
@@ -190,7 +188,8 @@ class SkippingStage:
     def _normalise(self, x: Array, scale: Array | None, shift: Array | None) -> Array:
         if scale is None or shift is None:
             return x
-        return jax.nn.leaky_relu(x * scale[None] + shift[None], self.slope)
+        x = x * scale[None] + shift[None]
+        return x if self.head_slope is None else jax.nn.leaky_relu(x, self.head_slope)
 
     def _trace(self, progress: _Progress, x: Array) -> BlockTrace:
         logits = jnp.moveaxis(progress.logits, 0, -1)
@@ -219,5 +218,5 @@ class SkippingStage:
 
 
 def _at(trees: Any, i: Array) -> Any:
-    """Entry i of every array."""
+    """Returns row i of every array."""
     return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False), trees)

@@ -1,0 +1,70 @@
+"""Builders of residual networks of adaptive depth, for the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from adaptive_nets.halting import TEMPERATURE
+from adaptive_nets.halting.adaptive_computation_time import EPSILON
+from adaptive_nets.models.adaptive.blocks import Halting, Rule
+from adaptive_nets.models.adaptive.network import Execution, check_execution
+
+SOURCES: dict[Rule, str] = {
+    "act": "figurnov2017, graves2016",
+    "sact": "figurnov2017",
+    "pact": "figurnov2018",
+}
+"""Bibliography keys of each rule."""
+
+_TITLES: dict[Rule, str] = {
+    "act": "adaptive depth per image (ACT)",
+    "sact": "adaptive depth at every position (SACT)",
+    "pact": "depth as a latent variable at every position (PACT)",
+}
+
+
+def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[..., nn.Module]:
+    """Returns a builder that takes the options of its rule and none of the others'.
+
+    Args:
+        rule: how blocks halt.
+        make: makes the network from ``num_classes``, ``dtype``, ``halting`` and ``execution``.
+        title: of the plain network, for the description.
+    """
+    if rule == "pact":
+
+        def build_probabilistic(
+            *,
+            num_classes: int,
+            dtype: Any = jnp.float32,
+            head_norm: bool = True,
+            groups: int | None = None,
+            temperature: float = TEMPERATURE,
+            execution: Execution = "dense",
+        ) -> nn.Module:
+            check_execution(execution)
+            halting = Halting(rule, head_norm, groups=groups, temperature=temperature)
+            return make(num_classes=num_classes, dtype=dtype, halting=halting, execution=execution)
+
+        build: Callable[..., nn.Module] = build_probabilistic
+    else:
+
+        def build_summed(
+            *,
+            num_classes: int,
+            dtype: Any = jnp.float32,
+            head_norm: bool = True,
+            eps: float = EPSILON,
+            execution: Execution = "dense",
+        ) -> nn.Module:
+            check_execution(execution)
+            halting = Halting(rule, head_norm, eps=eps)
+            return make(num_classes=num_classes, dtype=dtype, halting=halting, execution=execution)
+
+        build = build_summed
+    build.__doc__ = f"{title}, {_TITLES[rule]}."
+    return build

@@ -1,0 +1,223 @@
+"""Base of networks of adaptive depth: one call for the dense and the skipping form.
+
+A network is one file: a subclass of `AdaptiveNetwork` that supplies its stem, blocks and classifier
+(`forward`) and its cost (`block_costs`, `fixed_flops`); if it can skip, also its folded weights
+(`fold`) and how a block skips (`skipping_block`). Residual networks inherit all but a few lines
+from `adaptive_nets.models.adaptive.residual`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from adaptive_nets.models.adaptive.blocks import (
+    Halting,
+    Head,
+    Mode,
+    Unit,
+    run_act_block,
+    run_probabilistic_block,
+)
+from adaptive_nets.models.adaptive.cost import BlockCost
+from adaptive_nets.models.adaptive.folded_weights import BlockWeights
+from adaptive_nets.models.adaptive.skipping_block import SkippingBlock
+from adaptive_nets.models.adaptive.units import MapSize
+from adaptive_nets.models.adaptive.weights import check_halting_rule
+from adaptive_nets.models.output import BlockTrace, ModelOutput
+from adaptive_nets.runtime.errors import UserError, did_you_mean
+
+Execution = Literal["dense", "skipping"]
+RunBlock = Callable[[Sequence[Unit], Sequence[Head], Array], Array]
+"""(units, heads of all units but the last, input of the block) -> its output."""
+
+STREAM = "halting"
+"""Random stream of relaxed and discrete indicators."""
+FOLDED = "folded"
+"""Collection of folded weights: {"block_<k>": `BlockWeights`}, for the skipping form."""
+
+
+def check_execution(execution: Any) -> None:
+    """Raises `UserError` unless an execution is one of `Execution`."""
+    if execution not in get_args(Execution):
+        raise UserError(
+            f"execution is {execution!r}; {did_you_mean(str(execution), get_args(Execution))}"
+        )
+
+
+class AdaptiveNetwork(nn.Module, kw_only=True):
+    """Network whose blocks of units halt; base class.
+
+    Attributes:
+        halting: how blocks halt.
+        execution: form that a call runs, if it does not name one. "dense" computes every unit at
+            every position and masks residuals; it trains, and runs every mode. "skipping" computes
+            a unit at active positions only and ends a block when all have halted: less time, equal
+            outputs to rounding. It is for inference: summed scores (ACT, SACT), and thresholded or
+            discrete probabilistic blocks.
+    """
+
+    halting: Halting = Halting("sact")
+    execution: Execution = "dense"
+
+    def __call__(
+        self,
+        x: Float[Array, "N H W C"],
+        train: bool = False,
+        *,
+        mode: Mode | None = None,
+        temperature: float | Float[Array, ""] | None = None,
+        execution: Execution | None = None,
+    ) -> ModelOutput:
+        """Computes logits of a batch of images, and the trace of each block.
+
+        `init` makes the same variables for either execution. The skipping form folds normalisations
+        into weights in every call; `fold` does so once, outside of a loop:
+
+            folded = model.fold(variables)
+            output = jax.jit(functools.partial(model.apply, execution="skipping"))(folded, images)
+
+        Args:
+            x: float[N, H, W, C]; an empty batch gives an empty output.
+            train: whether to normalise by the statistics of the batch; a probabilistic network is
+                then relaxed unless `mode` is given.
+            mode: of a probabilistic network, "relaxed", "discrete" or "thresholded"; if None,
+                thresholded unless `train`. All modes run the same parameters.
+            temperature: λ of relaxed indicators, may be traced; if None, that of `halting`.
+            execution: "dense" or "skipping"; if None, the attribute.
+
+        Returns:
+            Logits and one trace per block. In the skipping form, heads are not evaluated where
+            their unit did not run: halting probabilities past `num_units` are 0, and the
+            `ponder_cost` of a probabilistic block is the number of units that ran.
+
+        Raises:
+            UserError: a mode or an execution that is unknown or does not fit, or a missing random
+                stream.
+        """
+        execution = self.execution if execution is None else execution
+        check_execution(execution)
+        skipping = execution == "skipping" and not self.is_initializing()
+        if skipping and train:
+            raise UserError(
+                "execution is 'skipping' and train is True; expected execution='dense' in training"
+            )
+        mode = self.halting.mode(mode, train=train)
+        if skipping and mode == "relaxed":
+            raise UserError(
+                "mode is 'relaxed', which runs every unit; execution='skipping' accepts "
+                "'thresholded' and 'discrete'"
+            )
+        if mode in ("relaxed", "discrete") and not self.has_rng(STREAM):
+            raise UserError(
+                f"mode is {mode!r} and there is no random stream; expected rngs={{'halting': key}}"
+            )
+        variables = self.variables
+        check_halting_rule(variables.get("params", {}), self.halting.rule, source="variables")
+        if skipping:
+            run = _skipping_runner(self, variables, mode)
+        else:
+            if FOLDED in variables:
+                raise UserError(
+                    "variables are folded for execution='skipping'; execution='dense' expects "
+                    "those that `fold` was called with"
+                )
+            run = _dense_runner(self, mode, temperature)
+        traces: list[BlockTrace] = []
+
+        def run_block(units: Sequence[Unit], heads: Sequence[Head], x: Array) -> Array:
+            x, trace = run(units, heads, x, len(traces))
+            traces.append(trace)
+            return x
+
+        logits = self.forward(x, train, run_block)
+        return ModelOutput(logits, blocks=tuple(traces))
+
+    @nn.nowrap
+    def forward(self, x: Array, train: bool, run_block: RunBlock) -> Float[Array, "N K"]:
+        """Runs stem, blocks and classifier; calls `run_block` for each block, in order."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def block_costs(
+        self, map_sizes: Sequence[MapSize], image_size: MapSize | None
+    ) -> tuple[BlockCost, ...]:
+        """Returns the cost of each block; see `cost.CostedNetwork`."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def fixed_flops(self, map_sizes: Sequence[MapSize], image_size: MapSize | None) -> int:
+        """Returns the FLOPs of stem and classifier; see `cost.CostedNetwork`."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def fold(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Folds the variables of a trained network for the skipping form.
+
+        Args:
+            variables: of the network.
+
+        Returns:
+            Variables for ``execution="skipping"``: a collection `FOLDED` of `BlockWeights`, and in
+            the other collections what remains of them.
+
+        Raises:
+            UserError: the network has no skipping form, or heads of another rule.
+        """
+        raise UserError(f"{type(self).__name__} has no skipping form; expected execution='dense'")
+
+    @nn.nowrap
+    def skipping_block(self, mode: Mode | None = None) -> SkippingBlock:
+        """Returns how a block runs after its first unit in the skipping form.
+
+        Args:
+            mode: "thresholded" or "discrete"; None for summed scores.
+
+        Raises:
+            UserError: the network has no skipping form.
+        """
+        raise UserError(f"{type(self).__name__} has no skipping form; expected execution='dense'")
+
+
+_Runner = Callable[[Sequence[Unit], Sequence[Head], Array, int], tuple[Array, BlockTrace]]
+
+
+def _dense_runner(network: AdaptiveNetwork, mode: Mode | None, temperature: Any) -> _Runner:
+    halting = network.halting
+
+    def run(units, heads, x, block):
+        del block
+        if mode is None:
+            per_image = halting.rule == "act"
+            return run_act_block(units, heads, x, per_image=per_image, eps=halting.eps)
+        return run_probabilistic_block(
+            units,
+            heads,
+            x,
+            mode=mode,
+            groups=halting.groups,
+            temperature=halting.temperature if temperature is None else temperature,
+            next_key=lambda: network.make_rng(STREAM),
+        )
+
+    return run
+
+
+def _skipping_runner(
+    network: AdaptiveNetwork, variables: Mapping[str, Any], mode: Mode | None
+) -> _Runner:
+    skipping = network.skipping_block(mode)
+    if FOLDED not in variables:
+        variables = network.fold(variables)
+
+    def run(units, heads, x, block):
+        # As many keys as the dense form draws, in the same order.
+        keys = [network.make_rng(STREAM) for _ in heads] if mode == "discrete" else None
+        x = units[0](x, None)
+        weights: BlockWeights | None = variables[FOLDED].get(f"block_{block}")
+        return skipping.run(x, weights, keys)
+
+    return run

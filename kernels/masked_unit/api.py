@@ -1,0 +1,211 @@
+"""Residual unit at the active positions of a run-time mask; its inner maps are never written whole.
+
+The unit of spatially adaptive computation time [figurnov2017]: a chain of convolutions with ReLUs
+between them, added to the input at active positions only. Each convolution is computed where the
+next one reads it: at the mask, dilated by the windows that follow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from kernels._common import dispatch
+from kernels._common.dispatch import Choice, Requested
+from kernels.masked_unit import cost, reference, xla
+from kernels.masked_unit.chain import BlockState, Chain
+from kernels.masked_unit.xla import ExecutionPath
+
+IMPLEMENTATIONS = ("xla", "reference")
+
+Compute = Callable[
+    [BlockState, Bool[Array, "N H W"], Chain, Float[Array, "N H W"] | None], BlockState
+]
+
+
+def masked_unit(
+    x: Float[Array, "N H W C"],
+    mask: Bool[Array, "N H W"],
+    kernels: Sequence[Float[Array, "KH KW I O"]],
+    biases: Sequence[Float[Array, " O"] | None] | None = None,
+    *,
+    scale: Float[Array, " C"] | None = None,
+    shift: Float[Array, " C"] | None = None,
+    negative_slope: float = 0.0,
+    execution_path: ExecutionPath | None = None,
+    implementation: Requested = None,
+) -> Float[Array, "N H W C"]:
+    """Adds a residual function to x at active positions: ``x + mask · f(x)``.
+
+    ``f(x) = conv_L(act(... act(conv_1(pre(x)) + b_1) ...)) + b_L``, and ``pre(x) = act(x·scale +
+    shift)`` if a scale or a shift is given (the normalisation of a pre-activation unit), else
+    ``pre(x) = x`` [figurnov2017]. Differentiable in all arrays but the mask; gradients are computed
+    at all positions. A new mask of the same shape runs the same program.
+
+    Args:
+        x: float[N, H, W, C]; an empty batch gives an empty output.
+        mask: bool[N, H, W], a run-time array. If no position is active, nothing is computed.
+        kernels: HWIO weights with odd windows, padding SAME and stride 1; the last one has C
+            outputs. (1x1, 3x3, 1x1) is a bottleneck, (3x3, 3x3) a basic unit.
+        biases: float[O] or None for each kernel; None for no biases.
+        scale: float[C].
+        shift: float[C].
+        negative_slope: slope of act for negative arguments; 0 is ReLU.
+        execution_path: of "xla": "sparse" computes listed positions, "dense" all of them; None
+            takes the dense path at run time if so many positions are active that it is faster.
+        implementation: None chooses and may fall back; a name of `IMPLEMENTATIONS` means that one
+            or an error; a sequence is tried in order.
+
+    Returns:
+        float[N, H, W, C] in x's dtype.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+        NotImplementedError: a named implementation cannot run these arguments.
+
+    Example:
+        >>> x, w = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 8))
+        >>> mask = jnp.zeros((1, 4, 4), bool).at[0, 1, 2].set(True)
+        >>> y = masked_unit(x, mask, (w, w))
+        >>> int((y != x).any(-1).sum())
+        1
+    """
+    return masked_unit_with_sums(
+        BlockState(x),
+        mask,
+        kernels,
+        biases,
+        scale=scale,
+        shift=shift,
+        negative_slope=negative_slope,
+        execution_path=execution_path,
+        implementation=implementation,
+    ).x
+
+
+def masked_unit_with_sums(
+    state: BlockState,
+    mask: Bool[Array, "N H W"],
+    kernels: Sequence[Float[Array, "KH KW I O"]],
+    biases: Sequence[Float[Array, " O"] | None] | None = None,
+    *,
+    share: Float[Array, "N H W"] | None = None,
+    scale: Float[Array, " C"] | None = None,
+    shift: Float[Array, " C"] | None = None,
+    negative_slope: float = 0.0,
+    execution_path: ExecutionPath | None = None,
+    implementation: Requested = None,
+) -> BlockState:
+    """Runs `masked_unit` and updates the weighted total and the sums of its block.
+
+    Adds ``share · mask · f(x)`` to the total, and the sum of ``mask · f(x)`` over positions to the
+    sums. If the total starts as the first state and the share is the weight left before the unit,
+    the total is the weighted sum of all states.
+
+    Args:
+        state: state before the unit; entries that are None stay None.
+        mask: as of `masked_unit`.
+        kernels: as of `masked_unit`.
+        biases: as of `masked_unit`.
+        share: float[N, H, W], share of the residual in the total; required with a total.
+        scale: as of `masked_unit`.
+        shift: as of `masked_unit`.
+        negative_slope: as of `masked_unit`.
+        execution_path: as of `masked_unit`.
+        implementation: as of `masked_unit`.
+
+    Returns:
+        The state after the unit.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+        NotImplementedError: a named implementation cannot run these arguments.
+    """
+    # NumPy arrays are accepted too.
+    arrays = (state, mask, (kernels, biases, scale, shift), share)
+    state, mask, parameters, share = jax.tree.map(jnp.asarray, arrays)
+    kernels, biases, scale, shift = parameters
+    chain = _chain(kernels, biases, scale, shift, negative_slope)
+    _check(state, mask, chain, share)
+    _, compute = _resolve(mask, chain, execution_path, implementation)
+    return compute(state, mask, chain, share)
+
+
+def choose(
+    x: Float[Array, "N H W C"],
+    mask: Bool[Array, "N H W"],
+    kernels: Sequence[Float[Array, "KH KW I O"]],
+    *,
+    execution_path: ExecutionPath | None = None,
+    implementation: Requested = None,
+) -> Choice:
+    """Returns the implementation that `masked_unit` runs with these arguments; computes nothing.
+
+    Arrays may be `jax.ShapeDtypeStruct`.
+    """
+    chain = _chain(kernels, None, None, None, 0.0)
+    _check(BlockState(x), mask, chain, None)
+    return _resolve(mask, chain, execution_path, implementation)[0]
+
+
+def _chain(kernels, biases, scale, shift, negative_slope: float) -> Chain:
+    biases = (None,) * len(kernels) if biases is None else tuple(biases)
+    return Chain(tuple(kernels), biases, scale, shift, negative_slope)
+
+
+def _resolve(
+    mask, chain: Chain, path: ExecutionPath | None, implementation: Requested
+) -> tuple[Choice, Compute]:
+    if path is not None and path not in get_args(ExecutionPath):
+        raise ValueError(f"execution_path is {path!r}; expected None, 'sparse' or 'dense'")
+
+    def run_xla(state, mask, chain, share) -> BlockState:
+        return xla.forward(state, mask, chain, share, path)
+
+    def bind_reference() -> Compute:
+        if path is not None:
+            raise NotImplementedError(f"execution_path is {path!r}, which is for xla")
+        return reference.forward
+
+    choice, compute = dispatch.first_supported(
+        "masked_unit",
+        implementation,
+        {
+            "xla": lambda: run_xla,
+            "reference": bind_reference,
+        },
+        ("xla",),
+        execution_paths={"xla": path or "sparse or dense"},
+    )
+    if choice.implementation == "xla" and path is None:
+        limit = cost.break_even(chain.kernels, mask.size)
+        choice = dataclasses.replace(
+            choice, detail=f"sparse up to {limit} of {mask.size} positions, dense beyond"
+        )
+    return choice, compute
+
+
+def _check(state: BlockState, mask: Array, chain: Chain, share: Array | None) -> None:
+    size, channels = tuple(state.x.shape[:3]), state.x.shape[3]
+    if tuple(mask.shape) != size or mask.dtype != jnp.bool_:
+        raise ValueError(f"mask is {mask.dtype}{list(mask.shape)}; expected bool{list(size)}")
+    if len(chain.biases) != len(chain.kernels) or not chain.kernels:
+        raise ValueError(
+            f"{len(chain.biases)} biases for {len(chain.kernels)} kernels; expected one for each"
+        )
+    for i, w in enumerate(chain.kernels):
+        if w.ndim != 4 or w.shape[2] != channels or not (w.shape[0] % 2 and w.shape[1] % 2):
+            raise ValueError(
+                f"kernels[{i}] has shape {w.shape}; expected [odd, odd, {channels}, outputs]"
+            )
+        channels = w.shape[3]
+    if channels != state.x.shape[3]:
+        raise ValueError(f"the last kernel has {channels} outputs; expected {state.x.shape[3]}")
+    if state.total is not None and (share is None or tuple(share.shape) != size):
+        found = None if share is None else list(share.shape)
+        raise ValueError(f"share is {found}; expected float{list(size)} beside a total")
