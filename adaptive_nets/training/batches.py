@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -137,8 +137,24 @@ def _unchanged(key: Any, rows: Any) -> Any:
     return rows
 
 
+class PixelScaling(Protocol):
+    """Normalisation of images; `DataConfig` says what each value does."""
+
+    @property
+    def pixel_scale(self) -> float: ...  # noqa: D102
+
+    @property
+    def centre(self) -> Literal["none", "channel", "pixel"]: ...  # noqa: D102
+
+    @property
+    def standardise(self) -> bool: ...  # noqa: D102
+
+    @property
+    def per_image(self) -> bool: ...  # noqa: D102
+
+
 def put_on_devices(
-    dataset: Dataset, config: DataConfig, mesh: Mesh
+    dataset: Dataset, config: PixelScaling, mesh: Mesh
 ) -> tuple[DeviceSplit, DeviceSplit]:
     """Copies training and test set to every device, with the statistics of the training images.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from adaptive_nets.training.duration import Timing
+from experiments.suite import config as config_lib
 from experiments.suite.experiment import Experiment
 from experiments.suite.paper_values import Measure, Paper, Row
 from experiments.suite.records import Record, mean_and_deviation
@@ -63,7 +64,7 @@ def _is_shortened(record: Record) -> bool:
     """Whether flags made the training shorter than the paper's."""
     if "schedule.length" not in record.changed or not record.dataset["train"]:
         return False
-    config = find_experiment(record.experiment).presets["paper"].config
+    config = config_lib.training(find_experiment(record.experiment).presets["paper"].config)
     whole = Timing.of(
         config.schedule.length,
         batch_size=config.data.batch_size,
