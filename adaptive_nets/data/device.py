@@ -7,6 +7,8 @@ on eight, and after an interruption.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.struct
 import jax
@@ -16,36 +18,59 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from adaptive_nets.data.splits import WEIGHT
+
 
 @flax.struct.dataclass
 class DeviceSplit:
     """One split of a data set in device memory.
 
     Attributes:
-        images: as stored, uint8[M, H, W, C].
-        labels: int32[M].
-        offset: subtracted from the scaled pixels, float32[H, W, C] or float32[1, 1, C].
+        arrays: as stored, each of M rows, by the name under which a batch holds them; see `Split`.
+        offset: subtracted from the scaled pixels of ``"image"``, float32[H, W, C] or
+            float32[1, 1, C]; None without images, as the two that follow.
         scale: the difference is multiplied by this, float32[1, 1, C].
         pixel_scale: pixels are divided by this first, float32[].
         per_image: whether each image is standardised by itself in the end.
     """
 
-    images: UInt8[Array, "M H W C"]
-    labels: Int[Array, " M"]
-    offset: Float[Array, "H1 W1 C"]
-    scale: Float[Array, "1 1 C"]
-    pixel_scale: Float[Array, ""]
+    arrays: dict[str, Array]
+    offset: Any = None
+    scale: Any = None
+    pixel_scale: Any = None
     per_image: bool = flax.struct.field(pytree_node=False, default=False)
+
+    @property
+    def images(self) -> UInt8[Array, "M H W C"]:
+        """The array ``"image"``."""
+        return self.arrays["image"]
+
+    @property
+    def labels(self) -> Int[Array, " M"]:
+        """The array ``"label"``."""
+        return self.arrays["label"]
 
     @property
     def size(self) -> int:
         """Number of examples M."""
-        return self.images.shape[0]
+        return next(iter(self.arrays.values())).shape[0]
+
+    def first(self, count: int) -> DeviceSplit:
+        """The first examples, at most so many."""
+        arrays = {name: array[:count] for name, array in self.arrays.items()}
+        return dataclasses.replace(self, arrays=arrays)
+
+
+Rows = Mapping[str, Array]
+"""Examples by name, before they are the batch of a task; images are normalised."""
+
+Augment = Callable[[PRNGKeyArray, Rows], Rows]
+"""(key, rows) -> rows changed at random, for training."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training images.
+    """Random changes to training images; an `Augment` of rows that hold an ``"image"``.
 
     Attributes:
         crop_padding: zeros added on each side before a random crop of the original size.
@@ -54,6 +79,12 @@ class Augmentation:
 
     crop_padding: int = 0
     flip: bool = False
+
+    def __call__(self, key: PRNGKeyArray, rows: Rows) -> Rows:
+        """Rows whose images are changed; all others stay as they are."""
+        if not (self.crop_padding or self.flip):
+            return rows
+        return {**rows, "image": augment(key, rows["image"], self)}
 
 
 def normalisation(
@@ -133,13 +164,38 @@ def augment(
     return images
 
 
-def _gather(data: DeviceSplit, indices: Array, sharding: NamedSharding | None) -> dict[str, Array]:
+def finish_rows(
+    data: DeviceSplit,
+    rows: Rows,
+    *,
+    key: PRNGKeyArray | None = None,
+    augmentation: Augment | None = None,
+) -> dict[str, Array]:
+    """Rows as they were stored, as a task gets them.
+
+    Args:
+        data: the split that they are of, for the normalisation of their images.
+        rows: as stored.
+        key: for the augmentation.
+        augmentation: random changes, of training; None in evaluation.
+    """
+    if "image" in rows:
+        rows = {**rows, "image": normalise(data, rows["image"])}
+    if augmentation is not None:
+        assert key is not None
+        rows = augmentation(key, rows)
+    if data.per_image and "image" in rows:
+        rows = {**rows, "image": standardise_each(rows["image"])}
+    return dict(rows)
+
+
+def _gather(data: DeviceSplit, indices: Array, sharding: NamedSharding | None) -> Rows:
     if sharding is not None:
         # Divided before the gather, so that each device fetches its own examples only.
         indices = lax.with_sharding_constraint(indices, sharding)
-    images = data.images.at[indices].get(mode="promise_in_bounds")
-    labels = data.labels.at[indices].get(mode="promise_in_bounds")
-    return {"image": normalise(data, images), "label": labels}
+    return {
+        name: array.at[indices].get(mode="promise_in_bounds") for name, array in data.arrays.items()
+    }
 
 
 def take_training_batch(
@@ -149,7 +205,7 @@ def take_training_batch(
     *,
     batch_size: int,
     key: PRNGKeyArray,
-    augmentation: Augmentation,
+    augmentation: Augment,
     sharding: NamedSharding | None = None,
 ) -> dict[str, Array]:
     """The batch of one step: the next `batch_size` examples of this epoch's order.
@@ -162,17 +218,15 @@ def take_training_batch(
         step: steps taken since training began, int32[].
         batch_size: global batch size B.
         key: for the augmentation of this step.
-        augmentation: what to do to the images.
+        augmentation: random changes.
         sharding: how the batch is divided over devices, or None.
 
     Returns:
-        {"image": float32[B, H, W, C], "label": int32[B]}.
+        B rows of every array; images are float32[B, H, W, C].
     """
     position = step % (order.shape[0] // batch_size)
     indices = lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
-    batch = _gather(data, indices, sharding)
-    images = augment(key, batch["image"], augmentation)
-    return {**batch, "image": standardise_each(images) if data.per_image else images}
+    return finish_rows(data, _gather(data, indices, sharding), key=key, augmentation=augmentation)
 
 
 def take_eval_batch(
@@ -185,12 +239,9 @@ def take_eval_batch(
     """The examples [start, start + B) in stored order, padded at the end.
 
     Returns:
-        {"image": float32[B, H, W, C], "label": int32[B], "weight": float32[B]}; the weight is 0 for
-        padding.
+        B rows of every array, and "weight": float32[B], 1 for examples and 0 for padding.
     """
     indices = start + jnp.arange(batch_size)
     weight = (indices < data.size).astype(jnp.float32)
-    batch = _gather(data, jnp.minimum(indices, data.size - 1), sharding)
-    if data.per_image:
-        batch["image"] = standardise_each(batch["image"])
-    return {**batch, "weight": weight}
+    rows = _gather(data, jnp.minimum(indices, data.size - 1), sharding)
+    return {**finish_rows(data, rows), WEIGHT: weight}

@@ -1,40 +1,111 @@
-"""Labelled images in memory, and the checksum by which copies of a set are compared."""
+"""Data sets as named arrays, and the checksum by which copies of a set are compared."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 
+WEIGHT = "weight"
+"""Name under which a batch of evaluation holds 1 for each example and 0 for padding."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, init=False)
 class Split:
-    """One split of a set; the arrays are read-only.
+    """One split of a set in memory: named arrays with a row for each example, read-only.
 
     Attributes:
-        images: uint8[N, H, W, C].
-        labels: int32[N].
+        arrays: by the name under which a batch holds its rows: ``"image"`` (uint8[N, H, W, C]),
+            ``"label"`` (int32[N]), and whatever else a task needs, such as boxes.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    arrays: Mapping[str, np.ndarray]
 
-    def __post_init__(self):
-        for name in ("images", "labels"):
-            # A view, so that an array of the caller's stays as it was.
-            view = getattr(self, name).view()
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
+    def __init__(
+        self,
+        images: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        **others: np.ndarray,
+    ):
+        """Collects the arrays under their names in a batch.
+
+        Args:
+            images: uint8[N, H, W, C], named ``"image"``.
+            labels: int32[N], named ``"label"``.
+            **others: any further arrays of N rows.
+        """
+        given = {"image": images, "label": labels, **others}
+        arrays = {name: array.view() for name, array in given.items() if array is not None}
+        sizes = {name: len(array) for name, array in arrays.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"arrays have {sizes} rows; expected at least one, and equally many")
+        if WEIGHT in arrays:
+            raise ValueError(f"an array is named {WEIGHT!r}; expected another name")
+        for array in arrays.values():
+            # Of the view alone; an array of the caller's stays as it was.
+            array.flags.writeable = False
+        object.__setattr__(self, "arrays", arrays)
+
+    @property
+    def images(self) -> np.ndarray:
+        """The array ``"image"``."""
+        return self.arrays["image"]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The array ``"label"``."""
+        return self.arrays["label"]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(next(iter(self.arrays.values())))
+
+    def first(self, count: int) -> Split:
+        """The first examples, at most so many."""
+        return _named({name: array[:count] for name, array in self.arrays.items()})
+
+    def replace(self, **arrays: np.ndarray) -> Split:
+        """The same split with other arrays under some names."""
+        return _named({**self.arrays, **arrays})
+
+
+def _named(arrays: Mapping[str, np.ndarray]) -> Split:
+    others = {name: array for name, array in arrays.items() if name not in ("image", "label")}
+    return Split(arrays.get("image"), arrays.get("label"), **others)
+
+
+class ExampleSource(Protocol):
+    """Examples that are read one by one while training, from wherever they are.
+
+    With workers that decode, it is pickled. Where its examples hold an ``"image"`` that is to be
+    centred or standardised, it has the attributes ``channel_mean`` and ``channel_deviation`` of
+    `StreamedSplit` too.
+    """
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        ...
+
+    def read(self, number: int, generator: np.random.Generator | None) -> dict[str, np.ndarray]:
+        """One example by name, the same shapes for all.
+
+        Args:
+            number: of the example, from 0.
+            generator: for random changes to it; None in evaluation.
+        """
+        ...
+
+    def first(self, count: int) -> Self:
+        """The first examples, at most so many."""
+        ...
 
 
 @dataclass(frozen=True)
 class StreamedSplit:
-    """One split on disk, read while training; see `streams`.
+    """One split of labelled photographs on disk, read while training; see `streams`.
 
     Attributes:
         paths: files of records.
@@ -62,6 +133,10 @@ class StreamedSplit:
         """Number of examples."""
         return self.count
 
+    def first(self, count: int) -> StreamedSplit:
+        """The first examples, at most so many."""
+        return replace(self, count=min(count, self.count))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -71,13 +146,14 @@ class Dataset:
         name: its name in the catalogue.
         source: ``"tfds"``, ``"files"`` or ``"embedded"``.
         location: where it was read from, for people.
-        num_classes: number of classes.
+        num_classes: number of classes; 0 without labels.
         class_names: names of the classes, by label.
         train: the training split, or None if it was not asked for.
         test: the test split, or None if it was not asked for.
         fingerprint: sha256, hex, of the loaded splits; see `fingerprint`.
         complete: whether every loaded split has the official number of examples.
-        streams: the splits of a set that is read while training; `train` and `test` are then None.
+        streams: `StreamedSplit` or `ExampleSource` by the name of the split, for a set that is read
+            while training; `train` and `test` are then None.
     """
 
     name: str
@@ -89,12 +165,14 @@ class Dataset:
     test: Split | None
     fingerprint: str
     complete: bool
-    streams: Mapping[str, StreamedSplit] = field(default_factory=dict)
+    streams: Mapping[str, Any] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
         """Number of examples of ``"train"`` or ``"test"``, in memory or not."""
         split = self.streams.get(name) or getattr(self, name)
-        return 0 if split is None else len(split)
+        if split is None:
+            return 0
+        return len(split) if isinstance(split, Split) else split.size
 
 
 def digest(split: Split) -> str:
@@ -103,16 +181,25 @@ def digest(split: Split) -> str:
     The order of the examples does not count, because TFDS's own builders shuffle them on disk.
 
     Args:
-        split: images uint8[N, H, W, C] and labels int32[N].
+        split: images uint8[N, H, W, C] and labels int32[N], or any other arrays.
 
     Returns:
-        sha256, hex, of the shape and of the sorted sha256 sums of label and pixels of each example.
+        sha256, hex, of the shape of the images and of the sorted sha256 sums of label and pixels of
+        each example; of all arrays, their names, types and shapes where there are others.
     """
-    images = np.ascontiguousarray(split.images).reshape(len(split), -1)
-    labels = split.labels.astype("<i4")
-    rows = np.concatenate([labels.view(np.uint8).reshape(len(split), 4), images], axis=1)
-    sums = sorted(hashlib.sha256(row).digest() for row in rows)
-    total = hashlib.sha256(repr(tuple(map(int, split.images.shape))).encode())
+    arrays = dict(split.arrays)
+    if set(arrays) == {"image", "label"}:
+        header = repr(tuple(map(int, split.images.shape)))
+        arrays = {"label": split.labels.astype("<i4"), "image": split.images}
+    else:
+        arrays = dict(sorted(arrays.items()))
+        header = repr([(name, array.dtype.str, array.shape) for name, array in arrays.items()])
+    columns = [
+        np.ascontiguousarray(array).view(np.uint8).reshape(len(split), -1)
+        for array in arrays.values()
+    ]
+    sums = sorted(hashlib.sha256(row).digest() for row in np.concatenate(columns, axis=1))
+    total = hashlib.sha256(header.encode())
     total.update(b"".join(sums))
     return total.hexdigest()
 

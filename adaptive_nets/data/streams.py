@@ -24,7 +24,7 @@ from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import error_summary, list_names, read_bytes, read_json
 from adaptive_nets.data.image_transforms import decode_for_evaluation, decode_for_training
-from adaptive_nets.data.splits import StreamedSplit
+from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
 from adaptive_nets.data.tfds_sets import check_format, describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
 
@@ -196,7 +196,7 @@ class _Examples:
 
     def __init__(
         self,
-        split: StreamedSplit,
+        source: ExampleSource,
         *,
         rows: np.ndarray,
         batch_size: int,
@@ -204,14 +204,12 @@ class _Examples:
         batches: int,
         workers: int,
         seed: int | None,
-        flip: bool,
     ):
-        self._files = RecordFiles(split.paths, split.lengths)
-        self._split = split
+        self._source = source
         self._rows, self._batch_size = rows, batch_size
         self._first, self._batches = first, batches
         self._workers = max(workers, 1)
-        self._seed, self._flip = seed, flip
+        self._seed = seed
 
     def __len__(self) -> int:
         # Whole rounds of the workers; what is beyond the last batch is not asked for.
@@ -225,23 +223,50 @@ class _Examples:
         return self._example(step, int(self._rows[row]))
 
     def _example(self, step: int, row: int) -> dict[str, Any]:
-        size, count = self._split.image_shape[0], self._split.count
+        count = self._source.size
         if self._seed is None:
             number = step * self._batch_size + row
             weight, number = np.float32(number < count), min(number, count - 1)
-            content, label = self._parse(number)
-            image = self._decoded(number, lambda: decode_for_evaluation(content, size=size))
-            return {"image": image, "label": label, "weight": weight}
+            return {**self._source.read(number, None), WEIGHT: weight}
         epoch, within = divmod(step, count // self._batch_size)
         order = epoch_permutation(self._seed, epoch, count)
         number = int(order[within * self._batch_size + row])
-        content, label = self._parse(number)
         generator = np.random.default_rng((self._seed, 1 + epoch, number))
-        image = self._decoded(
-            number,
-            lambda: decode_for_training(content, size=size, flip=self._flip, generator=generator),
-        )
-        return {"image": image, "label": label}
+        return self._source.read(number, generator)
+
+
+class PhotographReader:
+    """Decodes the examples of a `StreamedSplit`; an `ExampleSource`.
+
+    Args:
+        split: where they are.
+        flip: mirror half of the images, in training.
+    """
+
+    def __init__(self, split: StreamedSplit, *, flip: bool = False):
+        self._files = RecordFiles(split.paths, split.lengths)
+        self._split, self._flip = split, flip
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return self._split.size
+
+    def first(self, count: int) -> PhotographReader:
+        """The first examples, at most so many."""
+        return PhotographReader(self._split.first(count), flip=self._flip)
+
+    def read(self, number: int, generator: np.random.Generator | None) -> dict[str, Any]:
+        """Image and label; a random crop in training, the central one in evaluation."""
+        content, label = self._parse(number)
+        size = self._split.image_shape[0]
+
+        def decode() -> np.ndarray:
+            if generator is None:
+                return decode_for_evaluation(content, size=size)
+            return decode_for_training(content, size=size, flip=self._flip, generator=generator)
+
+        return {"image": self._decoded(number, decode), "label": label}
 
     def _parse(self, number: int) -> tuple[bytes, np.ndarray]:
         record = self._files.read(number)
@@ -268,7 +293,7 @@ class _Examples:
 
 
 def stream(
-    split: StreamedSplit,
+    split: StreamedSplit | ExampleSource,
     *,
     rows: np.ndarray,
     batch_size: int,
@@ -290,24 +315,25 @@ def stream(
         seed: of the order and of the random crops, for training. Without one the examples come in
             stored order with a central crop, and ``weight``, which is 0 for what pads the last
             batch.
-        flip: mirror half of the images, in training.
+        flip: mirror half of the photographs of a `StreamedSplit`, in training.
 
     Yields:
-        {"image": uint8[b, H, W, 3], "label": int32[b]}, b the number of rows.
+        {"image": uint8[b, H, W, 3], "label": int32[b]}, or what the source reads, stacked; b is the
+        number of rows.
 
     Raises:
         DamagedDataError: a record cannot be read; its file is named.
     """
     grain = importlib.import_module("grain")
+    source = PhotographReader(split, flip=flip) if isinstance(split, StreamedSplit) else split
     examples = _Examples(
-        split,
+        source,
         rows=rows,
         batch_size=batch_size,
         first=first,
         batches=batches,
         workers=options.workers,
         seed=seed,
-        flip=flip,
     )
     ahead = max(options.prefetch * len(rows), options.threads)
     dataset = (

@@ -303,8 +303,3 @@ class TrainConfig:
     schedule: ScheduleConfig = ScheduleConfig()
     mesh: MeshConfig = MeshConfig()
     run: RunConfig = RunConfig()
-
-    @property
-    def needs_data(self) -> bool:
-        """Whether the run reads its data set at all."""
-        return True

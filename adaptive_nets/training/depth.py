@@ -27,7 +27,7 @@ from adaptive_nets.models.output import BlockTrace, ModelOutput
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
-from adaptive_nets.training.step import Batch, Objective
+from adaptive_nets.training.task import Batch, Objective
 
 TauSchedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 """Step -> τ."""
@@ -51,7 +51,7 @@ def adaptive_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Object
         blocks = _blocks(output)
         penalty = computation_penalty([b.ponder_cost for b in blocks], rate(step))
         loss = jnp.mean(losses) + jnp.mean(penalty)
-        return loss, {"loss": Mean.of(loss), **metrics, **_cost_metrics(blocks)}
+        return loss, {**metrics, **_cost_metrics(blocks)}
 
     return objective
 
@@ -78,7 +78,7 @@ def sampled_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Objecti
                 baseline=output.baseline,
             )
         )
-        return loss, {"loss": Mean.of(loss), **metrics, **_cost_metrics(blocks)}
+        return loss, {**metrics, **_cost_metrics(blocks)}
 
     return objective
 

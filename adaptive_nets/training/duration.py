@@ -75,11 +75,13 @@ class Timing:
         total_steps: of the whole training.
         steps_per_epoch: in one pass over the training set; a last, smaller batch does not count.
         batch_size: global.
+        examples: in the training set.
     """
 
     total_steps: int
     steps_per_epoch: int
     batch_size: int
+    examples: int
 
     @classmethod
     def of(cls, length: str, *, batch_size: int, examples: int) -> Timing:
@@ -95,7 +97,7 @@ class Timing:
             )
         per_epoch = examples // batch_size
         total = Duration.parse(length).to_steps(steps_per_epoch=per_epoch, batch_size=batch_size)
-        return cls(max(total, 1), per_epoch, batch_size)
+        return cls(max(total, 1), per_epoch, batch_size, examples)
 
     def steps(self, text: str) -> int:
         """A duration in steps of this run."""

@@ -30,8 +30,9 @@ from adaptive_nets.training.distributed import (
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate
 from adaptive_nets.training.profiler import Profiler
-from adaptive_nets.training.setup import Task, set_up
+from adaptive_nets.training.setup import set_up
 from adaptive_nets.training.state import HEALTHY, TrainState, is_healthy
+from adaptive_nets.training.task import Task
 from adaptive_nets.training.writers import JsonLinesWriter, TensorBoardWriter, Writer, Writers
 
 METRICS_FILE = "metrics.jsonl"
@@ -51,7 +52,7 @@ class TrainResult:
     Attributes:
         state: the last state.
         timing: lengths of the run in steps.
-        train: the training set, a `DeviceSplit` or a `StreamedSplit`.
+        train: the training set, a `DeviceSplit` or one that is streamed.
         test: the test set, likewise.
         evaluate: compiled evaluation, (variables, split) -> values.
         metrics_file: JSON lines of everything that was logged.
@@ -96,7 +97,7 @@ def train(
     """Trains a network, or goes on where an earlier call with the same folder stopped.
 
     Args:
-        task: network, objective, and what to log.
+        task: network, objective, evaluation, batches, and what to log.
         config: everything else that matters.
         dataset: training and test set, in host memory or on disk.
         directory: the run's own folder: checkpoints/, metrics.jsonl, tensorboard/, profile/. Of
@@ -252,13 +253,13 @@ def train(
                 stop_if_failed()
                 variables = state.eval_variables
                 result = setup.evaluate(variables, setup.test)
-                shown |= {"test error %": 100 * result["error"]}
+                del result["count"]
+                shown |= task.shown(result)
                 writers.write(
                     step,
                     {
                         "epoch": step / timing.steps_per_epoch,
-                        "test/nll": result["nll"],
-                        "test/error": result["error"],
+                        **{f"test/{name}": value for name, value in result.items()},
                         **task.describe(local_copy(variables["params"])),
                         **task.assess(local_copy(variables), local_copy(setup.test)),
                     },

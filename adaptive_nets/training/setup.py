@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +14,21 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from adaptive_nets.data.device import Augmentation, DeviceSplit, epoch_order, normalisation
-from adaptive_nets.data.splits import Dataset, Split
+from adaptive_nets.data.device import Augment, epoch_order
+from adaptive_nets.data.splits import Dataset, StreamedSplit
 from adaptive_nets.data.streams import StreamOptions
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import DataConfig, TrainConfig
+from adaptive_nets.training.batches import (
+    RowShapes,
+    choose_augmentation,
+    example_shapes,
+    put_on_devices,
+    row_shapes,
+    take_resident,
+    take_streamed,
+)
+from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.distributed import check_same_on_all_processes
-from adaptive_nets.training.distributed import put as put_everywhere
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate, make_evaluate
 from adaptive_nets.training.feed import Feed, ResidentFeed, TrainSteps
@@ -34,46 +41,16 @@ from adaptive_nets.training.mesh import (
 )
 from adaptive_nets.training.optimiser import make_optimiser, make_schedule
 from adaptive_nets.training.state import TrainState, zero_metrics
-from adaptive_nets.training.step import (
-    SHUFFLE,
-    AfterStep,
-    Objective,
-    StepSettings,
-    classification,
-    init_state,
-    make_train_step,
-)
+from adaptive_nets.training.step import SHUFFLE, StepSettings, init_state, make_train_step
 from adaptive_nets.training.streamed import (
     BatchMaker,
     StreamedFeed,
     make_streamed_evaluate,
     normalisation_constants,
-    take_streamed_batch,
 )
+from adaptive_nets.training.task import Task
 
 TrainStep = Callable[..., TrainState]
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What a method adds to the loop.
-
-    Attributes:
-        model: the network.
-        objective: loss and training metrics; mean cross-entropy where not given.
-        describe: values to log at every evaluation, from the parameters that are evaluated.
-        start: (fresh parameters, fresh model state) -> those that training begins with, of the same
-            shapes: weights of another network, for instance.
-        assess: values to log at every evaluation, from (variables, test set).
-        after: changes the model state once a step's output is known, see `make_train_step`.
-    """
-
-    model: nn.Module
-    objective: Objective = dataclasses.field(default_factory=classification)
-    describe: Callable[[Any], Mapping[str, float]] = lambda params: {}
-    start: Callable[[Any, Any], tuple[Any, Any]] | None = None
-    assess: Callable[[Any, DeviceSplit], Mapping[str, float]] = lambda variables, test: {}
-    after: AfterStep | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +88,7 @@ class Setup:
         return float(jnp.asarray(self.schedule(step)))
 
 
-def _can_loop_on_device(model: nn.Module, shapes: TrainState, data: DeviceSplit) -> bool:
+def _can_loop_on_device(task: Task, shapes: TrainState, rows: RowShapes) -> bool:
     """Whether a loop on the device is a good place for a step.
 
     XLA's CPU backend runs the gradients of a convolution inside a loop on one thread, tens of times
@@ -119,9 +96,10 @@ def _can_loop_on_device(model: nn.Module, shapes: TrainState, data: DeviceSplit)
     """
     if jax.default_backend() != "cpu":
         return True
-    image = jax.ShapeDtypeStruct((1, *data.images.shape[1:]), jnp.float32)
-    forward = jax.make_jaxpr(lambda variables, x: model.apply(variables, x, train=False))
-    return "conv_general_dilated" not in str(forward(shapes.variables, image))
+    forward = jax.make_jaxpr(
+        lambda variables, batch: task.model.apply(variables, task.inputs(batch), train=False)
+    )
+    return "conv_general_dilated" not in str(forward(shapes.variables, example_shapes(task, rows)))
 
 
 def _device_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
@@ -148,28 +126,6 @@ def _host_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
         return state
 
     return train_steps
-
-
-def put_on_devices(
-    dataset: Dataset, config: DataConfig, mesh: Mesh
-) -> tuple[DeviceSplit, DeviceSplit]:
-    """Copies training and test set to every device, with the training set's statistics."""
-    assert dataset.train is not None
-    assert dataset.test is not None
-    offset, scale = normalisation(
-        dataset.train.images,
-        pixel_scale=config.pixel_scale,
-        centre=config.centre,
-        standardise=config.standardise,
-    )
-
-    def put(split: Split) -> DeviceSplit:
-        arrays: tuple[Any, ...] = (split.images, split.labels, offset, scale)
-        host = DeviceSplit(*arrays, np.float32(config.pixel_scale))  # pyright: ignore
-        host = dataclasses.replace(host, per_image=config.per_image)
-        return put_everywhere(host, replicated(mesh))
-
-    return put(dataset.train), put(dataset.test)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,8 +161,9 @@ def make_program(
     *,
     mesh: Mesh,
     examples: int,
-    image_shape: tuple[int, int, int],
+    rows: RowShapes,
     streamed: bool,
+    augmentation: Augment | None = None,
 ) -> Program:
     """Builds step and state for devices that need not be here.
 
@@ -215,8 +172,9 @@ def make_program(
         config: everything else that matters.
         mesh: the devices.
         examples: size of the training set.
-        image_shape: (H, W, C) of its images.
+        rows: of the training set, as it is stored.
         streamed: whether batches come from the host.
+        augmentation: random changes to training rows, on the devices.
 
     Raises:
         UserError: sizes that do not fit the devices or the data set.
@@ -227,23 +185,16 @@ def make_program(
     schedule = make_schedule(config.schedule, timing, peak=config.optimiser.learning_rate)
     optimiser = make_optimiser(config.optimiser, schedule)
     settings = StepSettings(
-        batch_size=config.data.batch_size,
         accumulation=config.data.accumulation,
         ema_decay=config.optimiser.ema_decay,
-        augmentation=Augmentation(config.data.crop_padding, config.data.flip),
-        batch_sharding=batch_sharding(mesh),
+        alone=mesh.size == 1,
     )
+    objective = task.objective(timing)
+    example = example_shapes(task, rows)
 
     def create(rng: Array) -> TrainState:
-        return init_state(
-            task.model,
-            optimiser,
-            task.objective,
-            settings,
-            rng=rng,
-            image_shape=image_shape,
-            start=task.start,
-        )
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
+        return init_state(task, objective, optimiser, settings, rng=rng, example=zeros)
 
     shapes = jax.eval_shape(create, jax.ShapeDtypeStruct((2,), jnp.uint32))
     shardings = state_shardings(
@@ -252,18 +203,25 @@ def make_program(
         shard_from=config.mesh.shard_from,
         shard_parameters=config.mesh.shard_parameters,
     )
+    take = (
+        take_streamed(task, augmentation)
+        if streamed
+        else take_resident(
+            task, augmentation, batch_size=config.data.batch_size, sharding=batch_sharding(mesh)
+        )
+    )
     return Program(
         mesh=mesh,
         timing=timing,
         schedule=schedule,
         create=create,
         train_step=make_train_step(
-            task.model,
+            task,
+            objective,
             optimiser,
-            task.objective,
             settings,
-            after=task.after,
-            take=take_streamed_batch if streamed else None,
+            take=take,
+            after=task.after(timing) if task.after else None,
         ),
         abstract_state=jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -292,22 +250,26 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
             raise UserError(f"data set {dataset.name!r} in {dataset.location} has no {name} part")
     rng = np.asarray(jax.random.key_data(jax.random.key(seed)))
     resident = not dataset.streams
+    train_split: Any = dataset.train if resident else dataset.streams["train"]
+    rows = row_shapes(train_split)
+    augmentation = choose_augmentation(
+        task, config.data, rows, read_augmented=isinstance(train_split, StreamedSplit)
+    )
     if resident:
         train_data, test_data = put_on_devices(dataset, config.data, mesh)
-        height, width, channels = train_data.images.shape[1:]
     else:
-        train_data, test_data = dataset.streams["train"], dataset.streams["test"]
-        height, width, channels = train_data.image_shape
+        train_data, test_data = train_split, dataset.streams["test"]
     program = make_program(
         task,
         config,
         mesh=mesh,
         examples=train_data.size,
-        image_shape=(height, width, channels),
+        rows=rows,
         streamed=not resident,
+        augmentation=augmentation,
     )
     feed, evaluate, alone = (_resident if resident else _streamed)(
-        task, config, program, train_data, rng
+        task, config, program, train_data, rows, rng
     )
     shardings = program.shardings
     return Setup(
@@ -326,7 +288,7 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
 
 
 def _resident(
-    task: Task, config: TrainConfig, program: Program, data: Any, rng: np.ndarray
+    task: Task, config: TrainConfig, program: Program, data: Any, rows: RowShapes, rng: np.ndarray
 ) -> tuple[Feed, Evaluate, Evaluate]:
     """Feed and evaluation of a set that lies on the devices."""
 
@@ -334,7 +296,7 @@ def _resident(
         key = jax.random.wrap_key_data(rng)  # pyright: ignore[reportArgumentType]
         return epoch_order(jax.random.fold_in(key, SHUFFLE), epoch, data.size)
 
-    grouped = _can_loop_on_device(task.model, program.abstract_state, data)
+    grouped = _can_loop_on_device(task, program.abstract_state, rows)
     feed = ResidentFeed(
         data,
         (_device_loop_steps if grouped else _host_loop_steps)(
@@ -345,27 +307,24 @@ def _resident(
     )
     size = config.data.eval_batch_size
     sharding = batch_sharding(program.mesh)
-    evaluate = make_evaluate(task.model, batch_size=size, batch_sharding=sharding)
+    evaluate = make_evaluate(task, batch_size=size, batch_sharding=sharding)
     several = jax.process_count() > 1
-    return feed, evaluate, make_evaluate(task.model, batch_size=size) if several else evaluate
+    return feed, evaluate, make_evaluate(task, batch_size=size) if several else evaluate
 
 
 def _streamed(
-    task: Task, config: TrainConfig, program: Program, data: Any, rng: np.ndarray
+    task: Task, config: TrainConfig, program: Program, data: Any, rows: RowShapes, rng: np.ndarray
 ) -> tuple[Feed, Evaluate, Evaluate]:
     """Feed and evaluation of a set that is read while training."""
-    if config.data.crop_padding:
-        raise UserError(
-            f"--data.crop-padding is {config.data.crop_padding}; expected 0, since images that are "
-            "read while training are cropped when they are read"
-        )
     sharding = batch_sharding(program.mesh)
     options = StreamOptions(
         config.run.input_workers, config.run.input_threads, config.run.input_prefetch
     )
 
     def maker(batch_size: int) -> BatchMaker:
-        constants = normalisation_constants(data, config.data)
+        constants: tuple[Any, Any, Any] = (None, None, None)
+        if "image" in rows:
+            constants = normalisation_constants(data, config.data)
         return BatchMaker(batch_size, sharding, constants, per_image=config.data.per_image)
 
     feed = StreamedFeed(
@@ -379,7 +338,7 @@ def _streamed(
         flip=config.data.flip,
     )
     evaluate = make_streamed_evaluate(
-        task.model,
+        task,
         maker(config.data.eval_batch_size),
         batch_size=config.data.eval_batch_size,
         sharding=sharding,

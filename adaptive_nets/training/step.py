@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,125 +12,78 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from adaptive_nets.data.device import Augmentation, DeviceSplit, take_training_batch
-from adaptive_nets.models import auxiliary_logits_of, logits_of
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.conv_gradient import intercept_conv_gradients
-from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.state import HEALTHY, TrainState
+from adaptive_nets.training.task import AfterStep, Batch, Objective, Task
 
 # Purposes of random keys; a number, once given, stays.
 INIT, AUGMENT, NOISE, SHUFFLE = range(4)
 
-# Random streams that a network may draw from in training.
-STREAMS = ("dropout", "noise", "gumbel", "drop_path", "halting")
-
-Batch = Mapping[str, Array]
-Objective = Callable[[Any, Batch, Any, Int[Array, ""]], tuple[Float[Array, ""], dict[str, Mean]]]
-"""(model output, batch, params, step) -> (loss to minimise, metrics)."""
-
-AfterStep = Callable[[Any, Any, Batch, Int[Array, ""]], Any]
-"""(other collections, model output, batch, step) -> other collections, for the next step."""
-
-
-def classification(
-    *,
-    label_smoothing: float = 0.0,
-    auxiliary_weight: float = 0.3,
-    penalty: Callable[[Any, Array], dict[str, Array]] | None = None,
-) -> Objective:
-    """Mean cross-entropy, plus the values of `penalty(params, step)`, each reported by name.
-
-    The cross-entropy of every auxiliary classifier that the network has is added with a weight, and
-    reported as ``auxiliary_nll_1`` and so on, from the input onwards.
-
-    Args:
-        label_smoothing: share of the target spread over all classes, of auxiliary targets too.
-        auxiliary_weight: of auxiliary classifiers; 0.3 in szegedy2014, 0.4 in common recipes of v3.
-        penalty: named scalars to add to the loss, or None.
-    """
-
-    def objective(output, batch, params, step):
-        logits, labels = logits_of(output), batch["label"]
-        losses = cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        loss = jnp.mean(losses)
-        metrics = {"nll": Mean.of(losses), "error": Mean.of(is_error(logits, labels))}
-        for i, auxiliary in enumerate(auxiliary_logits_of(output), start=1):
-            losses = cross_entropy(auxiliary, labels, label_smoothing=label_smoothing)
-            loss += auxiliary_weight * jnp.mean(losses)
-            metrics[f"auxiliary_nll_{i}"] = Mean.of(losses)
-        for name, value in (penalty(params, step) if penalty else {}).items():
-            loss += value
-            metrics[name] = Mean.of(value)
-        return loss, {"loss": Mean.of(loss), **metrics}
-
-    return objective
+Take = Callable[..., Batch]
+"""(state, whatever follows it in the arguments of a step) -> batch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """What a step needs to know besides the network and the optimiser.
+    """Settings of a step besides the network and the optimiser.
 
     Attributes:
-        batch_size: global batch size B.
         accumulation: number of parts the batch is processed in.
         ema_decay: decay of the moving average; 0 for none.
-        augmentation: what happens to training images.
-        batch_sharding: how batches lie on the devices, or None on a single one.
+        alone: whether one device takes the step.
     """
 
-    batch_size: int
     accumulation: int = 1
     ema_decay: float = 0.0
-    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-    batch_sharding: NamedSharding | None = None
+    alone: bool = False
+
+
+def split_key(key: Any, names: Sequence[str]) -> dict[str, Any]:
+    """A key for each random stream."""
+    return dict(zip(names, jax.random.split(key, len(names)), strict=True)) if names else {}
 
 
 def init_state(
-    model: nn.Module,
-    optimiser: optax.GradientTransformation,
+    task: Task,
     objective: Objective,
+    optimiser: optax.GradientTransformation,
     settings: StepSettings,
     *,
     rng: Array,
-    image_shape: tuple[int, int, int],
-    start: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+    example: Batch,
 ) -> TrainState:
     """Makes the first state; call it under `jit` with output shardings.
 
     Args:
-        model: the network.
-        optimiser: its optimiser.
+        task: the network, and what it starts from.
         objective: loss and metrics; only its shapes are used here.
+        optimiser: of the network.
         settings: of the step.
         rng: data of the run's base key, uint32[2].
-        image_shape: (H, W, C).
-        start: see `adaptive_nets.training.setup.Task`.
+        example: a batch of one example; its shapes count.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(rng), INIT)
-    names: tuple[str, ...] = ("params", *STREAMS)
-    keys: dict[str, Any] = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    image = jnp.zeros((1, *image_shape), jnp.float32)
-    variables = dict(model.init(keys, image, train=False))
+    keys = split_key(key, ("params", *task.streams))
+    inputs = task.inputs(example)
+    variables = dict(task.model.init(keys, inputs, train=False))
     params = variables.pop("params")
-    if start is not None:
-        params, variables = start(params, variables)
+    if task.start is not None:
+        params, variables = task.start(params, variables)
 
     def one_batch():
-        batch = {"image": image, "label": jnp.zeros((1,), jnp.int32)}
         # As in training, where there may be more to report, auxiliary classifiers for instance.
-        output, _ = model.apply(
+        output, _ = task.model.apply(
             {"params": params, **variables},
-            image,
+            inputs,
             train=True,
             rngs=keys,
             mutable=list(variables),
         )
-        return objective(output, batch, params, jnp.int32(0))[1]
+        return _with_loss(*objective(output, example, params, jnp.int32(0)))
 
     metrics = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_batch)
@@ -147,43 +100,44 @@ def init_state(
     )
 
 
+def _with_loss(loss: Array, metrics: dict[str, Mean]) -> dict[str, Mean]:
+    return {"loss": Mean.of(loss), **metrics}
+
+
 def make_train_step(
-    model: nn.Module,
-    optimiser: optax.GradientTransformation,
+    task: Task,
     objective: Objective,
+    optimiser: optax.GradientTransformation,
     settings: StepSettings,
     *,
+    take: Take,
     after: AfterStep | None = None,
-    take: Callable[..., Batch] | None = None,
 ) -> Callable[..., TrainState]:
-    """Builds the step (state, training set, this epoch's order) -> state.
+    """Builds the step (state, whatever the batch is made of) -> state.
 
-    The batch is gathered and augmented inside, so one dispatch does it all and nothing crosses from
-    the host.
+    The batch is made inside, so one dispatch does it all.
 
     Args:
-        model: the network.
-        optimiser: its optimiser.
+        task: the network, and what it is called with.
         objective: loss and metrics.
+        optimiser: of the network.
         settings: of the step.
+        take: makes the batch.
         after: what becomes of the network's other collections once the output is known.
-        take: makes the batch of what follows the state in the step's arguments; where not given,
-            the next examples of the training set in this epoch's order.
     """
-    sharding = settings.batch_sharding
-    alone = sharding is None or sharding.mesh.size == 1
-    quick = alone and jax.default_backend() == "cpu"
+    quick = settings.alone and jax.default_backend() == "cpu"
 
     def loss_fn(params, model_state, batch, step, keys):
         with nn.intercept_methods(intercept_conv_gradients) if quick else contextlib.nullcontext():
-            output, mutated = model.apply(
+            output, mutated = task.model.apply(
                 {"params": params, **model_state},
-                batch["image"],
+                task.inputs(batch),
                 train=True,
                 rngs=keys,
                 mutable=list(model_state),
             )
         loss, metrics = objective(output, batch, params, step)
+        metrics = _with_loss(loss, metrics)
         kept = dict(mutated)
         if after is not None:
             kept = dict(after(kept, output, batch, step))
@@ -192,7 +146,7 @@ def make_train_step(
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def stream_keys(key):
-        return dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
+        return split_key(key, task.streams)
 
     def full_batch_gradients(state, batch, key):
         (loss, (model_state, metrics)), grads = gradient(
@@ -226,19 +180,8 @@ def make_train_step(
 
     compute = full_batch_gradients if settings.accumulation == 1 else accumulated_gradients
 
-    def take_resident(state: TrainState, data: DeviceSplit, order: Array) -> Batch:
-        return take_training_batch(
-            data,
-            order,
-            state.step,
-            batch_size=settings.batch_size,
-            key=state.key(AUGMENT),
-            augmentation=settings.augmentation,
-            sharding=settings.batch_sharding,
-        )
-
     def train_step(state: TrainState, *where: Any) -> TrainState:
-        batch = take(*where) if take else take_resident(state, *where)
+        batch = take(state, *where)
         loss, model_state, metrics, grads = compute(state, batch, state.key(NOISE))
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -6,32 +6,32 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array
 
-from adaptive_nets.data.device import DeviceSplit, normalise, standardise_each
-from adaptive_nets.data.splits import StreamedSplit
+from adaptive_nets.data.device import DeviceSplit, finish_rows
+from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
 from adaptive_nets.data.streams import StreamOptions, stream
-from adaptive_nets.models import logits_of
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.config import DataConfig
 from adaptive_nets.training.distributed import put
-from adaptive_nets.training.evaluation import Evaluate
-from adaptive_nets.training.losses import cross_entropy, is_error
-from adaptive_nets.training.metrics import Mean
+from adaptive_nets.training.evaluation import Evaluate, finish
 from adaptive_nets.training.state import TrainState
+from adaptive_nets.training.task import Task
 
 StreamedStep = Callable[[TrainState, DeviceSplit], TrainState]
 
 
 def normalisation_constants(
-    split: StreamedSplit, config: DataConfig
+    split: StreamedSplit | ExampleSource, config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray, np.float32]:
-    """Offset, scale and pixel scale of `DeviceSplit`, from what is known of the set's images.
+    """Offset, scale and pixel scale of `DeviceSplit`, from the statistics of the set's images.
+
+    Args:
+        split: with channel statistics where the configuration needs them.
+        config: how images are normalised.
 
     Raises:
         UserError: the configuration asks for what only a set in memory can give.
@@ -42,16 +42,29 @@ def normalisation_constants(
             "training"
         )
     unit = 255.0 / config.pixel_scale
-    mean = np.zeros(3) if config.centre == "none" else unit * np.asarray(split.channel_mean)
-    scale = np.ones(3)
+    mean, scale = np.zeros(1), np.ones(1)
+    if config.centre != "none":
+        mean = unit * _statistic(split, "channel_mean", "--data.centre", config.centre, "none")
     if config.standardise:
-        scale = 1 / (unit * np.asarray(split.channel_deviation))
-    shape = (1, 1, 3)
+        deviation = _statistic(split, "channel_deviation", "--data.standardise", True, False)
+        scale = 1 / (unit * deviation)
+    channels = max(mean.size, scale.size, len(getattr(split, "channel_mean", ())))
+    shape = (1, 1, channels)
     return (
-        mean.reshape(shape).astype(np.float32),
-        scale.reshape(shape).astype(np.float32),
+        np.broadcast_to(mean, shape).astype(np.float32),
+        np.broadcast_to(scale, shape).astype(np.float32),
         np.float32(config.pixel_scale),
     )
+
+
+def _statistic(split: Any, name: str, flag: str, value: object, expected: object) -> np.ndarray:
+    found = getattr(split, name, None)
+    if found is None:
+        raise UserError(
+            f"{flag} is {value!r}; expected {expected!r}, since the images that are read come "
+            f"without {name}"
+        )
+    return np.asarray(found)
 
 
 class BatchMaker:
@@ -60,7 +73,7 @@ class BatchMaker:
     Args:
         batch_size: of all processes together.
         sharding: how the batch is divided.
-        constants: offset, scale and pixel scale, see `DeviceSplit`.
+        constants: offset, scale and pixel scale, see `DeviceSplit`; None for each without images.
         per_image: whether each image is standardised by itself in the end.
 
     Attributes:
@@ -97,22 +110,11 @@ class BatchMaker:
         return jax.make_array_from_callback(shape, self._sharding, part)
 
     def __call__(self, batch: dict[str, Any]) -> DeviceSplit:
-        """What was read, on the devices."""
-        return DeviceSplit(
-            self.to_global_array(batch["image"]),
-            self.to_global_array(batch["label"]),
-            *self._constants,
-            per_image=self._per_image,
-        )
-
-
-def take_streamed_batch(data: DeviceSplit) -> dict[str, Array]:
-    """The batch as a network sees it; cropped and flipped it was when it was read."""
-    images = normalise(data, data.images)
-    return {
-        "image": standardise_each(images) if data.per_image else images,
-        "label": data.labels,
-    }
+        """The rows that were read, on the devices."""
+        arrays = {
+            name: self.to_global_array(rows) for name, rows in batch.items() if name != WEIGHT
+        }
+        return DeviceSplit(arrays, *self._constants, per_image=self._per_image)
 
 
 class StreamedFeed:
@@ -126,7 +128,7 @@ class StreamedFeed:
         total_steps: of the run.
         options: how to read.
         seed: of the order and the random crops.
-        flip: mirror half of the images.
+        flip: mirror half of the photographs of a `StreamedSplit` when they are read.
 
     Attributes:
         train_step: as given.
@@ -137,7 +139,7 @@ class StreamedFeed:
 
     def __init__(
         self,
-        split: StreamedSplit,
+        split: StreamedSplit | ExampleSource,
         train_step: StreamedStep,
         maker: BatchMaker,
         *,
@@ -217,7 +219,7 @@ class StreamedFeed:
 
 
 def make_streamed_evaluate(
-    model: nn.Module,
+    task: Task,
     maker: BatchMaker,
     *,
     batch_size: int,
@@ -227,7 +229,7 @@ def make_streamed_evaluate(
     """Builds what `evaluation.make_evaluate` does, for sets that are read; all processes call it.
 
     Args:
-        model: the network; it is applied with ``train=False``.
+        task: network and measures; the network is applied with ``train=False``.
         maker: lays batches of this size out.
         batch_size: examples per compiled step, of all processes together.
         sharding: how the batch is divided.
@@ -236,12 +238,7 @@ def make_streamed_evaluate(
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
 
     def evaluate_batch(variables, data, weight):
-        batch = take_streamed_batch(data)
-        logits = logits_of(model.apply(variables, batch["image"], train=False))
-        return {
-            "nll": Mean.of(cross_entropy(logits, batch["label"]), weight),
-            "error": Mean.of(is_error(logits, batch["label"]), weight),
-        }
+        return task.evaluate_batch(variables, {**finish_rows(data, data.arrays), WEIGHT: weight})
 
     compiled = jax.jit(evaluate_batch, out_shardings=everywhere)
 
@@ -254,13 +251,11 @@ def make_streamed_evaluate(
             rows=maker.rows,
             batch_size=batch_size,
             first=0,
-            batches=-(-len(split) // batch_size),
+            batches=-(-split.size // batch_size),
             options=options,
         ):
-            found = compiled(variables, maker(batch), maker.to_global_array(batch["weight"]))
+            found = compiled(variables, maker(batch), maker.to_global_array(batch[WEIGHT]))
             totals = metrics_lib.merge(totals, found) if totals else found
-        if totals is None:
-            raise ValueError("there is nothing to evaluate: the split is empty")
-        return {**metrics_lib.compute(totals), "count": len(split)}
+        return finish(totals, split.size)
 
     return evaluate

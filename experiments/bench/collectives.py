@@ -13,9 +13,12 @@ import jax.numpy as jnp
 
 from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.training.batches import labelled_image_shapes
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.mesh import DATA, MODEL, batch_sharding, replicated
-from adaptive_nets.training.setup import Program, Task, make_program
+from adaptive_nets.training.setup import Program, make_program
+from adaptive_nets.training.task import Task
 
 KINDS = (
     "all-reduce",
@@ -131,12 +134,15 @@ def lower_step(program: Program, batch_size: int, image_shape: tuple[int, int, i
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     channels = image_shape[-1]
+    arrays: Any = {
+        name: shaped((batch_size, *row.shape), row.dtype, divided)
+        for name, row in labelled_image_shapes(image_shape).items()
+    }
     batch = DeviceSplit(
-        shaped((batch_size, *image_shape), jnp.uint8, divided),  # pyright: ignore
-        shaped((batch_size,), jnp.int32, divided),  # pyright: ignore
-        shaped((1, 1, channels), jnp.float32, copied),  # pyright: ignore
-        shaped((1, 1, channels), jnp.float32, copied),  # pyright: ignore
-        shaped((), jnp.float32, copied),  # pyright: ignore
+        arrays,
+        shaped((1, 1, channels), jnp.float32, copied),
+        shaped((1, 1, channels), jnp.float32, copied),
+        shaped((), jnp.float32, copied),
     )
     step = jax.jit(program.train_step, donate_argnums=0, out_shardings=program.shardings)
     return step.trace(program.abstract_state, batch)
@@ -153,13 +159,14 @@ def step_of(config: TrainConfig, mesh: jax.sharding.Mesh, task: Task | None = No
     """
     shape = model_entry(config.model.name).input_shape
     if task is None:
-        task = Task(create_model(config.model.name, dtype=jnp.dtype(config.model.dtype)))
+        model = create_model(config.model.name, dtype=jnp.dtype(config.model.dtype))
+        task = classification_task(model)
     return make_program(
         task,
         config,
         mesh=mesh,
         examples=max(config.data.batch_size, 1000),
-        image_shape=(shape[0], shape[1], shape[2]),
+        rows=labelled_image_shapes(shape),
         streamed=True,
     )
 

@@ -22,6 +22,7 @@ from jax.experimental import topologies
 
 from adaptive_nets.models import create_model
 from adaptive_nets.runtime.files import write_json_atomically
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import (
     DataConfig,
     MeshConfig,
@@ -31,8 +32,7 @@ from adaptive_nets.training.config import (
 )
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.mesh import make_mesh
-from adaptive_nets.training.setup import Task
-from adaptive_nets.training.step import classification
+from adaptive_nets.training.task import Task
 from experiments.bench.collectives import lower_step, minimum, read_collectives, step_of
 from kernels._common.nvidia_h100 import TARGET_CONFIG
 
@@ -119,8 +119,9 @@ def _task(network: str) -> Task:
     """The network with its own loss; that of one that halts counts the ponder cost."""
     model = create_model(network, dtype=jnp.bfloat16)
     if network.endswith(("_act", "_sact")):
-        return Task(model, adaptive_depth(lambda step: jnp.float32(TAU)))
-    return Task(model, classification())
+        objective = adaptive_depth(lambda step: jnp.float32(TAU))
+        return classification_task(model, lambda timing: objective)
+    return classification_task(model)
 
 
 def main(arguments: list[str] | None = None) -> int:

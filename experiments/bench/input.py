@@ -16,6 +16,7 @@ from adaptive_nets.data import StreamedSplit, load
 from adaptive_nets.data.streams import StreamOptions, stream
 from adaptive_nets.models import create_model
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import (
     DataConfig,
     ModelConfig,
@@ -24,7 +25,7 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from adaptive_nets.training.setup import Task, set_up
+from adaptive_nets.training.setup import set_up
 from adaptive_nets.training.streamed import StreamedFeed
 
 
@@ -143,7 +144,7 @@ def share_of_step(
             input_prefetch=options.prefetch,
         ),
     )  # fmt: skip
-    setup = set_up(Task(create_model(network)), config, dataset, seed=0)
+    setup = set_up(classification_task(create_model(network)), config, dataset, seed=0)
     feed = setup.feed
     assert isinstance(feed, StreamedFeed)
     times: dict[str, list[float]] = {"streamed": [], "resident": []}

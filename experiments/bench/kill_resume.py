@@ -81,12 +81,13 @@ def _train(dataset: Dataset, directory: Path, cache: Path) -> None:
     import jax
 
     from adaptive_nets.models import create_model
+    from adaptive_nets.training.classification import classification_task
     from adaptive_nets.training.loop import train
-    from adaptive_nets.training.setup import Task
 
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    task = Task(create_model(CONFIG.model.name, num_classes=dataset.num_classes))
+    model = create_model(CONFIG.model.name, num_classes=dataset.num_classes)
+    task = classification_task(model)
     result = train(task, CONFIG, dataset=dataset, directory=directory, seed=0)
     import io
 

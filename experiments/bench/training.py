@@ -20,6 +20,7 @@ from adaptive_nets.training.setup import set_up
 from experiments.bench import bare_lenet
 from experiments.papers.sparse_vd.configs import SparseVDConfig
 from experiments.papers.sparse_vd.experiment import dense_task, sparse_task
+from experiments.suite.config import training
 from experiments.suite.registry import experiments
 
 CASES = {
@@ -70,16 +71,17 @@ class Comparison:
 def our_training(experiment: str) -> tuple[Contender, TrainConfig]:
     """The suite's own training, as its loop calls it, and its configuration."""
     config = experiments()[experiment].presets["quick"].config
-    dataset = load(config.data.name, source="embedded")
+    values = training(config)
+    dataset = load(values.data.name, source="embedded")
     sparse = isinstance(config, SparseVDConfig)
     task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)
-    setup = set_up(task, config, dataset, seed=0)
+    setup = set_up(task, values, dataset, seed=0)
 
     def advance(state: Any, steps: int) -> Any:
         # Always of the first epoch: what is timed is a step, not the shuffle.
         return setup.feed.advance(state, 0, steps)
 
-    return Contender(setup.create_state, advance), config
+    return Contender(setup.create_state, advance), values
 
 
 def bare_training(config: TrainConfig, *, sparse: bool) -> dict[str, Contender]:

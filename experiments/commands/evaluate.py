@@ -107,6 +107,7 @@ def main(arguments: Sequence[str]) -> None:
     from adaptive_nets.data.streams import StreamOptions
     from adaptive_nets.models import model_entry
     from adaptive_nets.models.weights.stored import check_fits
+    from adaptive_nets.training.classification import classification_task
     from adaptive_nets.training.config import MeshConfig
     from adaptive_nets.training.evaluation import make_evaluate
     from adaptive_nets.training.mesh import batch_sharding, check_batch, make_mesh
@@ -142,13 +143,14 @@ def main(arguments: Sequence[str]) -> None:
         variables = model.fold(variables)  # pyright: ignore[reportAttributeAccessIssue]
     normalisation = stored.normalisation
     constants = (normalisation.offset, normalisation.scale, np.float32(normalisation.pixel_scale))
+    task = classification_task(model)
     if test is None:
         mesh = make_mesh(MeshConfig())
         check_batch(mesh, options.batch_size, flag="batch-size")
         sharding = batch_sharding(mesh)
         split = dataclasses.replace(dataset.streams["test"], image_shape=shape)
         result = make_streamed_evaluate(
-            model,
+            task,
             BatchMaker(options.batch_size, sharding, constants, per_image=normalisation.per_image),
             batch_size=options.batch_size,
             sharding=sharding,
@@ -156,12 +158,11 @@ def main(arguments: Sequence[str]) -> None:
         )(variables, split)
     else:
         split = DeviceSplit(
-            jnp.asarray(test.images),
-            jnp.asarray(test.labels),
+            {name: jnp.asarray(array) for name, array in test.arrays.items()},
             *(jnp.asarray(constant) for constant in constants),
             per_image=normalisation.per_image,
         )
-        result = make_evaluate(model, batch_size=options.batch_size)(variables, split)
+        result = make_evaluate(task, batch_size=options.batch_size)(variables, split)
     report = {
         "model": entry.name,
         "weights": str(options.weights),

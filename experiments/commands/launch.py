@@ -7,13 +7,14 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import MeshConfig, TrainConfig, require
+from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 from experiments.commands.run import form_with_config_flags, peek_id_and_preset
 from experiments.commands.subcommands import dispatch_subcommand
+from experiments.suite import config as config_lib
 from experiments.suite.registry import find_experiment, find_preset
 
 PROGRAM = "adaptive-nets launch"
@@ -114,9 +115,7 @@ def _fill(name: str, values: Mapping[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read[J](
-    kind: str, form: type[J], arguments: Sequence[str]
-) -> tuple[J, TrainConfig, list[str], str]:
+def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Any, list[str], str]:
     """Job, configuration, arguments of the run, and a name for it; all of them checked."""
     program = f"{PROGRAM} {kind}"
     run, own = _split_job_arguments(arguments)
@@ -142,8 +141,11 @@ def _read[J](
     return job, options.values, run, label
 
 
-def check_devices(mesh: MeshConfig, config: TrainConfig, devices: int) -> None:
-    """Raises `UserError` unless mesh and batches fit so many devices."""
+def check_devices(config: Any, devices: int) -> None:
+    """Raises `UserError` unless mesh and batches of a training fit so many devices."""
+    mesh, data = config_lib.group(config, "mesh"), config_lib.group(config, "data")
+    if mesh is None:
+        return
     require(
         devices % mesh.model == 0, "mesh.model", mesh.model, f"a divisor of the {devices} devices"
     )
@@ -152,7 +154,7 @@ def check_devices(mesh: MeshConfig, config: TrainConfig, devices: int) -> None:
         mesh.data in (0, rest), "mesh.data", mesh.data, f"{rest}, since there are {devices} devices"
     )
     for field in ("batch_size", "eval_batch_size"):
-        size = getattr(config.data, field)
+        size = getattr(data, field)
         flag = "data." + field.replace("_", "-")
         require(size % rest == 0, flag, size, f"a multiple of {rest}, the devices that share it")
 
@@ -170,7 +172,7 @@ def slurm(arguments: Sequence[str]) -> str:
     gpus = job.gpus_per_node
     require(gpus >= 0, "job.gpus-per-node", gpus, "0 or more")
     tasks = gpus if gpus and job.process_per == "gpu" else 1
-    check_devices(config.mesh, config, job.nodes * max(gpus, 1))
+    check_devices(config, job.nodes * max(gpus, 1))
     environment = []
     if not gpus:
         environment.append("export JAX_PLATFORMS=cpu")
@@ -201,7 +203,7 @@ def k8s(arguments: Sequence[str]) -> str:
     """A JobSet for kubectl."""
     job, config, run, name = _read("k8s", Kubernetes, arguments)
     _positive(job, "nodes", "devices_per_node", "grace", "port")
-    check_devices(config.mesh, config, job.nodes * job.devices_per_node)
+    check_devices(config, job.nodes * job.devices_per_node)
     tpu = job.device == "tpu"
     indent = " " * 14
     selector = ""
@@ -252,7 +254,7 @@ def ssh(arguments: Sequence[str]) -> str:
     """A script that starts a process on every host and stops all of them together."""
     job, config, run, name = _read("ssh", Ssh, arguments)
     _positive(job, "devices_per_host", "port")
-    check_devices(config.mesh, config, len(job.hosts) * job.devices_per_host)
+    check_devices(config, len(job.hosts) * job.devices_per_host)
     # It stands within double quotes.
     command = re.sub(r'(["$`\\])', r"\\\1", shlex.join([job.program, "run", *run]))
     return _fill(

@@ -49,7 +49,9 @@ def main(arguments: Sequence[str]) -> None:
     bounds = "\n".join(f"{b.measure} in [{b.low:g}, {b.high:g}]" for b in preset.bounds)
     section("expected", bounds or "no bounds for this preset")
     section(f"values ({config_lib.identity_hash(preset.config)})", config_lib.text(preset.config))
-    _show_model(console, preset.config.model.name)
+    model = config_lib.group(preset.config, "model")
+    if model is not None:
+        _show_model(console, model.name)
     section("deviations from the paper", "\n".join(experiment.deviations) or "none known")
 
 

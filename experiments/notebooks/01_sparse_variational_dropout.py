@@ -62,14 +62,13 @@ print(f"mean {draws.mean():.3f} (exact 6), variance {draws.var():.3f} (exact 0.6
 
 # %%
 config = experiments()["sparse_vd.table1.lenet-300-100-sparse"].presets["quick"].config
-config = dataclasses.replace(
-    config, schedule=dataclasses.replace(config.schedule, length=f"{STEPS} steps")
-)
 assert isinstance(config, SparseVDConfig)
+schedule = dataclasses.replace(config.train.schedule, length=f"{STEPS} steps")
+config = dataclasses.replace(config, train=dataclasses.replace(config.train, schedule=schedule))
 digits = load("mnist", source="embedded")
 with tempfile.TemporaryDirectory() as folder:
     result = train(
-        sparse_task(config, digits), config, dataset=digits, directory=Path(folder), seed=0
+        sparse_task(config, digits), config.train, dataset=digits, directory=Path(folder), seed=0
     )
 params = result.state.params
 layers = layer_sparsity(params)

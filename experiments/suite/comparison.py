@@ -76,7 +76,7 @@ def _is_shortened(record: Record) -> bool:
     """Whether flags made the training shorter than the paper's."""
     if "schedule.length" not in record.changed or not record.dataset["train"]:
         return False
-    config = find_experiment(record.experiment).presets["paper"].config
+    config = config_lib.training(find_experiment(record.experiment).presets["paper"].config)
     whole = Timing.of(
         config.schedule.length,
         batch_size=config.data.batch_size,

@@ -1,13 +1,24 @@
-"""Configurations as data: JSON, identity, differences, golden text."""
+"""Configurations as data: JSON, identity, differences, golden text.
+
+A configuration is a frozen dataclass of groups. One that trains is a `TrainConfig`, or holds one as
+its first field `train: Training`; the groups of that count as its own, in flags, text and identity.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from adaptive_nets.training.config import TrainConfig
+
+Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
+"""Type of the field `train`: its groups are flags without a prefix."""
+
+_TRAIN = "train"
 
 # Values that say where and how a run is carried out, not what comes out of it. Where the data come
 # from is told by their fingerprint.
@@ -28,13 +39,34 @@ NOT_IN_IDENTITY = (
 ADDED_DEFAULTS = {"data.per_image": False, "data.train_limit": 0, "data.test_limit": 0}
 
 
-def to_dict(config: TrainConfig) -> dict[str, Any]:
+def training(config: Any) -> TrainConfig:
+    """The part of a configuration that the training loop takes."""
+    return config if isinstance(config, TrainConfig) else config.train
+
+
+def group(config: Any, name: str) -> Any:
+    """A group of values by its name, of the training or beside it; None where there is none."""
+    found = getattr(config, name, None)
+    return getattr(getattr(config, _TRAIN, None), name, None) if found is None else found
+
+
+def replace_groups(config: Any, **groups: Any) -> Any:
+    """The same configuration with other groups, of its training or beside it."""
+    own = {name: value for name, value in groups.items() if hasattr(config, name)}
+    rest = {name: value for name, value in groups.items() if name not in own}
+    if rest:
+        own[_TRAIN] = dataclasses.replace(config.train, **rest)
+    return dataclasses.replace(config, **own)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
     """All values, nested by group, as JSON holds them."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    return {**values.pop(_TRAIN, {}), **values}
 
 
-def identity(config: TrainConfig) -> dict[str, Any]:
-    """The values that decide what is trained, flat: {'optimiser.learning_rate': 0.001, ...}."""
+def identity(config: Any) -> dict[str, Any]:
+    """The values that decide the results, flat: {'optimiser.learning_rate': 0.001, ...}."""
     return {
         name: value
         for name, value in flat(to_dict(config)).items()
@@ -44,7 +76,7 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def identity_hash(config: TrainConfig) -> str:
+def identity_hash(config: Any) -> str:
     """12 hexadecimal digits over the identity."""
     text = json.dumps(identity(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -72,7 +104,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def text(config: TrainConfig) -> str:
+def text(config: Any) -> str:
     """One line per value, for people and for golden files."""
     return "".join(
         f"{name} = {json.dumps(value)}\n" for name, value in flat(to_dict(config)).items()

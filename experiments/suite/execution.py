@@ -8,13 +8,13 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from adaptive_nets.data import Dataset, Split, load, random_labels
 from adaptive_nets.data.sequences import PARITY, parity
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import lock_directory, write_json_atomically
 from adaptive_nets.runtime.progress import ProgressReporter
-from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.distributed import broadcast_from_process_0, is_process_0
 from experiments.suite import config as config_lib
 from experiments.suite import provenance
@@ -32,47 +32,52 @@ from experiments.suite.records import (
 RUN_FILE = "run.json"
 
 
-def load_data(config: TrainConfig, *, data_dir: Path | None, complete: bool) -> Dataset:
+def needs_data(config: Any) -> bool:
+    """Whether a run reads a data set: it has a group `data`, unless it says that it does not."""
+    return config_lib.group(config, "data") is not None and getattr(config, "needs_data", True)
+
+
+def load_data(data: Any, *, data_dir: Path | None, complete: bool) -> Dataset:
     """The data set of a configuration, with random labels where it asks for them.
 
     Args:
-        config: name, source and labels.
+        data: group of the configuration: name and source, and limits and labels if it has them.
         data_dir: data root, or None for the default.
         complete: refuse an incomplete copy unless the configuration names its source.
 
     Raises:
         UserError: it is not there, damaged, or incomplete.
     """
-    if config.data.name == PARITY:
+    if data.name == PARITY:
         dataset = parity()
     else:
-        dataset = load(config.data.name, root=data_dir, source=config.data.source)
-    if complete and not dataset.complete and config.data.source == "auto":
+        dataset = load(data.name, root=data_dir, source=data.source)
+    if complete and not dataset.complete and data.source == "auto":
         size = dataset.count("train")
         raise UserError(
             f"--preset paper needs the complete data set {dataset.name!r}, found only {size:,} "
             f"training images in {dataset.location}; put the official files into a folder and "
             "name it with --data-dir (adaptive-nets data list says which), or run --preset quick"
         )
-    dataset = truncated_dataset(dataset, train=config.data.train_limit, test=config.data.test_limit)
-    if config.data.labels == "random" and dataset.streams:
+    limits = {part: getattr(data, f"{part}_limit", 0) for part in ("train", "test")}
+    dataset = truncated_dataset(dataset, **limits)
+    random = getattr(data, "labels", "true") == "random"
+    if random and dataset.streams:
         raise UserError("--data.labels is 'random'; expected true for a set of photographs")
-    if config.data.labels == "random" and dataset.train is not None:
+    if random and dataset.train is not None:
         labels = random_labels(
             dataset.train.labels,
             num_classes=dataset.num_classes,
-            seed=config.data.random_label_seed,
+            seed=data.random_label_seed,
         )
-        dataset = dataclasses.replace(
-            dataset, train=dataclasses.replace(dataset.train, labels=labels)
-        )
+        dataset = dataclasses.replace(dataset, train=dataset.train.replace(label=labels))
     return dataset
 
 
-def empty_dataset(config: TrainConfig) -> Dataset:
+def empty_dataset(name: str) -> Dataset:
     """Stands for the data set of a run that reads none."""
     return Dataset(
-        name=config.data.name,
+        name=name,
         source="none",
         location="nowhere",
         num_classes=0,
@@ -90,13 +95,12 @@ def truncated_dataset(dataset: Dataset, *, train: int, test: int) -> Dataset:
     def first(split: Split | None, limit: int) -> Split | None:
         if split is None or not 0 < limit < len(split):
             return split
-        return Split(split.images[:limit], split.labels[:limit])
+        return split.first(limit)
 
     parts = first(dataset.train, train), first(dataset.test, test)
     limits = {"train": train, "test": test}
     streams = {
-        name: dataclasses.replace(split, count=min(limits[name] or len(split), len(split)))
-        for name, split in dataset.streams.items()
+        name: split.first(limits[name] or split.size) for name, split in dataset.streams.items()
     }
     whole = parts[0] is dataset.train and parts[1] is dataset.test
     if whole and streams == dataset.streams:
@@ -106,9 +110,7 @@ def truncated_dataset(dataset: Dataset, *, train: int, test: int) -> Dataset:
     )
 
 
-def claim_directory(
-    directory: Path, experiment: Experiment, config: TrainConfig, *, preset: str
-) -> None:
+def claim_directory(directory: Path, experiment: Experiment, config: Any, *, preset: str) -> None:
     """Notes in a folder what it is for, or checks that it is for this.
 
     A run that never took its first step, such as one refused for a flag, leaves no claim.
@@ -156,7 +158,7 @@ def execute(
     experiment: Experiment,
     *,
     preset: str,
-    config: TrainConfig,
+    config: Any,
     seeds: int,
     out: Path,
     data_dir: Path | None,
@@ -188,12 +190,13 @@ def execute(
         else:
             # One process writes the tables; what the others measure, they measure for themselves.
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if config.needs_data:
-            dataset = load_data(config, data_dir=data_dir, complete=preset == "paper")
+        data = config_lib.group(config, "data")
+        if needs_data(config):
+            dataset = load_data(data, data_dir=data_dir, complete=preset == "paper")
             sizes = f"{dataset.count('train'):,} training and {dataset.count('test'):,} test images"
             announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
         else:
-            dataset = empty_dataset(config)
+            dataset = empty_dataset(data.name if data else "none")
             announce("data: none, what is measured needs none")
         records = []
         for seed in range(seeds):
@@ -213,7 +216,7 @@ def execute(
 def _run_seed(
     experiment: Experiment,
     preset: str,
-    config: TrainConfig,
+    config: Any,
     dataset: Dataset,
     directory: Path,
     seed: int,

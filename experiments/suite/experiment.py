@@ -6,12 +6,11 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import TrainConfig
 
 PresetName = Literal["smoke", "quick", "paper"]
 PRESETS: tuple[PresetName, ...] = ("smoke", "quick", "paper")
@@ -37,12 +36,12 @@ class Preset:
     """One size of an experiment.
 
     Attributes:
-        config: all values.
+        config: all values, a frozen dataclass of groups; see `suite.config`.
         seeds: number of seeds when none is asked for.
         bounds: of its measures.
     """
 
-    config: TrainConfig
+    config: Any
     seeds: int = 1
     bounds: tuple[Bound, ...] = ()
 

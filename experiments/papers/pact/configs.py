@@ -11,6 +11,7 @@ from adaptive_nets.training.config import (
     OptimiserConfig,
     RunConfig,
     ScheduleConfig,
+    TrainConfig,
 )
 from experiments.shared.adaptive_depth import recipes
 from experiments.shared.adaptive_depth.configs import (
@@ -19,6 +20,7 @@ from experiments.shared.adaptive_depth.configs import (
     ScoresConfig,
     ScoresTrainConfig,
 )
+from experiments.suite import config as config_lib
 from experiments.suite.experiment import Bound, Experiment, Preset
 
 RUNNER = "experiments.papers.pact.experiments.latent:run"
@@ -44,9 +46,7 @@ def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = (
     """Relaxed training of a network on CIFAR-10."""
     exponent = {0.01: "1e-2", 0.001: "1e-3"}[tau]
     row = f"table1.r{depth}-tau{exponent}"
-    config = recipes.cifar(
-        f"resnet{depth}_pact_cifar10", config=LatentTrainConfig, halting=LatentConfig(tau=tau)
-    )
+    config = LatentTrainConfig(recipes.cifar(f"resnet{depth}_pact_cifar10"), LatentConfig(tau=tau))
     return Experiment(
         id=f"pact.{row}",
         title=f"ResNet-{depth} on CIFAR-10, depth as a latent variable (PACT), tau {tau:g}",
@@ -61,13 +61,13 @@ def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = (
 def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Experiment:
     """One point of the figure that compares estimators over the number of latent variables."""
     halting = LatentConfig(tau=0.01, groups=groups, estimator=estimator, units=2, width=8)
-    config = recipes.cifar("resnet32_pact_cifar10", config=LatentTrainConfig, halting=halting)
+    config = LatentTrainConfig(recipes.cifar("resnet32_pact_cifar10"), halting)
     latents = 3 * groups**2 if groups <= 8 else {16: 576, 32: 1344}[groups]
     row = f"figure.{estimator}-{latents}"
     sizes = recipes.presets(config, quick="600 steps", test_limit=2000)
     brief = sizes["quick"].config
-    data = dataclasses.replace(brief.data, batch_size=64)
-    sizes["quick"] = Preset(dataclasses.replace(brief, data=data))
+    data = dataclasses.replace(brief.train.data, batch_size=64)
+    sizes["quick"] = Preset(config_lib.replace_groups(brief, data=data))
     return Experiment(
         id=f"pact.{row}",
         title=f"{latents} latent variables, {estimator}",
@@ -81,20 +81,20 @@ def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Ex
 
 def _parity(rule: str) -> Experiment:
     """A recurrent network that counts; ponder time per time step is what is asked for."""
-    common: dict[str, Any] = {
-        "data": DataConfig(
+    train = TrainConfig(
+        data=DataConfig(
             name="parity", batch_size=128, eval_batch_size=1000, pixel_scale=1.0, centre="none"
         ),
-        "model": ModelConfig(name=f"rnn_{rule}_parity"),
-        "optimiser": OptimiserConfig(name="adam", learning_rate=2e-3, clip_norm=1.0),
-        "schedule": ScheduleConfig(length="6000 steps", kind="cosine", hold="50%"),
-        "run": RunConfig(log_every="2%", eval_every="10%", checkpoint_every="25%"),
-    }
-    depth = {"tau": _PARITY_TAU[rule], "tau_ramp": "50%", "bias": -1.0}
+        model=ModelConfig(name=f"rnn_{rule}_parity"),
+        optimiser=OptimiserConfig(name="adam", learning_rate=2e-3, clip_norm=1.0),
+        schedule=ScheduleConfig(length="6000 steps", kind="cosine", hold="50%"),
+        run=RunConfig(log_every="2%", eval_every="10%", checkpoint_every="25%"),
+    )
+    depth: dict[str, Any] = {"tau": _PARITY_TAU[rule], "tau_ramp": "50%", "bias": -1.0}
     config = (
-        ScoresTrainConfig(**common, halting=ScoresConfig(**depth))
+        ScoresTrainConfig(train, ScoresConfig(**depth))
         if rule == "act"
-        else LatentTrainConfig(**common, halting=LatentConfig(**depth))
+        else LatentTrainConfig(train, LatentConfig(**depth))
     )
     row = f"recurrent.parity-{rule}"
     return Experiment(

@@ -15,8 +15,8 @@ def _adaptive(
     rule: str, depth: int, tau: float, *, row: str, quick: str, bounds: tuple[Bound, ...] = ()
 ) -> Experiment:
     """A network of adaptive depth on CIFAR-10."""
-    config = recipes.cifar(
-        f"resnet{depth}_{rule}_cifar10", config=ScoresTrainConfig, halting=ScoresConfig(tau=tau)
+    config = ScoresTrainConfig(
+        recipes.cifar(f"resnet{depth}_{rule}_cifar10"), ScoresConfig(tau=tau)
     )
     return Experiment(
         id=f"sact.{row}",

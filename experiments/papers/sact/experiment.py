@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_nets.analysis import count_macs
-from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.models.weights.stored import InputNormalisation, save_network
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import TrainResult, train
-from adaptive_nets.training.setup import Task
-from adaptive_nets.training.step import classification
+from adaptive_nets.training.task import Task
 from experiments.shared.adaptive_depth.configs import ScoresTrainConfig
 from experiments.shared.adaptive_depth.measures import (
     counter,
@@ -31,11 +29,12 @@ from experiments.shared.adaptive_depth.measures import (
     use_metrics,
 )
 from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
+from experiments.suite.config import training
 from experiments.suite.experiment import Metric, Outcome
 
 
 def run(
-    config: TrainConfig,
+    config: TrainConfig | ScoresTrainConfig,
     *,
     dataset: Dataset,
     directory: Path,
@@ -46,9 +45,10 @@ def run(
     """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
     adaptive = isinstance(config, ScoresTrainConfig)
     task = scores_task(config, dataset) if adaptive else plain_task(config, dataset)
+    values = training(config)
     result = train(
         task,
-        config,
+        values,
         dataset=dataset,
         directory=directory,
         seed=seed,
@@ -63,14 +63,14 @@ def run(
             result.state.eval_variables,
             result.test,
             flops=counter(task.model, result.test),
-            batch_size=config.data.eval_batch_size,
+            batch_size=values.data.eval_batch_size,
         )
         metrics |= use_metrics(use)
         arrays = use_arrays(use)
     else:
         macs = count_macs(task.model, input_shape=result.test.images.shape[1:])
         metrics |= flops_metrics(np.array([2.0 * macs]), count=result.test.size)
-    metrics |= export(config, result, dataset.num_classes, directory, seed)
+    metrics |= export(values, result, dataset.num_classes, directory, seed)
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 
 
@@ -79,31 +79,31 @@ def plain_task(config: TrainConfig, dataset: Dataset) -> Task:
     model = create_model(
         config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
     )
-    return Task(model, classification(label_smoothing=config.optimiser.label_smoothing))
+    return classification_task(model, label_smoothing=config.optimiser.label_smoothing)
 
 
 def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
     """A network that halts by sums of scores, and the price of its ponder cost."""
     halting = config.halting
     model = create_model(
-        config.model.name,
+        config.train.model.name,
         num_classes=dataset.num_classes,
-        dtype=jnp.dtype(config.model.dtype),
+        dtype=jnp.dtype(config.train.model.dtype),
         head_norm=halting.head_norm,
         eps=halting.eps,
     )
-    objective = adaptive_depth(
-        tau_schedule(config, dataset), label_smoothing=config.optimiser.label_smoothing
+    smoothing = config.train.optimiser.label_smoothing
+    return classification_task(
+        model,
+        lambda timing: adaptive_depth(tau_schedule(halting, timing), label_smoothing=smoothing),
+        start=warm_start_fn(halting),
     )
-    return Task(model, objective, start=warm_start_fn(halting))
 
 
 def accuracy_metrics(result: TrainResult) -> dict[str, Metric]:
     """Error, accuracy and loss on the test set, and on as many training images."""
     test = result.evaluate(result.state.eval_variables, result.test)
-    fitted = result.evaluate(
-        result.state.eval_variables, first_images(result.train, result.test.size)
-    )
+    fitted = result.evaluate(result.state.eval_variables, result.train.first(result.test.size))
     count, seen = int(test["count"]), int(fitted["count"])
     return {
         "error": Metric(100 * test["error"], "%", count),
@@ -112,11 +112,6 @@ def accuracy_metrics(result: TrainResult) -> dict[str, Metric]:
         "train_accuracy": Metric(100 - 100 * fitted["error"], "%", seen, "the first ones"),
         "train_nll": Metric(fitted["nll"], "nats", seen, "the first ones"),
     }
-
-
-def first_images(data: DeviceSplit, count: int) -> DeviceSplit:
-    """The first so many images of a split, in stored order."""
-    return dataclasses.replace(data, images=data.images[:count], labels=data.labels[:count])
 
 
 def export(

@@ -14,6 +14,8 @@ from adaptive_nets.training.config import (
     require,
     require_duration,
 )
+from experiments.suite import config as config_lib
+from experiments.suite.config import Training
 from experiments.suite.experiment import Bound, Experiment, Preset
 
 RUNNER = "experiments.papers.sparse_vd.experiment:run"
@@ -45,9 +47,10 @@ class VariationalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseVDConfig(TrainConfig):
+class SparseVDConfig:
     """A training run with sparse variational dropout."""
 
+    train: Training = dataclasses.field(default_factory=TrainConfig)
     variational: VariationalConfig = VariationalConfig()
 
 
@@ -74,14 +77,14 @@ _RANDOM_DEVIATIONS = (
 
 
 def _sparse(model: str, hold: str, **variational) -> SparseVDConfig:
-    return SparseVDConfig(
+    train = TrainConfig(
         data=_DATA,
         model=ModelConfig(name=model),
         optimiser=OptimiserConfig(epsilon=_EPSILON),
         schedule=ScheduleConfig(length="200 epochs", kind="linear", hold=hold),
-        variational=VariationalConfig(**variational),
         run=_OFTEN,
     )
+    return SparseVDConfig(train, VariationalConfig(**variational))
 
 
 def _dense(model: str, length: str) -> TrainConfig:
@@ -96,15 +99,17 @@ def _dense(model: str, length: str) -> TrainConfig:
 
 def _random(config):
     """The same with training labels that have nothing to do with the images."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, labels="random"))
+    data = dataclasses.replace(config_lib.training(config).data, labels="random")
+    return config_lib.replace_groups(config, data=data)
 
 
 def _shorter(config, length: str, run: RunConfig = _OFTEN, **variational):
     """The same experiment in fewer steps."""
-    changes = {"schedule": dataclasses.replace(config.schedule, length=length), "run": run}
+    schedule = dataclasses.replace(config_lib.training(config).schedule, length=length)
+    changes = {"schedule": schedule, "run": run}
     if variational:
         changes["variational"] = dataclasses.replace(config.variational, **variational)
-    return dataclasses.replace(config, **changes)
+    return config_lib.replace_groups(config, **changes)
 
 
 def _presets(config, *, quick: str, bounds, seeds: int, **variational) -> dict[str, Preset]:

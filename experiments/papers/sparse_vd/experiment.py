@@ -11,19 +11,20 @@ import numpy as np
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.classification import classification, classification_task
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.loop import train
-from adaptive_nets.training.setup import Task
-from adaptive_nets.training.step import classification
+from adaptive_nets.training.task import Objective, Task
 from adaptive_nets.variational import compression, kl_divergence, layer_sparsity, linear_warmup
 from experiments.papers.sparse_vd import measures
 from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.suite.config import training
 from experiments.suite.experiment import Metric, Outcome
 
 
 def run(
-    config: TrainConfig,
+    config: TrainConfig | SparseVDConfig,
     *,
     dataset: Dataset,
     directory: Path,
@@ -34,9 +35,10 @@ def run(
     """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
     sparse = isinstance(config, SparseVDConfig)
     task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)
+    values = training(config)
     result = train(
         task,
-        config,
+        values,
         dataset=dataset,
         directory=directory,
         seed=seed,
@@ -60,7 +62,9 @@ def run(
         arrays |= measures.threshold_sweep(network)
         arrays |= measures.log_alpha_histogram(network)
     else:
-        metrics |= measures.export_dense(config, result, dataset.num_classes, directory, seed)
+        metrics |= measures.export_dense(
+            training(config), result, dataset.num_classes, directory, seed
+        )
     arrays |= measures.first_layer(result, config)
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 
@@ -70,30 +74,33 @@ def dense_task(config: TrainConfig, dataset: Dataset) -> Task:
     model = create_model(
         config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
     )
-    return Task(model, classification(label_smoothing=config.optimiser.label_smoothing))
+    return classification_task(model, label_smoothing=config.optimiser.label_smoothing)
 
 
 def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
     """The variational network, its bound, and its sparsity at every evaluation."""
     variational = config.variational
     model = create_model(
-        config.model.name,
+        config.train.model.name,
         num_classes=dataset.num_classes,
-        dtype=jnp.dtype(config.model.dtype),
+        dtype=jnp.dtype(config.train.model.dtype),
         log_sigma2_init=variational.log_sigma2_init,
         threshold=variational.threshold,
         mask_in_training=variational.mask_in_training,
         clip_noise=variational.clip_noise,
     )
-    examples = len(dataset.train.labels) if dataset.train else 0
-    timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
-    start, end = timing.steps(variational.kl_start), timing.steps(variational.kl_full)
 
-    def penalty(params: Any, step: Any) -> dict[str, Any]:
-        # The bound is a sum over the training set; the loss is its mean, so the divergence is
-        # divided as well.
-        weight = variational.kl_weight * linear_warmup(step, start=start, end=end)
-        return {"kl": weight * kl_divergence(params) / examples}
+    def bound(timing: Timing) -> Objective:
+        start, end = timing.steps(variational.kl_start), timing.steps(variational.kl_full)
+
+        def penalty(params: Any, step: Any) -> dict[str, Any]:
+            # The bound is a sum over the training set; the loss is its mean, so the divergence is
+            # divided as well.
+            weight = variational.kl_weight * linear_warmup(step, start=start, end=end)
+            return {"kl": weight * kl_divergence(params) / timing.examples}
+
+        smoothing = config.train.optimiser.label_smoothing
+        return classification(label_smoothing=smoothing, penalty=penalty)
 
     def describe(params: Any) -> dict[str, float]:
         layers = layer_sparsity(params, threshold=variational.threshold)
@@ -104,5 +111,4 @@ def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
             "compression": compression(layers),
         }
 
-    objective = classification(label_smoothing=config.optimiser.label_smoothing, penalty=penalty)
-    return Task(model, objective, describe)
+    return classification_task(model, bound, describe=describe)

@@ -20,8 +20,8 @@ from adaptive_nets.models.weights.stored import (
     load_network,
     save_network,
 )
+from adaptive_nets.training.classification import make_predict
 from adaptive_nets.training.config import TrainConfig
-from adaptive_nets.training.evaluation import make_predict
 from adaptive_nets.training.loop import TrainResult
 from adaptive_nets.variational import compression, layer_sparsity, log_alpha, prune
 from adaptive_nets.variational.sparsity import variational_layers
@@ -59,11 +59,11 @@ class TrainedNetwork:
     @property
     def plain_name(self) -> str:
         """Name of the network that is left after pruning."""
-        return self.config.model.name.removesuffix(VARIANT)
+        return self.config.train.model.name.removesuffix(VARIANT)
 
     def plain_model(self) -> nn.Module:
         """The network that is left after pruning."""
-        dtype = jnp.dtype(self.config.model.dtype)
+        dtype = jnp.dtype(self.config.train.model.dtype)
         return create_model(self.plain_name, num_classes=self.num_classes, dtype=dtype)
 
 
@@ -173,7 +173,7 @@ def log_alpha_histogram(network: TrainedNetwork) -> dict[str, np.ndarray]:
     return arrays
 
 
-def first_layer(result: TrainResult, config: TrainConfig) -> dict[str, np.ndarray]:
+def first_layer(result: TrainResult, config: TrainConfig | SparseVDConfig) -> dict[str, np.ndarray]:
     """Weights of the first layer as images, and how many weights every input pixel keeps.
 
     Returns:

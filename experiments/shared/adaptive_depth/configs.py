@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from adaptive_nets.training.config import TrainConfig, require, require_duration
+from experiments.suite.config import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +73,16 @@ class LatentConfig(DepthConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoresTrainConfig(TrainConfig):
+class ScoresTrainConfig:
     """A training run with ACT or SACT."""
 
+    train: Training = dataclasses.field(default_factory=TrainConfig)
     halting: ScoresConfig = ScoresConfig()
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentTrainConfig(TrainConfig):
+class LatentTrainConfig:
     """A training run with PACT."""
 
+    train: Training = dataclasses.field(default_factory=TrainConfig)
     halting: LatentConfig = LatentConfig()

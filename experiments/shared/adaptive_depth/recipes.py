@@ -13,6 +13,7 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from experiments.suite import config as config_lib
 from experiments.suite.experiment import Bound, Preset
 
 # Zero-padded to 36x36, cropped, flipped, then each image standardised by itself.
@@ -35,28 +36,21 @@ _QUICK_RUN = RunConfig(log_every="2%", eval_every="20%", checkpoint_every="10%")
 _SMOKE_RUN = RunConfig(log_every="50%", eval_every="100%", checkpoint_every="100%")
 
 
-def cifar(model: str, *, config: type[TrainConfig] = TrainConfig, **groups: Any) -> Any:
-    """A configuration of the authors' CIFAR-10 training.
-
-    Args:
-        model: name in the zoo.
-        config: class of the configuration.
-        **groups: values of its further groups.
-    """
-    return config(
+def cifar(model: str) -> TrainConfig:
+    """The authors' CIFAR-10 training of a network of the zoo."""
+    return TrainConfig(
         data=CIFAR_DATA,
         model=ModelConfig(name=model),
         optimiser=CIFAR_OPTIMISER,
         schedule=CIFAR_SCHEDULE,
         run=OFTEN,
-        **groups,
     )
 
 
 def shorter(config: Any, length: str, run: RunConfig) -> Any:
     """The same experiment in fewer steps."""
-    schedule = dataclasses.replace(config.schedule, length=length)
-    return dataclasses.replace(config, schedule=schedule, run=run)
+    schedule = dataclasses.replace(config_lib.training(config).schedule, length=length)
+    return config_lib.replace_groups(config, schedule=schedule, run=run)
 
 
 def presets(
@@ -76,14 +70,14 @@ def presets(
         bounds: of the preset paper.
         test_limit: test images of the preset quick; 0 for all.
     """
-    small = shorter(config, smoke, _SMOKE_RUN)
-    data = dataclasses.replace(
-        small.data, batch_size=16, eval_batch_size=32, train_limit=64, test_limit=64
+    data = config_lib.training(config).data
+    small_data = dataclasses.replace(
+        data, batch_size=16, eval_batch_size=32, train_limit=64, test_limit=64
     )
-    brief = shorter(config, quick, _QUICK_RUN)
-    brief_data = dataclasses.replace(brief.data, test_limit=test_limit)
+    brief_data = dataclasses.replace(data, test_limit=test_limit)
+    small, brief = shorter(config, smoke, _SMOKE_RUN), shorter(config, quick, _QUICK_RUN)
     return {
-        "smoke": Preset(dataclasses.replace(small, data=data)),
-        "quick": Preset(dataclasses.replace(brief, data=brief_data)),
+        "smoke": Preset(config_lib.replace_groups(small, data=small_data)),
+        "quick": Preset(config_lib.replace_groups(brief, data=brief_data)),
         "paper": Preset(config, bounds=bounds),
     }

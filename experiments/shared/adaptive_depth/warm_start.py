@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models.adaptive.weights import init_from_plain
 from adaptive_nets.models.weights.stored import load_network
 from adaptive_nets.runtime.errors import UserError
@@ -16,17 +15,15 @@ from adaptive_nets.variational import linear_warmup
 from experiments.shared.adaptive_depth.configs import DepthConfig
 
 
-def tau_schedule(config: Any, dataset: Dataset) -> TauSchedule:
+def tau_schedule(halting: DepthConfig, timing: Timing) -> TauSchedule:
     """The price τ of a unit at each step, after its ramp.
 
     Args:
-        config: with a group ``halting``.
-        dataset: trained on.
+        halting: τ and the length of its ramp.
+        timing: lengths of the run.
     """
-    examples = len(dataset.train) if dataset.train else 0
-    timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
-    end = timing.steps(config.halting.tau_ramp)
-    tau = config.halting.tau
+    end = timing.steps(halting.tau_ramp)
+    tau: Any = halting.tau
     return lambda step: tau * (linear_warmup(step, start=0, end=end) if end else 1.0)
 
 

@@ -17,6 +17,7 @@ from adaptive_nets.models import create_model
 from adaptive_nets.models.adaptive.blocks import Mode
 from adaptive_nets.models.adaptive.residual import AdaptiveResidualNetwork
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import require
 from adaptive_nets.training.depth import (
     SampledDepth,
@@ -25,8 +26,8 @@ from adaptive_nets.training.depth import (
     update_reward_baseline,
 )
 from adaptive_nets.training.loop import train
-from adaptive_nets.training.setup import Task
-from experiments.papers.sact.experiment import accuracy_metrics, export, first_images
+from adaptive_nets.training.task import Task
+from experiments.papers.sact.experiment import accuracy_metrics, export
 from experiments.shared.adaptive_depth.configs import LatentConfig, LatentTrainConfig
 from experiments.shared.adaptive_depth.measures import (
     DepthUsage,
@@ -56,7 +57,7 @@ def run(
     task = latent_task(config, dataset, seed=seed)
     result = train(
         task,
-        config,
+        config.train,
         dataset=dataset,
         directory=directory,
         seed=seed,
@@ -68,7 +69,7 @@ def run(
         unwrapped_network(task),
         result.state.eval_variables,
         result.test,
-        batch_size=config.data.eval_batch_size,
+        batch_size=config.train.data.eval_batch_size,
         seed=seed,
     )
     metrics |= use_metrics(uses["thresholded"]) | mode_metrics(uses)
@@ -76,7 +77,7 @@ def run(
     latents = count_latents(_maps(side), config.halting.groups or side)
     metrics["latents"] = Metric(float(latents), "variables", 1, "per image")
     metrics |= export(
-        config,
+        config.train,
         result,
         dataset.num_classes,
         directory,
@@ -91,19 +92,23 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     """A network that halts by latent variables, relaxed or sampled, and the price of depth."""
     halting = config.halting
     network = make_network(config, dataset)
-    rate = tau_schedule(config, dataset)
-    smoothing = {"label_smoothing": config.optimiser.label_smoothing}
+    smoothing = {"label_smoothing": config.train.optimiser.label_smoothing}
     common: dict[str, Any] = {
         "start": warm_start_fn(halting),
-        "assess": _watch(network, config.data.eval_batch_size, seed),
+        "assess": _watch(network, config.train.data.eval_batch_size, seed),
     }
     if halting.estimator == "relaxation":
-        return Task(network, adaptive_depth(rate, **smoothing), **common)
-    blocks = len(network.stage_sizes)
-    return Task(
-        SampledDepth(network, num_blocks=blocks),
-        sampled_depth(rate, **smoothing),
-        after=update_reward_baseline(rate, decay=halting.baseline_decay, **smoothing),
+        return classification_task(
+            network,
+            lambda timing: adaptive_depth(tau_schedule(halting, timing), **smoothing),
+            **common,
+        )
+    return classification_task(
+        SampledDepth(network, num_blocks=len(network.stage_sizes)),
+        lambda timing: sampled_depth(tau_schedule(halting, timing), **smoothing),
+        after=lambda timing: update_reward_baseline(
+            tau_schedule(halting, timing), decay=halting.baseline_decay, **smoothing
+        ),
         **common,
     )
 
@@ -126,9 +131,9 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveResidua
         f"a number that divides maps of {side}, {side // 2} and {side // 4} positions a side",
     )
     network = create_model(
-        config.model.name,
+        config.train.model.name,
         num_classes=dataset.num_classes,
-        dtype=jnp.dtype(config.model.dtype),
+        dtype=jnp.dtype(config.train.model.dtype),
         **model_overrides(halting),
     )
     assert isinstance(network, AdaptiveResidualNetwork)
@@ -208,7 +213,7 @@ def _watch(
     """The three modes on the first test images, for the log."""
 
     def assess(variables: Any, test: DeviceSplit) -> dict[str, float]:
-        data = first_images(test, min(_WATCHED, test.size))
+        data = test.first(_WATCHED)
         batch = min(batch_size, data.size)
         uses = measure_all_modes(network, variables, data, batch_size=batch, seed=seed)
         values: dict[str, float] = {}

@@ -13,9 +13,9 @@ from adaptive_nets.data.sequences import difficulty
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import train
-from adaptive_nets.training.setup import Task
 from experiments.papers.sact.experiment import accuracy_metrics, export
 from experiments.shared.adaptive_depth.configs import LatentTrainConfig, ScoresTrainConfig
 from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
@@ -37,13 +37,16 @@ def run(
         if isinstance(config, ScoresTrainConfig)
         else {"temperature": config.halting.temperature}
     )
-    model = create_model(config.model.name, num_classes=dataset.num_classes, **overrides)
-    task = Task(
-        model, adaptive_depth(tau_schedule(config, dataset)), start=warm_start_fn(config.halting)
+    name = config.train.model.name
+    model = create_model(name, num_classes=dataset.num_classes, **overrides)
+    task = classification_task(
+        model,
+        lambda timing: adaptive_depth(tau_schedule(config.halting, timing)),
+        start=warm_start_fn(config.halting),
     )
     result = train(
         task,
-        config,
+        config.train,
         dataset=dataset,
         directory=directory,
         seed=seed,
@@ -65,7 +68,9 @@ def run(
     )
     numbers = difficulty(images)
     metrics |= difficulty_metrics(numbers, units, costs)
-    metrics |= export(config, result, dataset.num_classes, directory, seed, overrides=overrides)
+    metrics |= export(
+        config.train, result, dataset.num_classes, directory, seed, overrides=overrides
+    )
     arrays = {"difficulty": numbers, "units": units, "ponder": costs.astype(np.float32)}
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 

@@ -11,6 +11,7 @@ from adaptive_nets.training.config import (
     OptimiserConfig,
     RunConfig,
     ScheduleConfig,
+    TrainConfig,
 )
 from experiments.papers.perforated_cnn.configs.fields import (
     DEVICES,
@@ -27,7 +28,9 @@ from experiments.papers.perforated_cnn.configs.fields import (
     TimingConfig,
     TradeoffConfig,
     TradeoffRunConfig,
+    ValidationConfig,
 )
+from experiments.suite import config as config_lib
 from experiments.suite.experiment import Bound, Experiment, Preset
 
 __all__ = ["EXPERIMENTS", "NetworkConfig", "NinConfig"]
@@ -41,7 +44,7 @@ TRADEOFF = f"{_FOLDER}.tradeoff:run"
 
 # How the paper's network was trained is not known; the recipe is ours. The published initial
 # weights shrink the signal a hundredfold and keep the loss where it is for hundreds of steps.
-_NIN = NinConfig(
+_NIN_TRAINING = TrainConfig(
     data=DataConfig(
         name="cifar10", batch_size=128, eval_batch_size=500, centre="pixel", standardise=True
     ),
@@ -50,40 +53,34 @@ _NIN = NinConfig(
     schedule=ScheduleConfig(length="200 epochs", kind="linear", warmup="5%"),
     run=RunConfig(log_every="1%", eval_every="5%", checkpoint_every="5%"),
 )
+_NIN = NinConfig(_NIN_TRAINING)
 _BRIEF = RunConfig(log_every="2%", eval_every="25%", checkpoint_every="10%")
 _SMOKE_RUN = RunConfig(log_every="100%", eval_every="100%", checkpoint_every="100%")
 _SMOKE_DATA = {"batch_size": 8, "eval_batch_size": 32, "train_limit": 64, "test_limit": 32}
 
 
 def _shorter(length: str, **data) -> NinConfig:
-    return dataclasses.replace(
-        _NIN,
-        data=dataclasses.replace(_NIN.data, **data),
-        schedule=dataclasses.replace(_NIN.schedule, length=length),
-        run=_BRIEF,
-    )
+    return _smaller(_NIN, length, _BRIEF, data=data)
 
 
 def _tuned(config: type, **groups: Any) -> Any:
     """A configuration that tunes the trained network: a tenth of the rate, a tenth of the time."""
-    return config(
-        data=_NIN.data,
-        model=_NIN.model,
-        optimiser=dataclasses.replace(_NIN.optimiser, learning_rate=5e-5),
+    train = dataclasses.replace(
+        _NIN_TRAINING,
+        optimiser=dataclasses.replace(_NIN_TRAINING.optimiser, learning_rate=5e-5),
         schedule=ScheduleConfig(length="20 epochs", kind="linear"),
-        run=_NIN.run,
-        **groups,
     )
+    return config(train, **groups)
 
 
 def _smaller(config: Any, length: str, run: RunConfig, **groups: dict[str, Any]) -> Any:
     """The same experiment with a shorter tuning, and other values in some groups."""
     changed = {
-        name: dataclasses.replace(getattr(config, name), **values)
+        name: dataclasses.replace(config_lib.group(config, name), **values)
         for name, values in groups.items()
     }
-    schedule = dataclasses.replace(config.schedule, length=length)
-    return dataclasses.replace(config, schedule=schedule, run=run, **changed)
+    schedule = dataclasses.replace(config.train.schedule, length=length)
+    return config_lib.replace_groups(config, schedule=schedule, run=run, **changed)
 
 
 _NO_TRAINING = ("The paper tunes on ImageNet after perforating; here nothing is trained.",)
@@ -154,7 +151,7 @@ def _ruled(
     model, _ = _NETWORKS[network]
     data = "cifar10" if network == "nin" else "imagenet"
     config = RuledConfig(
-        data=DataConfig(name=data, eval_batch_size=50),
+        data=ValidationConfig(name=data),
         model=ModelConfig(name=model),
         perforation=PerforationConfig(device=device),
         rule=RuleConfig(**rule),
@@ -201,7 +198,7 @@ def _conv2(name: str, rate: float) -> Experiment:
 
 
 def _single_layer(name: str, kind: Any) -> Experiment:
-    config = _tuned(SingleLayerConfig, layer=LayerConfig(kind=kind))
+    config = SingleLayerConfig(model=_NIN_TRAINING.model, layer=LayerConfig(kind=kind))
     quick = dataclasses.replace(
         config,
         layer=dataclasses.replace(config.layer, images=1000, impact_images=512),
@@ -210,7 +207,7 @@ def _single_layer(name: str, kind: Any) -> Experiment:
     )
     smoke = dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, **_SMOKE_DATA),
+        data=dataclasses.replace(config.data, train_limit=64, test_limit=32),
         perforation=PerforationConfig(source="random"),
         layer=dataclasses.replace(
             config.layer, images=16, impact_images=16, batch_size=16, rates=(0.5, 0.75)

@@ -1,4 +1,4 @@
-"""Groups of values that the paper's experiments add to a training run's."""
+"""Configurations of the paper's experiments, and their groups of values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 from typing import Literal
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import TrainConfig, require
+from adaptive_nets.training.config import ModelConfig, TrainConfig, require
+from experiments.suite.config import Training
 
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
@@ -33,9 +34,10 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class NinConfig(TrainConfig):
+class NinConfig:
     """A training run of a network in network."""
 
+    train: Training = dataclasses.field(default_factory=TrainConfig)
     network: NetworkConfig = NetworkConfig()
 
 
@@ -109,9 +111,10 @@ class TimingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchedConfig(TrainConfig):
+class SearchedConfig:
     """A trained network, perforated by the search and tuned; training values are of the tuning."""
 
+    train: Training = dataclasses.field(default_factory=TrainConfig)
     network: NetworkConfig = NetworkConfig()
     perforation: PerforationConfig = PerforationConfig()
     search: SearchConfig = SearchConfig()
@@ -140,9 +143,48 @@ class RuleConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RuledConfig(TrainConfig):
-    """A network perforated by rule, to be timed."""
+class ValidationConfig:
+    """Images that the errors of a network perforated by rule are measured on."""
 
+    name: str = "imagenet"
+    """Name of the data set, see 'adaptive-nets data list'."""
+    source: Literal["auto", "tfds", "files", "embedded"] = "auto"
+    """Where it may come from; auto takes the first of the three that is there."""
+    eval_batch_size: int = 50
+    """Images at a time."""
+    test_limit: int = 0
+    """Take the first so many test images only; 0 for all."""
+
+    def __post_init__(self):
+        size, limit = self.eval_batch_size, self.test_limit
+        require(size > 0, "data.eval-batch-size", size, "a positive number")
+        require(limit >= 0, "data.test-limit", limit, "0 or more images")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadingConfig:
+    """Reading of these images."""
+
+    input_workers: int = 0
+    """Processes that decode images; 0 for threads alone."""
+    input_threads: int = 16
+    """Threads that decode at once, in each of these processes."""
+    input_prefetch: int = 2
+    """Batches that are read ahead."""
+
+    def __post_init__(self):
+        for field, least in (("input_workers", 0), ("input_threads", 1), ("input_prefetch", 1)):
+            value = getattr(self, field)
+            require(value >= least, "run." + field.replace("_", "-"), value, f"{least} or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class RuledConfig:
+    """A network perforated by rule, to be timed; nothing is trained."""
+
+    data: ValidationConfig = ValidationConfig()
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    run: ReadingConfig = ReadingConfig()
     perforation: PerforationConfig = PerforationConfig()
     rule: RuleConfig = RuleConfig()
     timing: TimingConfig = TimingConfig()
@@ -181,9 +223,38 @@ class LayerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SingleLayerConfig(TrainConfig):
-    """One layer of a trained network under one kind of mask."""
+class SourceDataConfig:
+    """Images that a trained network knows, normalised as in its training."""
 
+    name: str = "cifar10"
+    """Name of the data set, see 'adaptive-nets data list'."""
+    source: Literal["auto", "tfds", "files", "embedded"] = "auto"
+    """Where it may come from; auto takes the first of the three that is there."""
+    pixel_scale: float = 255.0
+    """Pixels are divided by this."""
+    centre: Literal["none", "channel", "pixel"] = "pixel"
+    """Mean of the training set that is subtracted: none, one per channel, or one per pixel."""
+    standardise: bool = True
+    """Divide by the training set's standard deviation per channel too."""
+    per_image: bool = False
+    """Give every image mean 0 and deviation 1 of its own."""
+    train_limit: int = 0
+    """Take the first so many training images only; 0 for all."""
+    test_limit: int = 0
+    """Take the first so many test images only; 0 for all."""
+
+    def __post_init__(self):
+        require(self.pixel_scale > 0, "data.pixel-scale", self.pixel_scale, "a positive number")
+        require(self.train_limit >= 0, "data.train-limit", self.train_limit, "0 or more images")
+        require(self.test_limit >= 0, "data.test-limit", self.test_limit, "0 or more images")
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleLayerConfig:
+    """One layer of a trained network under one kind of mask; nothing is trained."""
+
+    data: SourceDataConfig = SourceDataConfig()
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     perforation: PerforationConfig = PerforationConfig()
     layer: LayerConfig = LayerConfig()
     timing: TimingConfig = TimingConfig(batches=(16,))
@@ -217,9 +288,10 @@ class TradeoffConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TradeoffRunConfig(TrainConfig):
+class TradeoffRunConfig:
     """Perforation, larger stride, smaller input of one network; training values are of tuning."""
 
+    train: Training = dataclasses.field(default_factory=TrainConfig)
     network: NetworkConfig = NetworkConfig()
     perforation: PerforationConfig = PerforationConfig()
     tradeoff: TradeoffConfig = TradeoffConfig()

@@ -19,7 +19,7 @@ from adaptive_nets.models.weights import files as weight_files
 from adaptive_nets.models.weights.stored import InputNormalisation, StoredNetwork, load_network
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
-from adaptive_nets.training.config import TrainConfig
+from experiments.papers.perforated_cnn.configs.fields import RuledConfig
 from experiments.suite.experiment import Metric
 
 Batch = Mapping[str, np.ndarray]
@@ -54,7 +54,7 @@ def load_weights(where: str, model: str) -> StoredNetwork:
 
 
 def validation_batches(
-    dataset: Dataset, config: TrainConfig, image_shape: tuple[int, int, int]
+    dataset: Dataset, config: RuledConfig, image_shape: tuple[int, int, int]
 ) -> tuple[Iterator[Batch], int]:
     """Batches of the whole validation set at the network's size, and how many there are.
 

@@ -49,7 +49,8 @@ def run(
 ) -> Outcome:
     """Searches, tunes and measures one network; see `experiments.suite.experiment.Runner`."""
     measures.check_device(config.perforation.device)
-    source = load_source(config, config.perforation.source, dataset, seed=seed)
+    values = config.train
+    source = load_source(values.data, values.model, config.perforation.source, dataset, seed=seed)
     shape = source.image_shape
     layers = conv_layers(source.model, source.variables, shape)
     macs = ExecutedMacs(source.model, source.variables, shape)
@@ -75,7 +76,7 @@ def run(
         f"{config.search.cost} {found.reduction:.2f} x lower"
     )
     perforated = perforate(source.model, source.variables, plan, image_shape=shape)
-    batch_size = config.data.eval_batch_size
+    batch_size = values.data.eval_batch_size
 
     def error(name: str, network: Any) -> dict[str, float]:
         return stages.cached_json(
@@ -88,14 +89,14 @@ def run(
 
     before, after = error("original", source.model), error("perforated", perforated)
     trainable = create_model(
-        config.model.name,
+        values.model.name,
         num_classes=dataset.num_classes,
         dropout_rate=config.network.dropout_rate,
     )
     tuned = stages.tune(
         perforate(trainable, source.variables, plan),
         source.variables,
-        config,
+        values,
         dataset=dataset,
         directory=directory,
         seed=seed,
@@ -163,7 +164,7 @@ def make_search(
             "cost": values.cost,
             "batch size": values.batch_size,
         },
-        model=config.model.name,
+        model=config.train.model.name,
     )
 
 

@@ -36,7 +36,7 @@ def run(
     del directory
     began = time.monotonic()
     measures.check_device(config.perforation.device)
-    source = load_source(config, config.perforation.source, dataset, seed=seed)
+    source = load_source(config.data, config.model, config.perforation.source, dataset, seed=seed)
     layers = conv_layers(source.model, source.variables, source.image_shape)
     layer = _find(layers, config.layer.name)
     plans = plans_at_rates(source, layers, config, seed=seed)

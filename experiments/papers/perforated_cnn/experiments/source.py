@@ -17,9 +17,9 @@ from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.models.weights.stored import check_fits, flatten, load_network
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.batches import PixelScaling, put_on_devices
+from adaptive_nets.training.config import MeshConfig, ModelConfig
 from adaptive_nets.training.mesh import make_mesh
-from adaptive_nets.training.setup import put_on_devices
 
 NETWORK = "network.safetensors"
 TRAINING = "perforated_cnn.table1.nin"
@@ -75,11 +75,14 @@ def _normalised_images(data: DeviceSplit, chosen: np.ndarray) -> tuple[np.ndarra
     return np.asarray(images), np.asarray(data.labels)[chosen]
 
 
-def load_source(config: TrainConfig, where: str, dataset: Dataset, *, seed: int) -> Source:
+def load_source(
+    data: PixelScaling, model_config: ModelConfig, where: str, dataset: Dataset, *, seed: int
+) -> Source:
     """The network of a run of the training experiment.
 
     Args:
-        config: model and data.
+        data: normalisation of the images.
+        model_config: which network.
         where: folder of the run, folder of a seed, or the file itself; or "random" for a network
             as it is initialised.
         dataset: that it was trained on.
@@ -89,11 +92,10 @@ def load_source(config: TrainConfig, where: str, dataset: Dataset, *, seed: int)
         UserError: there is no such run, or its network or its normalisation is another.
     """
     # Devices do not share work here: what is searched and timed is one device's.
-    train, test = put_on_devices(dataset, config.data, make_mesh(config.mesh))
+    train, test = put_on_devices(dataset, data, make_mesh(MeshConfig()))
     train, test = jax.device_put((train, test), jax.devices()[0])
-    model = create_model(
-        config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
-    )
+    name = model_config.name
+    model = create_model(name, num_classes=dataset.num_classes, dtype=jnp.dtype(model_config.dtype))
     example = jax.ShapeDtypeStruct((1, *train.images.shape[1:]), jnp.float32)
 
     def init(key):
@@ -104,10 +106,10 @@ def load_source(config: TrainConfig, where: str, dataset: Dataset, *, seed: int)
     else:
         path = _find(where, seed)
         stored = load_network(path)
-        if stored.model != config.model.name:
+        if stored.model != name:
             raise UserError(
                 f"--perforation.source {where} holds the network {stored.model!r}; expected "
-                f"{config.model.name!r}"
+                f"{name!r}"
             )
         expected = jax.eval_shape(init, jax.random.key(0))
         check_fits(stored.variables, expected, source=str(path))

@@ -16,11 +16,10 @@ from adaptive_nets.data.splits import Dataset
 from adaptive_nets.perforation import PerforationPlan, average_impact
 from adaptive_nets.runtime.files import write_json_atomically
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.evaluation import make_evaluate
 from adaptive_nets.training.loop import TrainResult, train
-from adaptive_nets.training.setup import Task
-from adaptive_nets.training.step import classification
 from experiments.papers.perforated_cnn.experiments.source import Source
 
 Values = Mapping[str, float]
@@ -65,7 +64,7 @@ def evaluate_split(
     network: Any, variables: Any, data: DeviceSplit, *, batch_size: int
 ) -> dict[str, float]:
     """{"error": fraction, "nll": nats, "count": images} on a whole split."""
-    evaluate = make_evaluate(network, batch_size=min(batch_size, data.size))
+    evaluate = make_evaluate(classification_task(network), batch_size=min(batch_size, data.size))
     return evaluate(variables, data)
 
 
@@ -99,9 +98,9 @@ def tune(
         return jax.tree.map(jnp.asarray, (variables["params"], state))
 
     directory.mkdir(parents=True, exist_ok=True)
-    objective = classification(label_smoothing=config.optimiser.label_smoothing)
+    smoothing = config.optimiser.label_smoothing
     return train(
-        Task(network, objective, start=start),
+        classification_task(network, label_smoothing=smoothing, start=start),
         config,
         dataset=dataset,
         directory=directory,

@@ -69,14 +69,15 @@ def run(
 ) -> Outcome:
     """Measures and tunes every point; see `experiments.suite.experiment.Runner`."""
     measures.check_device(config.perforation.device)
-    source = load_source(config, config.perforation.source, dataset, seed=seed)
+    values = config.train
+    source = load_source(values.data, values.model, config.perforation.source, dataset, seed=seed)
     points = tradeoff_points(source, config, seed=seed)
     trainable = create_model(
-        config.model.name,
+        values.model.name,
         num_classes=dataset.num_classes,
         dropout_rate=config.network.dropout_rate,
     )
-    batch_size = config.data.eval_batch_size
+    batch_size = values.data.eval_batch_size
 
     def error(name: str, network: Any) -> float:
         def measure() -> dict[str, float]:
@@ -94,7 +95,7 @@ def run(
         tuned = stages.tune(
             point.wrap(trainable),
             source.variables,
-            config,
+            config.train,
             dataset=dataset,
             directory=directory / point.name,
             seed=seed,
@@ -106,12 +107,12 @@ def run(
         def tuned_error(tuned=tuned) -> dict[str, float]:
             return tuned.evaluate(tuned.state.eval_variables, tuned.test)
 
-        values = stages.cached_json(directory / VALUES, f"{point.name}: tuned", tuned_error)
-        after.append(100 * values["error"])
+        found = stages.cached_json(directory / VALUES, f"{point.name}: tuned", tuned_error)
+        after.append(100 * found["error"])
         progress.show(f"{shown}: error {before[-1]:.2f} %, tuned {after[-1]:.2f} %")
     speedups = _speedups(source, points, config)
     macs = np.array([point.macs for point in points], np.float64)
-    whole_macs = count_macs(config.model.name, input_shape=source.image_shape)
+    whole_macs = count_macs(config.train.model.name, input_shape=source.image_shape)
     best, compared = perforation_best(
         [point.method for point in points], speedups, after, whole=whole
     )
@@ -159,7 +160,7 @@ def tradeoff_points(source: Source, config: TradeoffRunConfig, *, seed: int) -> 
         def smaller(model, size=size):
             return SmallerInput(model, (size, size))
 
-        cost = count_macs(config.model.name, input_shape=(size, size, shape[2]))
+        cost = count_macs(config.train.model.name, input_shape=(size, size, shape[2]))
         points.append(Point("smaller input", str(size), smaller, cost))
     return points
 
@@ -181,7 +182,7 @@ def _plans(
         chosen = np.linspace(0, len(paths), len(values.keeps) + 1)[1:].round().astype(int) - 1
         return [(paths[i].stem, load_plan(paths[i])) for i in dict.fromkeys(chosen.tolist())]
     impacts = None
-    empty = make_plan(jax.random.key(seed), layers, {}, model=config.model.name)
+    empty = make_plan(jax.random.key(seed), layers, {}, model=config.train.model.name)
     if values.kind == "impact":
         impacts_fn = stages.impacts_fn(
             source, count=values.impact_images, batch_size=values.batch_size, seed=seed + 1
@@ -193,7 +194,7 @@ def _plans(
             f"{keep:g}",
             make_plan(
                 jax.random.key(seed), layers, dict.fromkeys(rates, 1 - keep), values.kind, impacts,
-                model=config.model.name,
+                model=config.train.model.name,
             ),
         )
         for keep in values.keeps

@@ -12,9 +12,8 @@ from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.models.nin import PUBLISHED_INIT
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.loop import train
-from adaptive_nets.training.setup import Task
-from adaptive_nets.training.step import classification
 from experiments.papers.perforated_cnn.configs import NinConfig
 from experiments.papers.sact.experiment import accuracy_metrics, export
 from experiments.suite.experiment import Metric, Outcome
@@ -32,17 +31,18 @@ def run(
     title: str,
 ) -> Outcome:
     """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
+    values = config.train
     model = create_model(
-        config.model.name,
+        values.model.name,
         num_classes=dataset.num_classes,
-        dtype=jnp.dtype(config.model.dtype),
+        dtype=jnp.dtype(values.model.dtype),
         dropout_rate=config.network.dropout_rate,
         kernel_init=INITIALISERS[config.network.kernel_init],
     )
-    task = Task(model, classification(label_smoothing=config.optimiser.label_smoothing))
+    task = classification_task(model, label_smoothing=values.optimiser.label_smoothing)
     result = train(
         task,
-        config,
+        values,
         dataset=dataset,
         directory=directory,
         seed=seed,
@@ -51,6 +51,6 @@ def run(
     )
     metrics = accuracy_metrics(result)
     shape = tuple(result.test.images.shape[1:])
-    metrics["macs"] = Metric(count_macs(config.model.name, input_shape=shape) / 1e9, "10^9")
-    metrics |= export(config, result, dataset.num_classes, directory, seed)
+    metrics["macs"] = Metric(count_macs(values.model.name, input_shape=shape) / 1e9, "10^9")
+    metrics |= export(values, result, dataset.num_classes, directory, seed)
     return Outcome(metrics, {}, seconds=result.seconds, steps=result.timing.total_steps)
