@@ -69,7 +69,7 @@ class Comparison:
 
 def our_training(experiment: str) -> tuple[Contender, TrainConfig]:
     """The suite's own training, as its loop calls it, and its configuration."""
-    config = experiments()[experiment].presets["quick"].config
+    config = experiments()[experiment].presets["paper"].config
     dataset = load(config.data.name, source="embedded")
     sparse = isinstance(config, SparseVDConfig)
     task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)

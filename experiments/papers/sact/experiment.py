@@ -22,7 +22,7 @@ from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import TrainResult, train
 from adaptive_nets.training.setup import Task
 from adaptive_nets.training.step import classification
-from experiments.shared.adaptive_depth.configs import ScoresTrainConfig
+from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
 from experiments.shared.adaptive_depth.measures import (
     counter,
     flops_metrics,
@@ -70,7 +70,14 @@ def run(
     else:
         macs = count_macs(task.model, input_shape=result.test.images.shape[1:])
         metrics |= flops_metrics(np.array([2.0 * macs]), count=result.test.size)
-    metrics |= export(config, result, dataset.num_classes, directory, seed)
+    metrics |= export(
+        config,
+        result,
+        dataset.num_classes,
+        directory,
+        seed,
+        overrides=model_overrides(config.halting) if adaptive else None,
+    )
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 
 
@@ -89,13 +96,17 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
         config.model.name,
         num_classes=dataset.num_classes,
         dtype=jnp.dtype(config.model.dtype),
-        head_norm=halting.head_norm,
-        eps=halting.eps,
+        **model_overrides(halting),
     )
     objective = adaptive_depth(
         tau_schedule(config, dataset), label_smoothing=config.optimiser.label_smoothing
     )
     return Task(model, objective, start=warm_start_fn(halting))
+
+
+def model_overrides(halting: ScoresConfig) -> dict[str, Any]:
+    """Returns the options of the model that its configuration decides."""
+    return {"head_norm": halting.head_norm, "eps": halting.eps}
 
 
 def accuracy_metrics(result: TrainResult) -> dict[str, Metric]:
@@ -147,6 +158,6 @@ def export(
         num_classes=num_classes,
         variables=variables,
         normalisation=InputNormalisation(float(pixel_scale), offset, scale, data.per_image),
-        note={"seed": seed, "overrides": dict(overrides or {})},
+        note={"seed": seed, "data": config.data.name, "overrides": dict(overrides or {})},
     )
     return {"file_size": Metric(float(size), "bytes")}
