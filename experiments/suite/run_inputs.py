@@ -14,9 +14,12 @@ import json
 import re
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_nets.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from adaptive_nets.models.weights import StoredNetwork
 
 RANDOM = "random"
 RUN_FILE = "run.json"
@@ -157,49 +160,73 @@ def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) ->
     return RunInput(flag, "run", found, _digest(files), experiment, number)
 
 
-def load_network(found: RunInput, model: str, *, data: Any = None) -> Any:
-    """Reads the trained network of a run input.
+def load_network(found: RunInput, model: str | None = None) -> StoredNetwork:
+    """Reads a trained network that says how its inputs are normalised.
 
     Args:
-        found: From `resolve`.
-        model: Name in the zoo of the network that is expected.
-        data: `DeviceSplit` of the present run, whose normalisation a checkpoint shares.
-
-    Returns:
-        A `StoredNetwork`.
+        found: From `resolve`; a run, or a file.
+        model: Name in the zoo of the network that is expected; any network of ours if None.
 
     Raises:
-        UserError: It cannot be read, or is of another network.
+        UserError: It cannot be read, is of another network, or is a checkpoint.
     """
-    from adaptive_nets.models.registry import model_entry
-    from adaptive_nets.models.weights import InputNormalisation, StoredNetwork, files
+    from adaptive_nets.models.weights import files
     from adaptive_nets.models.weights import load_network as read
 
     flag = "--" + found.flag.replace("_", "-")
-    model = model_entry(model).name
-    if found.kind == "weights":
-        normalisation = files.resolve_normalisation(model, None, None)
-        return files.load_foreign(found.path, model, normalisation=normalisation)
     if found.kind == "checkpoint":
-        from adaptive_nets.training.checkpoint import read_variables
-
-        assert found.step is not None
-        assert data is not None
-        stored = StoredNetwork(
-            model=_identity(found.path.parent).get("model.name", ""),
-            num_classes=0,
-            variables=read_variables(found.path, found.step),
-            normalisation=InputNormalisation(
-                float(data.pixel_scale), data.offset, data.scale, data.per_image
-            ),
-            stored_weights=0,
-            note={"step": found.step},
+        raise UserError(
+            f"{flag} is a checkpoint of step {found.step}, which does not say how its inputs are "
+            "normalised; expected the folder of a finished run, or a weights file"
         )
-    else:
+    if found.kind != "weights":
         stored = read(found.path)
-    if stored.model != model:
-        raise UserError(f"{flag} holds the network {stored.model!r}; expected {model!r}")
-    return stored
+        _check_model(flag, stored.model, model)
+        return stored
+    if model is None:
+        raise UserError(
+            f"{flag} is {str(found.path)!r}, a file that does not say which network it is of; "
+            "expected a run, or a file that a run exported"
+        )
+    normalisation = files.resolve_normalisation(model, None, None)
+    return files.load_foreign(found.path, model, normalisation=normalisation)
+
+
+def load_variables(found: RunInput, model: str | None = None) -> dict[str, Any]:
+    """Reads the variables of a trained network, those of a checkpoint too.
+
+    Args:
+        found: From `resolve`; not "random".
+        model: Name in the zoo of the network that is expected; any network of ours if None.
+
+    Returns:
+        {"params": ..., other collections}, NumPy arrays.
+
+    Raises:
+        UserError: They cannot be read, or are of another network.
+    """
+    if found.kind != "checkpoint":
+        return load_network(found, model).variables
+    from adaptive_nets.training.checkpoint import read_variables
+
+    assert found.step is not None
+    name = str(training_of(found).get("model.name", "unknown"))
+    _check_model("--" + found.flag.replace("_", "-"), name, model)
+    return read_variables(found.path, found.step)
+
+
+def training_of(found: RunInput) -> dict[str, Any]:
+    """Returns the values that decided a run, flat, for a checkpoint of it."""
+    return _identity(found.path.parent)
+
+
+def _check_model(flag: str, there: str, expected: str | None) -> None:
+    from adaptive_nets.models.registry import model_entry
+
+    if expected is not None and there != model_entry(expected).name:
+        raise UserError(
+            f"{flag} holds the network {there!r}; expected {model_entry(expected).name!r}"
+        )
 
 
 def _expectation(field: RunInputField) -> str:

@@ -19,6 +19,8 @@ from adaptive_nets.training.task import Objective, Task
 from adaptive_nets.variational import compression, kl_divergence, layer_sparsity, linear_warmup
 from experiments.papers.sparse_vd import measures
 from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.shared.export import export_network
+from experiments.shared.metrics import accuracy_metrics
 from experiments.suite.config import training
 from experiments.suite.experiment import Metric, Outcome
 
@@ -45,15 +47,7 @@ def run(
         progress=progress,
         title=title,
     )
-    test = result.evaluate(result.state.eval_variables, result.test)
-    fitted = result.evaluate(result.state.eval_variables, result.train)
-    metrics = {
-        "error": Metric(100 * test["error"], "%", int(test["count"])),
-        "nll": Metric(test["nll"], "nats", int(test["count"])),
-        "test_accuracy": Metric(100 - 100 * test["error"], "%", int(test["count"])),
-        "train_accuracy": Metric(100 - 100 * fitted["error"], "%", int(fitted["count"])),
-        "train_nll": Metric(fitted["nll"], "nats", int(fitted["count"])),
-    }
+    metrics = accuracy_metrics(result, train_images=result.train.size)
     arrays: dict[str, np.ndarray] = {}
     if sparse:
         network = measures.TrainedNetwork(config, result, task.model, dataset.num_classes)
@@ -62,9 +56,8 @@ def run(
         arrays |= measures.threshold_sweep(network)
         arrays |= measures.log_alpha_histogram(network)
     else:
-        metrics |= measures.export_dense(
-            training(config), result, dataset.num_classes, directory, seed
-        )
+        metrics["compression"] = Metric(1.0, "x", 1, "every weight is kept")
+        metrics |= export_network(values, result, dataset.num_classes, directory, seed)
     arrays |= measures.first_layer(result, config)
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from adaptive_nets.models import create_model
 from adaptive_nets.models.weights.stored import (
-    InputNormalisation,
     check_fits,
     load_network,
     save_network,
@@ -26,6 +25,7 @@ from adaptive_nets.training.loop import TrainResult
 from adaptive_nets.variational import compression, layer_sparsity, log_alpha, prune
 from adaptive_nets.variational.sparsity import variational_layers
 from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.shared.export import normalisation_of
 from experiments.suite.experiment import Metric
 
 # A model's name ends so when its layers are variational; without it, it is the plain network.
@@ -100,7 +100,7 @@ def export_pruned(
         "num_classes": network.num_classes,
         "variables": {"params": pruned},
         "normalisation": normalisation_of(network.result),
-        "note": {**note, "threshold": threshold},
+        "note": {**note, "data": network.config.train.data.name, "threshold": threshold},
     }
     file, dense_file = directory / "pruned.safetensors", directory / "unpruned.safetensors"
     size = save_network(file, **common, sparse=True)
@@ -117,32 +117,6 @@ def export_pruned(
         "dense_file_size": Metric(float(dense_size), "bytes"),
         "changed_by_export": Metric(changed, "predictions", before.size),
     }
-
-
-def export_dense(
-    config: TrainConfig, result: TrainResult, num_classes: int, directory: Path, seed: int
-) -> dict[str, Metric]:
-    """Writes the network to network.safetensors."""
-    variables = jax.device_get(result.state.eval_variables)
-    size = save_network(
-        directory / "network.safetensors",
-        model=config.model.name,
-        num_classes=num_classes,
-        variables=variables,
-        normalisation=normalisation_of(result),
-        note={"seed": seed},
-    )
-    return {
-        "compression": Metric(1.0, "x", 1, "every weight is kept"),
-        "file_size": Metric(float(size), "bytes"),
-    }
-
-
-def normalisation_of(result: TrainResult) -> InputNormalisation:
-    """The input normalisation that a network was trained with."""
-    data = result.test
-    offset, scale, pixel_scale = jax.device_get((data.offset, data.scale, data.pixel_scale))
-    return InputNormalisation(float(pixel_scale), offset, scale)
 
 
 def threshold_sweep(network: TrainedNetwork) -> dict[str, np.ndarray]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 from adaptive_nets.training.config import TrainConfig, require, require_duration
 from experiments.suite.config import Training
+from experiments.suite.run_inputs import RunInputField
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +22,8 @@ class DepthConfig:
     """Initial bias of halting logits: low ones make all units run, so that all of them learn."""
     head_norm: bool = True
     """Normalise what halting heads read, as the authors' code does and the paper's formula not."""
-    start_from: str = ""
-    """Weights file of the plain network that training starts from; from scratch where empty."""
+    start_from: Annotated[str, RunInputField()] = ""
+    """Trained plain network to start from: a run, RUN@STEP or a weights file; empty for none."""
 
     def __post_init__(self):
         require(self.tau >= 0, "halting.tau", self.tau, "0 or more")

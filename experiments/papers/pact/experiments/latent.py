@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,7 +13,6 @@ from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.halting import count_latents
 from adaptive_nets.models import create_model
-from adaptive_nets.models.adaptive.blocks import Mode
 from adaptive_nets.models.adaptive.residual import AdaptiveResidualNetwork
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
@@ -27,19 +25,14 @@ from adaptive_nets.training.depth import (
 )
 from adaptive_nets.training.loop import train
 from adaptive_nets.training.task import Task
-from experiments.papers.sact.experiment import accuracy_metrics, export
+from experiments.papers.pact.measures import measure_all_modes, mode_metrics
 from experiments.shared.adaptive_depth.configs import LatentConfig, LatentTrainConfig
-from experiments.shared.adaptive_depth.measures import (
-    DepthUsage,
-    counter,
-    measure_usage,
-    use_arrays,
-    use_metrics,
-)
+from experiments.shared.adaptive_depth.measures import use_arrays, use_metrics
 from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
+from experiments.shared.export import export_network
+from experiments.shared.metrics import accuracy_metrics
 from experiments.suite.experiment import Metric, Outcome
 
-MODES: tuple[Mode, ...] = ("relaxed", "discrete", "thresholded")
 # Test images that the three modes are compared on while training.
 _WATCHED = 1000
 
@@ -76,7 +69,7 @@ def run(
     side = result.test.images.shape[1]
     latents = count_latents(_maps(side), config.halting.groups or side)
     metrics["latents"] = Metric(float(latents), "variables", 1, "per image")
-    metrics |= export(
+    metrics |= export_network(
         config.train,
         result,
         dataset.num_classes,
@@ -94,7 +87,7 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     network = make_network(config, dataset)
     smoothing = {"label_smoothing": config.train.optimiser.label_smoothing}
     common: dict[str, Any] = {
-        "start": warm_start_fn(halting),
+        "start": warm_start_fn(halting, seed=seed),
         "assess": _watch(network, config.train.data.eval_batch_size, seed),
     }
     if halting.estimator == "relaxation":
@@ -157,54 +150,6 @@ def model_overrides(halting: LatentConfig) -> dict[str, Any]:
 def unwrapped_network(task: Task) -> AdaptiveResidualNetwork:
     """The network itself, without what training by samples adds."""
     return task.model.network if isinstance(task.model, SampledDepth) else task.model  # pyright: ignore
-
-
-def measure_all_modes(
-    network: AdaptiveResidualNetwork,
-    variables: Any,
-    data: DeviceSplit,
-    *,
-    batch_size: int,
-    seed: int,
-) -> dict[Mode, DepthUsage]:
-    """The same parameters relaxed, discrete and thresholded.
-
-    Args:
-        network: with probabilistic blocks.
-        variables: its variables, others are left out.
-        data: images.
-        batch_size: of them at a time.
-        seed: of what is sampled.
-    """
-    kept = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-    return {
-        mode: measure_usage(
-            network,
-            kept,
-            data,
-            flops=counter(network, data),
-            batch_size=batch_size,
-            rngs={} if mode == "thresholded" else {"halting": jax.random.key(seed)},
-            mode=mode,
-        )
-        for mode in MODES
-    }
-
-
-def mode_metrics(uses: Mapping[Mode, DepthUsage]) -> dict[str, Metric]:
-    """Accuracy, loss and cost of each mode, and how far apart accuracies are."""
-    metrics: dict[str, Metric] = {}
-    for mode, use in uses.items():
-        count = use.error.size
-        metrics[f"accuracy.{mode}"] = Metric(use.accuracy, "%", count)
-        metrics[f"nll.{mode}"] = Metric(float(np.mean(use.nll)), "nats", count)
-        metrics[f"flops.{mode}"] = Metric(float(np.mean(use.flops)), "FLOPs", count, "per image")
-    accuracies = [use.accuracy for use in uses.values()]
-    metrics["mode_gap"] = Metric(
-        max(accuracies) - min(accuracies), "%", next(iter(uses.values())).error.size,
-        "percentage points between the best and the worst mode",
-    )  # fmt: skip
-    return metrics
 
 
 def _watch(

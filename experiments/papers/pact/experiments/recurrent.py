@@ -16,10 +16,12 @@ from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import train
-from experiments.papers.sact.experiment import accuracy_metrics, export
+from experiments.papers.pact.measures import difficulty_metrics
 from experiments.shared.adaptive_depth.configs import LatentTrainConfig, ScoresTrainConfig
 from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
-from experiments.suite.experiment import Metric, Outcome
+from experiments.shared.export import export_network
+from experiments.shared.metrics import accuracy_metrics
+from experiments.suite.experiment import Outcome
 
 
 def run(
@@ -42,7 +44,7 @@ def run(
     task = classification_task(
         model,
         lambda timing: adaptive_depth(tau_schedule(config.halting, timing)),
-        start=warm_start_fn(config.halting),
+        start=warm_start_fn(config.halting, seed=seed),
     )
     result = train(
         task,
@@ -68,37 +70,8 @@ def run(
     )
     numbers = difficulty(images)
     metrics |= difficulty_metrics(numbers, units, costs)
-    metrics |= export(
+    metrics |= export_network(
         config.train, result, dataset.num_classes, directory, seed, overrides=overrides
     )
     arrays = {"difficulty": numbers, "units": units, "ponder": costs.astype(np.float32)}
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
-
-
-def difficulty_metrics(
-    numbers: np.ndarray, units: np.ndarray, costs: np.ndarray
-) -> dict[str, Metric]:
-    """Updates of the state by how many numbers a time step holds.
-
-    Args:
-        numbers: int[N, T], difficulty of each time step.
-        units: int[N, T], updates that ran.
-        costs: float[N, T], ponder cost.
-    """
-    metrics = {}
-    for k in range(1, int(numbers.max()) + 1):
-        chosen = numbers == k
-        count = int(chosen.sum())
-        metrics[f"units.numbers{k}"] = Metric(float(units[chosen].mean()), "units", count)
-        metrics[f"ponder.numbers{k}"] = Metric(float(costs[chosen].mean()), "units", count)
-    varies = bool(np.std(units) > 0)
-    metrics["difficulty_correlation"] = Metric(
-        float(np.corrcoef(numbers.ravel(), units.ravel())[0, 1]) if varies else None,
-        "r",
-        units.size,
-        "of the numbers in a time step and its updates"
-        if varies
-        else "undefined: all time steps take the same number of updates",
-    )
-    metrics["units"] = Metric(float(units.mean()), "units", units.size, "per time step")
-    return metrics

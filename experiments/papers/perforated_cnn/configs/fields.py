@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import ModelConfig, TrainConfig, require
 from experiments.suite.config import Training
+from experiments.suite.run_inputs import RunInputField
 
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
@@ -45,7 +46,7 @@ class NinConfig:
 class PerforationConfig:
     """Which network is perforated, and where it has to be fast."""
 
-    source: str = ""
+    source: Annotated[str, RunInputField("required", random=True)] = ""
     """Run of perforated_cnn.table1.nin, or a file of weights for ImageNet's rows; or 'random'."""
     device: Device = "cpu"
     """Device whose time counts; the run refuses another."""
@@ -75,8 +76,8 @@ class SearchConfig:
     """Images at a time, of the pass that is timed too."""
     runs: int = 5
     """Passes that a time is the mean of."""
-    begin_from: str = ""
-    """Run whose search is gone on with, as if it were this one's; empty to begin anew."""
+    begin_from: Annotated[str, RunInputField("resumed", part="search")] = ""
+    """Run whose search is resumed, as if it were this one's; empty to begin anew."""
 
     def __post_init__(self):
         require(self.target >= 1, "search.target", self.target, "a factor of 1 or more")
@@ -270,7 +271,7 @@ class TradeoffConfig:
     """Sides of smaller input images, pixels."""
     kind: MaskKind = "impact"
     """Kind of the masks of perforation."""
-    search: str = ""
+    search: Annotated[str, RunInputField(part="search")] = ""
     """Run of a row of Table 3 whose search gives the masks; the kind above where empty."""
     impact_images: int = 5000
     """Training images that the impacts are a mean over."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,42 +14,13 @@ import numpy as np
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.data.streams import StreamOptions, stream
 from adaptive_nets.models import logits_of
-from adaptive_nets.models.weights import files as weight_files
-from adaptive_nets.models.weights.stored import InputNormalisation, StoredNetwork, load_network
+from adaptive_nets.models.weights import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
 from experiments.papers.perforated_cnn.configs.fields import RuledConfig
 from experiments.suite.experiment import Metric
 
 Batch = Mapping[str, np.ndarray]
-
-
-def load_weights(where: str, model: str) -> StoredNetwork:
-    """Trained weights from a file of ours or a state dict of another tool.
-
-    Args:
-        where: the file.
-        model: name of the network that they are for.
-
-    Raises:
-        UserError: there is no such file, or it is of another network.
-    """
-    path = Path(where)
-    if not path.is_file():
-        raise UserError(
-            f"--perforation.source is {where!r}, which is no file; expected trained weights of "
-            f"{model}: a safetensors file or a PyTorch state dict"
-        )
-    if weight_files.is_native_format(path):
-        stored = load_network(path)
-    else:
-        customary = weight_files.resolve_normalisation(model, None, None)
-        stored = weight_files.load_foreign(path, model, normalisation=customary)
-    if stored.model != model:
-        raise UserError(
-            f"--perforation.source {where} holds the network {stored.model!r}; expected {model!r}"
-        )
-    return stored
 
 
 def validation_batches(

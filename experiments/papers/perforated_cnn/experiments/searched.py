@@ -34,8 +34,10 @@ from experiments.papers.perforated_cnn.experiments import stages
 from experiments.papers.perforated_cnn.experiments.source import Source, load_source
 from experiments.papers.perforated_cnn.experiments.whole_network import mask_arrays
 from experiments.suite.experiment import Metric, Outcome
+from experiments.suite.run_inputs import RunInputField, resolve
 
 VALUES = "values.json"
+SEARCH = RunInputField("resumed", part="search")
 
 
 def run(
@@ -137,7 +139,7 @@ def make_search(
     """The search in its folder, begun from another run's where that is asked for."""
     values = config.search
     if values.begin_from and not (directory / STATE).exists():
-        _copy_search(Path(values.begin_from), directory, seed)
+        _copy_search(values.begin_from, directory, seed)
     images, labels = source.training_images(values.images, seed=seed)
     sizes = {layer.name: layer.output_size for layer in searched_layers(layers)}
     losses = FilledLoss(
@@ -168,15 +170,15 @@ def make_search(
     )
 
 
-def _copy_search(run: Path, directory: Path, seed: int) -> None:
-    there = run / f"seed{seed}" / "search"
-    if not (there / STATE).is_file():
+def _copy_search(run: str, directory: Path, seed: int) -> None:
+    found = resolve(run, SEARCH, flag="search.begin_from", seed=seed).path
+    if not (found / STATE).is_file():
         raise UserError(
-            f"--search.begin-from is {str(run)!r}, which holds no search of seed {seed}; expected "
-            "the folder of a run of another row of the same network"
+            f"--search.begin-from is {run!r}, whose search has no {STATE}; expected the folder of "
+            "a run of another row of the same network"
         )
-    shutil.copytree(there / "plans", directory / "plans", dirs_exist_ok=True)
-    shutil.copyfile(there / STATE, directory / STATE)
+    shutil.copytree(found / "plans", directory / "plans", dirs_exist_ok=True)
+    shutil.copyfile(found / STATE, directory / STATE)
 
 
 def error_metrics(before: Any, after: Any, tuned: Any, *, note: str) -> dict[str, Metric]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -15,15 +14,21 @@ import numpy as np
 from adaptive_nets.data.device import DeviceSplit, normalise, standardise_each
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
-from adaptive_nets.models.weights.stored import check_fits, flatten, load_network
+from adaptive_nets.models.weights.stored import check_fits, flatten
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.batches import PixelScaling, put_on_devices
 from adaptive_nets.training.config import MeshConfig, ModelConfig
 from adaptive_nets.training.mesh import make_mesh
+from experiments.suite.run_inputs import (
+    RunInputField,
+    load_network,
+    load_variables,
+    resolve,
+    training_of,
+)
 
-NETWORK = "network.safetensors"
 TRAINING = "perforated_cnn.table1.nin"
-RANDOM = "random"
+SOURCE = RunInputField("required", random=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,39 +106,35 @@ def load_source(
     def init(key):
         return model.init(key, jnp.zeros(example.shape), train=False)
 
-    if where == RANDOM:
-        variables = jax.device_get(jax.jit(init)(jax.random.key(seed)))
-    else:
-        path = _find(where, seed)
-        stored = load_network(path)
-        if stored.model != name:
-            raise UserError(
-                f"--perforation.source {where} holds the network {stored.model!r}; expected "
-                f"{name!r}"
-            )
-        expected = jax.eval_shape(init, jax.random.key(0))
-        check_fits(stored.variables, expected, source=str(path))
-        _check_normalisation(stored.normalisation, train, where)
-        variables = stored.variables
-    return Source(model, variables, array_digest(variables), train, test)
-
-
-def _find(where: str, seed: int) -> Path:
     if not where:
         raise UserError(
             f"--perforation.source is ''; expected the folder of a run of {TRAINING} "
             f"(adaptive-nets run {TRAINING} makes one), or 'random' to try out"
         )
-    folder = Path(where)
-    for path in (folder / f"seed{seed}" / NETWORK, folder / "seed0" / NETWORK, folder / NETWORK):
-        if path.is_file():
-            return path
-    if folder.is_file():
-        return folder
-    raise UserError(
-        f"--perforation.source is {where!r}, which holds no {NETWORK}; expected the folder of a "
-        f"finished run of {TRAINING}"
-    )
+    found = resolve(where, SOURCE, flag="perforation.source", seed=seed)
+    if found.kind == "random":
+        variables = jax.device_get(jax.jit(init)(jax.random.key(seed)))
+    else:
+        variables = load_variables(found, name)
+        expected = jax.eval_shape(init, jax.random.key(0))
+        check_fits(variables, expected, source=f"--perforation.source {where}")
+        if found.kind == "checkpoint":
+            _check_scaling(training_of(found), data, where)
+        elif found.kind != "weights":
+            _check_normalisation(load_network(found).normalisation, train, where)
+    return Source(model, variables, array_digest(variables), train, test)
+
+
+def _check_scaling(theirs: dict[str, Any], ours: PixelScaling, where: str) -> None:
+    """Checks that a checkpoint was trained on images normalised as ours are."""
+    names = ("pixel_scale", "centre", "standardise", "per_image")
+    for name in names:
+        there = theirs.get(f"data.{name}", getattr(ours, name))
+        if there != getattr(ours, name):
+            raise UserError(
+                f"--perforation.source {where} was trained with --data.{name.replace('_', '-')} "
+                f"{there!r}; expected {getattr(ours, name)!r}"
+            )
 
 
 def _check_normalisation(stored: Any, data: DeviceSplit, where: str) -> None:

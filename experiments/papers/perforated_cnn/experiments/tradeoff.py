@@ -31,7 +31,9 @@ from experiments.papers.perforated_cnn.configs.fields import TradeoffRunConfig
 from experiments.papers.perforated_cnn.experiments import stages
 from experiments.papers.perforated_cnn.experiments.source import Source, load_source
 from experiments.suite.experiment import Metric, Outcome
+from experiments.suite.run_inputs import RunInputField, resolve
 
+SEARCH = RunInputField(part="search")
 METHODS = ("perforation", "stride", "smaller input")
 VALUES = "values.json"
 
@@ -171,11 +173,11 @@ def _plans(
     """Perforations: of the search where one is given, else all layers at the same fraction."""
     values = config.tradeoff
     if values.search:
-        folder = Path(values.search) / f"seed{seed}" / "search" / "plans"
-        paths = sorted(folder.glob("step*.safetensors"))
+        found = resolve(values.search, SEARCH, flag="tradeoff.search", seed=seed)
+        paths = sorted((found.path / "plans").glob("step*.safetensors"))
         if not paths:
             raise UserError(
-                f"--tradeoff.search is {values.search!r}, which holds no search of seed {seed}; "
+                f"--tradeoff.search is {values.search!r}, whose search has no steps; "
                 "expected the folder of a run of a row of Table 3"
             )
         # As many as of the other methods, evenly over the path.

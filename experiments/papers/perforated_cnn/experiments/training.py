@@ -15,7 +15,8 @@ from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.loop import train
 from experiments.papers.perforated_cnn.configs import NinConfig
-from experiments.papers.sact.experiment import accuracy_metrics, export
+from experiments.shared.export import export_network
+from experiments.shared.metrics import accuracy_metrics
 from experiments.suite.experiment import Metric, Outcome
 
 INITIALISERS = {"he": initializers.he_normal(), "published": PUBLISHED_INIT}
@@ -52,5 +53,5 @@ def run(
     metrics = accuracy_metrics(result)
     shape = tuple(result.test.images.shape[1:])
     metrics["macs"] = Metric(count_macs(values.model.name, input_shape=shape) / 1e9, "10^9")
-    metrics |= export(values, result, dataset.num_classes, directory, seed)
+    metrics |= export_network(values, result, dataset.num_classes, directory, seed)
     return Outcome(metrics, {}, seconds=result.seconds, steps=result.timing.total_steps)

@@ -24,7 +24,9 @@ from adaptive_nets.runtime.progress import ProgressReporter
 from experiments.papers.perforated_cnn import measures
 from experiments.papers.perforated_cnn.configs.fields import RuledConfig
 from experiments.papers.perforated_cnn.experiments import imagenet_errors
+from experiments.papers.perforated_cnn.experiments.source import SOURCE
 from experiments.suite.experiment import Metric, Outcome
+from experiments.suite.run_inputs import load_network, resolve
 
 
 def run(
@@ -81,7 +83,8 @@ def run(
             layer, mask, batch=config.timing.batches[-1], seconds=config.timing.seconds
         )
     if config.needs_data:
-        stored = imagenet_errors.load_weights(config.perforation.source, name)
+        found = resolve(config.perforation.source, SOURCE, flag="perforation.source", seed=seed)
+        stored = load_network(found, name)
         batches, total = imagenet_errors.validation_batches(dataset, config, shape)
         networks = {"whole": model, "perforated": perforate(model, stored.variables, plan)}
         found = imagenet_errors.errors(

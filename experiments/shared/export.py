@@ -1,0 +1,53 @@
+"""The trained network of a run, written to a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from adaptive_nets.models.weights import InputNormalisation, save_network
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.loop import TrainResult
+from experiments.suite.experiment import Metric
+
+NETWORK = "network.safetensors"
+
+
+def normalisation_of(result: TrainResult) -> InputNormalisation:
+    """Returns the normalisation of the inputs that a network was trained on."""
+    data = result.test
+    offset, scale, pixel_scale = jax.device_get((data.offset, data.scale, data.pixel_scale))
+    return InputNormalisation(float(pixel_scale), offset, scale, data.per_image)
+
+
+def export_network(
+    config: TrainConfig,
+    result: TrainResult,
+    num_classes: int,
+    directory: Path,
+    seed: int,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Metric]:
+    """Writes the network to network.safetensors and returns the size of the file.
+
+    Args:
+        config: Configuration of the training.
+        result: Its result.
+        num_classes: Number of outputs of the network.
+        directory: Folder of the seed.
+        seed: Seed of the run.
+        overrides: Options that the model was made with.
+    """
+    size = save_network(
+        directory / NETWORK,
+        model=config.model.name,
+        num_classes=num_classes,
+        variables=jax.device_get(result.state.eval_variables),
+        normalisation=normalisation_of(result),
+        note={"seed": seed, "data": config.data.name, "overrides": dict(overrides or {})},
+    )
+    return {"file_size": Metric(float(size), "bytes")}

@@ -1,0 +1,27 @@
+"""Metrics that records of several papers have."""
+
+from __future__ import annotations
+
+from adaptive_nets.training.loop import TrainResult
+from experiments.suite.experiment import Metric
+
+
+def accuracy_metrics(result: TrainResult, *, train_images: int | None = None) -> dict[str, Metric]:
+    """Returns error, accuracy and loss on the test set and on training images.
+
+    Args:
+        result: Result of the training.
+        train_images: How many training images, from the first on; as many as test images if None.
+    """
+    test = result.evaluate(result.state.eval_variables, result.test)
+    chosen = min(result.test.size if train_images is None else train_images, result.train.size)
+    fitted = result.evaluate(result.state.eval_variables, result.train.first(chosen))
+    note = "" if chosen == result.train.size else "the first ones"
+    count, seen = int(test["count"]), int(fitted["count"])
+    return {
+        "error": Metric(100 * test["error"], "%", count),
+        "nll": Metric(test["nll"], "nats", count),
+        "test_accuracy": Metric(100 - 100 * test["error"], "%", count),
+        "train_accuracy": Metric(100 - 100 * fitted["error"], "%", seen, note),
+        "train_nll": Metric(fitted["nll"], "nats", seen, note),
+    }
