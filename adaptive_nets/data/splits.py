@@ -1,4 +1,4 @@
-"""Labelled images in memory, and the checksum by which copies of a set are compared."""
+"""Splits of labelled images, and digests that identify their content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a set; the arrays are read-only.
+    """Split of a set in memory; the arrays are read-only.
 
     Attributes:
         images: uint8[N, H, W, C].
@@ -23,7 +23,7 @@ class Split:
 
     def __post_init__(self):
         for name in ("images", "labels"):
-            # A view, so that an array of the caller's stays as it was.
+            # A view, so that the caller's array stays writeable.
             view = getattr(self, name).view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
@@ -34,16 +34,16 @@ class Split:
 
 @dataclass(frozen=True)
 class StreamedSplit:
-    """One split on disk, read while training; see `streams`.
+    """Split on disk, streamed during training; see `streams`.
 
     Attributes:
-        paths: files of records.
-        lengths: records in each.
-        count: examples that are used, the first so many.
-        image_shape: (H, W, C) that images are brought to.
-        num_classes: of the labels.
-        channel_mean: of each channel of the training images, in [0, 1].
-        channel_deviation: their standard deviation.
+        paths: record files.
+        lengths: number of records in each file.
+        count: number of examples; only the first `count` records are used.
+        image_shape: (H, W, C) of the decoded images.
+        num_classes: number of classes.
+        channel_mean: mean of each channel of the training images, in [0, 1].
+        channel_deviation: standard deviation of each channel of the training images.
     """
 
     paths: tuple[str, ...]
@@ -65,19 +65,19 @@ class StreamedSplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A set that was loaded.
+    """Loaded data set.
 
     Attributes:
-        name: its name in the catalogue.
+        name: name in the catalogue.
         source: ``"tfds"``, ``"files"`` or ``"embedded"``.
-        location: where it was read from, for people.
+        location: human-readable location of the set.
         num_classes: number of classes.
         class_names: names of the classes, by label.
-        train: the training split, or None if it was not asked for.
-        test: the test split, or None if it was not asked for.
+        train: training split; None if it was not requested.
+        test: test split; None if it was not requested.
         fingerprint: sha256, hex, of the loaded splits; see `fingerprint`.
         complete: whether every loaded split has the official number of examples.
-        streams: the splits of a set that is read while training; `train` and `test` are then None.
+        streams: splits of a streamed set; `train` and `test` are then None.
     """
 
     name: str
@@ -92,15 +92,15 @@ class Dataset:
     streams: Mapping[str, StreamedSplit] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
-        """Number of examples of ``"train"`` or ``"test"``, in memory or not."""
+        """Returns the number of examples of ``"train"`` or ``"test"``, in memory or streamed."""
         split = self.streams.get(name) or getattr(self, name)
         return 0 if split is None else len(split)
 
 
 def digest(split: Split) -> str:
-    """Sums up a split so that two copies agree whatever file they came from.
+    """Computes a digest of a split that does not depend on its storage format.
 
-    The order of the examples does not count, because TFDS's own builders shuffle them on disk.
+    The order of the examples is ignored, because TFDS's own builders shuffle them on disk.
 
     Args:
         split: images uint8[N, H, W, C] and labels int32[N].
@@ -118,13 +118,13 @@ def digest(split: Split) -> str:
 
 
 def fingerprint(digests: Mapping[str, str]) -> str:
-    """Sums up the splits of a set.
+    """Combines the digests of a set's splits.
 
     Args:
-        digests: `digest` of each split, by its name.
+        digests: split name -> `digest`.
 
     Returns:
-        sha256, hex; the same for every copy of these splits.
+        sha256, hex, equal for all copies of these splits.
     """
     lines = "".join(f"{name} {digests[name]}\n" for name in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()
