@@ -1,4 +1,4 @@
-"""The twelve networks of the Meta study: sizes, costs, and the views that make them odd."""
+"""The twelve networks of the Meta study: sizes, costs, and reinterpreted axes."""
 
 from __future__ import annotations
 
