@@ -1,7 +1,7 @@
-"""Multiply-accumulates that a perforated network carries out, those that follow included.
+"""Multiply-accumulates that a perforated network executes, including downstream savings.
 
-What reads a compact map position by position, a 1x1 convolution for instance, has fewer positions
-to compute as well; the paper's factors of whole networks count that.
+A pointwise layer that reads a compact map, such as a 1x1 convolution, also computes fewer
+positions. The paper's whole-network factors include these savings.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from kernels.perforated_conv import CompactTensor
 
 
 class ExecutedMacs:
-    """Counts for one network at one size of images; plan -> multiply-accumulates of one image.
+    """Counter for one network at one image size: plan -> multiply-accumulates of one image.
 
-    Every tap of every computed position counts, as in `adaptive_nets.analysis.count_macs`, with
-    which an empty plan agrees.
+    Every tap of every computed position counts, as in `adaptive_nets.analysis.count_macs`. For an
+    empty plan both counts agree.
 
     Args:
-        model: the network.
-        variables: its variables or their shapes.
+        model: network to count.
+        variables: variables of the network or their shapes.
         image_shape: (H, W, C).
     """
 
@@ -44,10 +44,10 @@ class ExecutedMacs:
         self._traced = trace(model, self._variables, image, train=False)
 
     def __call__(self, plan: PerforationPlan) -> int:
-        """Multiply-accumulates of one image; nothing is computed.
+        """Counts the multiply-accumulates of one image without running the network.
 
         Raises:
-            UserError: the plan is for another network.
+            UserError: the plan does not fit the network.
         """
         perforated = perforate(self._model, self._variables, plan, image_shape=self._shape)
         if not perforated.masks:
@@ -59,13 +59,13 @@ class ExecutedMacs:
 
 
 class _Saved(EquationObserver):
-    """Taps of positions that convolutions do not compute."""
+    """Observer that sums the multiply-accumulates that convolutions skip."""
 
     def __init__(self) -> None:
         self.macs = 0
 
     def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
-        """A convolution has run."""
+        """Adds the skipped multiply-accumulates of one convolution."""
         if isinstance(output, CompactTensor):
             kernel = equation.invars[1].aval.shape
             spec = equation.params["dimension_numbers"].rhs_spec

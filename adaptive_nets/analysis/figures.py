@@ -1,4 +1,4 @@
-"""Pictures of what a perforated network computes, all layers on one sheet."""
+"""Figures of perforation masks and impacts, all layers on one sheet."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SIDE = 1.6
 
 
 def mask_sheet(plan: PerforationPlan, path: Path | str | None = None) -> Figure:
-    """Masks of all layers of a plan; computed positions are dark.
+    """Draws the masks of all layers of a plan; computed positions are dark.
 
     Args:
-        plan: of a network.
-        path: file to write, .svg, .png or .pdf; None for the figure alone.
+        plan: perforation plan of a network.
+        path: file to write, .svg, .png or .pdf; None writes no file.
 
     Returns:
-        The figure, which no window shows.
+        The figure; no window is opened.
 
     Raises:
-        UserError: the plan has no layers, or the file is of another kind.
+        UserError: the plan has no layers, or the file has another suffix.
     """
     maps = {name: layer.mask.astype(np.float64) for name, layer in plan.layers.items()}
     notes = {name: f"{layer.kind}, rate {layer.rate:.3g}" for name, layer in plan.layers.items()}
@@ -47,20 +47,20 @@ def impact_sheet(
     *,
     title: str = "",
 ) -> Figure:
-    """Average impacts B(x, y) of all layers, each on its own scale from zero to its largest.
+    """Draws average impacts B(x, y) of all layers, each scaled from zero to its maximum.
 
     Args:
         impacts: name of a layer -> float[H', W'], from `average_impact`.
-        path: as of `mask_sheet`.
-        title: above the sheet.
+        path: file to write, see `mask_sheet`.
+        title: title of the figure.
 
     Returns:
         The figure.
 
     Raises:
-        UserError: there are no impacts, or the file is of another kind.
+        UserError: there are no impacts, or the file has another suffix.
     """
-    notes = {name: f"largest {np.max(impact):.2e}" for name, impact in impacts.items()}
+    notes = {name: f"maximum {np.max(impact):.2e}" for name, impact in impacts.items()}
     return _sheet("impacts", impacts, notes, path, title=title, cmap="viridis", vmin=0.0)
 
 
@@ -96,7 +96,7 @@ def _sheet(
 
 
 def _write(figure: Figure, path: Path) -> None:
-    """Whole or not at all; the same figure gives the same file."""
+    """Writes a figure atomically; equal figures give equal files."""
     if path.suffix not in _FORMATS:
         raise UserError(f"path is {str(path)!r}; expected a file ending in {', '.join(_FORMATS)}")
     content = io.BytesIO()

@@ -1,14 +1,15 @@
-"""Multiply-accumulates of a network, counted from what it traces to.
+"""Multiply-accumulates of a network, counted from its jaxpr.
 
 The convention of the papers' code: every kernel tap of every computed position counts, taps that
 fall on padding included; biases, normalisation, activations and pooling do not. FLOPs are twice the
 MACs.
 
-Counted are the convolutions and matrix products of what depends on the input with parameters or
-with itself. Kernels that a hypernetwork generates from parameters alone are generated once, not for
-each image, and a product with a constant is a pooling or a resizing. Bodies of loops count as often
-as they run. A network of adaptive depth counts with all its units and halting heads, the most that
-an image can cost; `adaptive_nets.models.adaptive.cost` counts what ran.
+The counter includes convolutions and matrix products with one operand that depends on the input
+and another that depends on the input or on parameters. It excludes kernels that a hypernetwork
+generates from parameters alone, once for all images, and products with constants, which are
+poolings or resizings. Loop bodies count once per iteration. A network of adaptive depth counts with
+all units and halting heads, the maximum cost of an image; `adaptive_nets.models.adaptive.cost`
+counts the executed units.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from adaptive_nets.models.shapes import abstract_variables
 
 
 def _conv(equation: Any) -> int:
-    """Taps of a kernel times computed positions, from the shapes of kernel and output."""
+    """Counts a convolution: kernel taps times computed positions."""
     (output,) = equation.outvars
     kernel = equation.invars[1].aval.shape
     features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
@@ -44,26 +45,26 @@ def _dot(equation: Any) -> int:
 _RULES = {"conv_general_dilated": _conv, "dot_general": _dot}
 
 
-# Place in the network -> MACs.
+# Scope in the network -> MACs.
 _Ledger = dict[str, int]
 
 
 @dataclasses.dataclass
 class _Origins:
-    """Which values depend on the input of the network, and which on that or on parameters."""
+    """Values that depend on the network's input, and values that depend on it or on parameters."""
 
     on_input: set[Any] = dataclasses.field(default_factory=set)
     on_either: set[Any] = dataclasses.field(default_factory=set)
 
     def add(self, value: Any, other: _Origins, source: Any) -> None:
-        """A value depends on what its source depends on."""
+        """Adds the dependencies of `source` in `other` to those of `value`."""
         if _is_var(source) and source in other.on_input:
             self.on_input.add(value)
         if _is_var(source) and source in other.on_either:
             self.on_either.add(value)
 
     def size(self) -> int:
-        """Grows whenever something is added."""
+        """Returns the number of recorded dependencies."""
         return len(self.on_input) + len(self.on_either)
 
 
@@ -72,7 +73,7 @@ def _is_var(atom: Any) -> bool:
 
 
 def _programs(equation: Any) -> list[tuple[Any, list[Any]]]:
-    """What an equation runs inside, each with the operands of its inputs."""
+    """Returns the inner programs of an equation, each with the operands of its inputs."""
     operands, params = list(equation.invars), equation.params
     if equation.primitive.name == "cond":
         return [(branch.jaxpr, operands[1:]) for branch in params["branches"]]
@@ -81,14 +82,14 @@ def _programs(equation: Any) -> list[tuple[Any, list[Any]]]:
         return [(body, operands[params["cond_nconsts"] :])]
     for value in params.values():
         program = getattr(value, "jaxpr", value)
-        # What combines two numbers in a reduction is a program too, but not one of the operands.
+        # The combiner of a reduction is also a program, but its inputs are not the operands.
         if hasattr(program, "eqns") and len(program.invars) == len(operands):
             return [(program, operands)]
     return []
 
 
 def _walk(jaxpr: Any, origins: _Origins, place: str = "") -> _Ledger:
-    """MACs of a program; adds to `origins` every value in it."""
+    """Counts the MACs of a program and records the origins of all its values."""
     ledger: _Ledger = {}
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -105,7 +106,7 @@ def _walk(jaxpr: Any, origins: _Origins, place: str = "") -> _Ledger:
                     origins.add(output, origins, atom)
             continue
         branches = [_walk_inside(equation, *program, origins, where) for program in programs]
-        # Of the branches of a conditional, the dearest.
+        # A conditional counts with its most expensive branch.
         dearest = max(branches, key=lambda branch: sum(branch.values()))
         if (name == "pallas_call" and on_input) or (name == "while" and dearest):
             raise NotImplementedError(f"a {name} at {where or 'the top'} has no fixed MACs")
@@ -123,13 +124,13 @@ def _same_rank(outside: list[Any], inside: list[Any]) -> int:
 def _walk_inside(
     equation: Any, program: Any, operands: list[Any], origins: _Origins, place: str
 ) -> _Ledger:
-    """MACs of one run of an inner program; carries origins through it, and round its loop."""
+    """Counts one run of an inner program; propagates origins through it and its loop carry."""
     reached = _Origins()
     for inner, outer in zip(program.invars, operands, strict=True):
         reached.add(inner, origins, outer)
     carried: list[tuple[Any, Any]] = []
     if equation.primitive.name == "scan":
-        # What is looped over and what is collected has an axis more outside than inside.
+        # Scanned inputs and stacked outputs have one more axis outside the loop than inside.
         count = _same_rank(equation.outvars, program.outvars)
         first = _same_rank(operands, program.invars) - count
         carried = list(zip(program.outvars[:count], program.invars[first:][:count], strict=True))
@@ -152,9 +153,9 @@ def _walk_inside(
 def _trace(
     model: nn.Module, input_shape: tuple[int, ...], dtype: Any
 ) -> tuple[dict[str, Any], _Ledger]:
-    """Shapes of the variables, and MACs by layer."""
+    """Returns the shapes of the variables and the MACs of each layer."""
     if getattr(model, "execution", "dense") != "dense":
-        # The skipping form has loops of run-time length.
+        # The skipping form has loops whose length is unknown at trace time.
         model = model.clone(execution="dense")
     variables = abstract_variables(model, input_shape, dtype=dtype)
     example = jax.ShapeDtypeStruct((1, *input_shape), dtype)
@@ -174,20 +175,20 @@ def layer_macs(
     input_dtype: Any = jnp.float32,
     **overrides: Any,
 ) -> dict[str, int]:
-    """Multiply-accumulates of one input's forward pass by layer, in the order of computation.
+    """Counts the multiply-accumulates of each layer for one input, in order of computation.
 
     Args:
         name_or_model: a registered name, or a linen module.
-        input_shape: (H, W, C); the model's canonical one where a name is given. A model of text
-            takes (T,), its length, and is counted for a whole text.
-        input_dtype: of the input; whole numbers for models of text.
+        input_shape: (H, W, C); the model's canonical shape if None and a name is given. Models of
+            text take (T,) and are counted for a text of length T.
+        input_dtype: dtype of the input; an integer type for models of text.
         **overrides: passed to `create_model` with a name.
 
     Returns:
-        Scope in which the layer computes, such as ``"LeNet5Caffe/conv1"`` -> MACs.
+        Scope of the layer, such as ``"LeNet5Caffe/conv1"`` -> MACs.
 
     Raises:
-        NotImplementedError: there is a loop whose length is only known when it runs.
+        NotImplementedError: the number of iterations of a loop is unknown at trace time.
     """
     model, shape = resolve_model(name_or_model, input_shape, **overrides)
     return _trace(model, shape, input_dtype)[1]
@@ -200,9 +201,9 @@ def count_macs(
     input_dtype: Any = jnp.float32,
     **overrides: Any,
 ) -> int:
-    """Multiply-accumulates of one input's forward pass, every weight counted as present.
+    """Counts the multiply-accumulates of one input's forward pass, ignoring weight sparsity.
 
-    Arguments and errors as of `layer_macs`.
+    Arguments and errors are those of `layer_macs`.
     """
     options = {"input_shape": input_shape, "input_dtype": input_dtype}
     return sum(layer_macs(name_or_model, **options, **overrides).values())
@@ -210,10 +211,10 @@ def count_macs(
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a network takes.
+    """Cost of a network.
 
     Attributes:
-        parameters: trainable ones.
+        parameters: number of trainable parameters.
         macs: multiply-accumulates of one image's forward pass.
     """
 
@@ -222,7 +223,7 @@ class Cost:
 
 
 def count_cost(name: str, **overrides: Any) -> Cost:
-    """Parameters and multiply-accumulates of a registered network, traced once for both."""
+    """Counts parameters and multiply-accumulates of a registered network in one trace."""
     model, shape = resolve_model(name, None, **overrides)
     variables, ledger = _trace(model, shape, jnp.float32)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

@@ -1,4 +1,4 @@
-"""What a network's parameters are, counted and listed."""
+"""Parameter counts of networks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from adaptive_nets.models.shapes import abstract_variables
 def resolve_model(
     name_or_model: str | nn.Module, input_shape: tuple[int, ...] | None, **overrides: Any
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """The module and the input size meant by a name, or by a module and its input size."""
+    """Returns the module and input shape of a registered name or of a given module.
+
+    Raises:
+        UserError: no model has this name.
+        ValueError: a module is given without an input shape.
+    """
     if isinstance(name_or_model, str):
         entry = model_entry(name_or_model)
         return create_model(name_or_model, **overrides), input_shape or entry.input_shape
     if input_shape is None:
-        raise ValueError("input_shape is needed with a module: (H, W, C)")
+        raise ValueError("input_shape is needed with a module; expected (H, W, C)")
     return name_or_model, input_shape
 
 
@@ -30,11 +35,11 @@ def count_params(
     input_shape: tuple[int, ...] | None = None,
     **overrides: Any,
 ) -> int:
-    """Number of trainable parameters.
+    """Counts the trainable parameters.
 
     Args:
         name_or_model: a registered name, or a linen module.
-        input_shape: (H, W, C); the model's canonical one where a name is given.
+        input_shape: (H, W, C); the model's canonical shape if None and a name is given.
         **overrides: passed to `create_model` with a name.
     """
     model, shape = resolve_model(name_or_model, input_shape, **overrides)

@@ -1,4 +1,4 @@
-"""Our parameter counts beside those that others state for the same networks."""
+"""Published parameter counts and the counts of the corresponding networks here."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FILE = "reference_counts.toml"
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceCount:
-    """A count to compare with.
+    """Published parameter count.
 
     Attributes:
-        name: key in the file.
-        model: network of the zoo, or character model.
-        parameters: the count.
-        source: where it is from.
-        overrides: of the network.
-        counted: shell patterns of the variables' paths that count.
-        without: patterns of those that do not.
+        name: key of the count in the file.
+        model: registered name of the network or character model.
+        parameters: published number of parameters.
+        source: source of the count.
+        overrides: overrides of the network.
+        counted: shell patterns of the paths of counted variables.
+        without: shell patterns of the paths of excluded variables.
     """
 
     name: str
@@ -46,7 +46,7 @@ class ReferenceCount:
 
 @functools.cache
 def reference_counts() -> dict[str, ReferenceCount]:
-    """Every count of the file, by its key."""
+    """Returns all published counts by key."""
     text = (importlib.resources.files("adaptive_nets.models") / FILE).read_text(encoding="utf-8")
     counts = {}
     for name, values in tomllib.loads(text).items():
@@ -69,7 +69,7 @@ def _variables(reference: ReferenceCount) -> Any:
 
 
 def model_count(reference: ReferenceCount) -> int:
-    """What our network, or the named part of it, counts; computes nothing."""
+    """Counts the parameters of the network, or of the named part, without running it."""
 
     def matches(path: str, patterns: tuple[str, ...]) -> bool:
         return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)

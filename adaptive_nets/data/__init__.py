@@ -1,4 +1,4 @@
-"""Data sets: found, read and checked with NumPy alone; TFDS is imported only for prepared sets."""
+"""Data sets, read and checked with NumPy; only prepared sets need TFDS."""
 
 from adaptive_nets.data.catalogue import CATALOGUE, lookup
 from adaptive_nets.data.check import Finding, build_dataset, import_dataset, survey, verify

@@ -1,4 +1,4 @@
-"""The data sets that are known, and how to look one up."""
+"""Catalogue of known data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _idx_form(
     md5: Mapping[str, str] | None = None,
     gz_md5: Mapping[str, str] | None = None,
 ) -> Form:
-    """MNIST's four files; sums are given by ``"train-images"`` and so on."""
+    """Returns the idx form of MNIST's four files; keys of the sums are like ``"train-images"``."""
     files = []
     for split, prefix, count in (("train", "train", 60000), ("test", "t10k", 10000)):
         for holds, dims in (("images", 3), ("labels", 1)):
@@ -34,7 +34,7 @@ def _idx_form(
 
 
 def _cifar_form(kind: str, folder: str, name: str, sums: Mapping[str, str]) -> Form:
-    """A form of CIFAR; `sums` gives each file's md5 by its name, training files first."""
+    """Returns a form of CIFAR; `sums` maps file names to md5, training files first."""
     train = len(sums) - 1
     files = tuple(
         OfficialFile(
@@ -121,7 +121,7 @@ _CIFAR100_LABELS = {
 }
 _CIFAR_TERMS = "none stated; cite Krizhevsky, Learning Multiple Layers of Features, 2009"
 
-# The digests are of splits whose files have the md5 given here.
+# The digests belong to splits whose files have the md5 sums given here.
 _SETS = (
     DatasetInfo(
         name="mnist",
@@ -280,27 +280,27 @@ def lookup(name: str) -> DatasetInfo:
     """Finds a set by name.
 
     Args:
-        name: a key of `CATALOGUE`.
+        name: key of `CATALOGUE`.
 
     Returns:
-        Its entry.
+        The entry of the set.
 
     Raises:
         UserError: the name is unknown.
     """
     if name not in CATALOGUE:
-        raise UserError(f"unknown data set {name!r}; {did_you_mean(str(name), CATALOGUE)}")
+        raise UserError(f"data set {name!r} is unknown; {did_you_mean(str(name), CATALOGUE)}")
     return CATALOGUE[name]
 
 
 def dataset_of_md5(md5: str) -> str | None:
-    """Says which set a file's content is known to belong to.
+    """Returns the set that a file's content belongs to.
 
     Args:
         md5: md5 of the uncompressed content.
 
     Returns:
-        The set's name, or None.
+        Name of the set, or None if the content is unknown.
     """
     for info in CATALOGUE.values():
         if any(file.md5 == md5 for file in info.files):

@@ -1,4 +1,4 @@
-"""What is in a data root, and bringing a set into it: the work behind `adaptive-nets data`."""
+"""Survey, verification and import of data sets: the work behind `adaptive-nets data`."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from adaptive_nets.runtime.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What there is of a set at one place.
+    """State of one copy of a set.
 
     Attributes:
-        name: the set.
-        title: its name for people.
+        name: name of the set.
+        title: human-readable name of the set.
         state: ``"ok"``, ``"partial"``, ``"damaged"`` or ``"absent"``.
-        message: one line: what was found, and what to do if that is not enough.
+        message: one line with the findings and, if needed, the remedy.
         source: ``"tfds"``, ``"files"`` or ``"embedded"``; None if absent.
         form: how it is stored there: ``"array_record"``, ``"idx"``, ``"binary"``, ``"python"``;
             None if absent or unknown.
@@ -64,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Copy:
-    """One copy of a set, not read yet."""
+    """Unread copy of a set."""
 
     source: str
     form: str
@@ -75,19 +75,19 @@ class _Copy:
 
 
 def survey(root: str | Path | None = None) -> list[Finding]:
-    """Looks for every set of the catalogue, without reading the data.
+    """Finds every set of the catalogue without reading the data.
 
     Args:
-        root: the data root; see `data_root`.
+        root: data root, see `data_root`.
 
     Returns:
-        For each set the copy that `load` would read, or what is wrong or missing.
+        For each set, the copy that `load` would read, or what is wrong or missing.
 
     Raises:
         UserError: the root cannot be used.
     """
     folder = data_root(root)
-    # The first copy is the one that `load` takes.
+    # The first copy is the one that `load` reads.
     return [_find(info, folder, read=False)[0] for info in CATALOGUE.values()]
 
 
@@ -95,12 +95,11 @@ def verify(name: str | None = None, root: str | Path | None = None) -> list[Find
     """Reads and checks every copy of a set, or of all sets.
 
     Args:
-        name: a name of the catalogue; all of them if None.
-        root: the data root; see `data_root`.
+        name: name in the catalogue; None for all sets.
+        root: data root, see `data_root`.
 
     Returns:
-        One finding for each copy, in the order in which `load` looks for them, and one for each set
-        that is absent.
+        One finding for each copy, in the search order of `load`, and one for each absent set.
 
     Raises:
         UserError: the name is unknown or the root cannot be used.
@@ -120,23 +119,23 @@ def import_dataset(
     """Prepares a set in the data root from its official files.
 
     Args:
-        name: a name of the catalogue.
-        path: the folder with the official files, or a data root that contains it.
-        root: the data root; see `data_root`. It is made if missing.
-        progress: called with what is being done, how much of it is done and how much there is.
+        name: name in the catalogue.
+        path: folder with the official files, or a data root that contains it.
+        root: data root, see `data_root`; created if missing.
+        progress: called with a description, the amount done and the total.
 
     Returns:
-        The folder of the prepared set, ROOT/tfds/NAME/VERSION.
+        Folder of the prepared set, ROOT/tfds/NAME/VERSION.
 
     Raises:
-        AlreadyImportedError: it is there and whole.
+        AlreadyImportedError: the set is already prepared and whole.
         UserError: a name or folder is wrong, a file is missing or damaged, or the set cannot be
             written.
     """
     info = lookup(name)
     if info.streamed:
         raise UserError(
-            f"{name} is not imported but built: run `adaptive-nets data build {name} {path}`"
+            f"{name} is not imported but built; run `adaptive-nets data build {name} {path}`"
         )
     source_dir = _existing_folder(path, f"the official files of {name}, unpacked")
     return prepare(info, source_dir, data_root(root, must_exist=False), progress=progress)
@@ -150,26 +149,26 @@ def build_dataset(
     hold_out: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> Path:
-    """Builds a set that is read while training from a collection of images.
+    """Builds a streamed set from a collection of images.
 
     Args:
-        name: a name of the catalogue, such as ``"imagenet"``.
-        path: the collection; see `image_collections.find_parts`.
-        root: the data root; see `data_root`. It is made if missing.
-        hold_out: see `image_records.build`.
-        progress: called with what is being done, how much of it is done and how much there is.
+        name: name in the catalogue, such as ``"imagenet"``.
+        path: collection of images, see `image_collections.find_parts`.
+        root: data root, see `data_root`; created if missing.
+        hold_out: interval of held-out images, see `image_records.build`.
+        progress: called with a description, the amount done and the total.
 
     Returns:
-        The folder of the prepared set, ROOT/tfds/NAME/VERSION.
+        Folder of the prepared set, ROOT/tfds/NAME/VERSION.
 
     Raises:
-        AlreadyImportedError: it is there.
+        AlreadyImportedError: the set is already built.
         UserError: a name or folder is wrong, an image is damaged, or the set cannot be written.
     """
     info = lookup(name)
     if not info.streamed:
         raise UserError(
-            f"{name} is not built but imported: run `adaptive-nets data import {name} {path}`"
+            f"{name} is not built but imported; run `adaptive-nets data import {name} {path}`"
         )
     folder = _existing_folder(path, f"the images of {name}, or its archives")
     target = data_root(root, must_exist=False)
@@ -186,7 +185,7 @@ def _existing_folder(path: str | Path, expected: str) -> Path:
 
 
 def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
-    """A finding for each copy, or one that says that there is none."""
+    """Returns a finding for each copy, or one for an absent set."""
     if info.streamed:
         return [_find_streamed(info, root, read=read)]
     findings = []
@@ -221,7 +220,7 @@ def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
 
 
 def _find_streamed(info: DatasetInfo, root: Path, *, read: bool) -> Finding:
-    """A finding of a set that is too large to be read into memory: its files are summed instead."""
+    """Returns the finding of a streamed set, whose files are checked by their sums only."""
     copy = None
     try:
         copy = find_prepared(info, root)
@@ -230,7 +229,11 @@ def _find_streamed(info: DatasetInfo, root: Path, *, read: bool) -> Finding:
             return Finding(name=info.name, title=info.title, state="absent", message=message)
         check_format(info, copy)
         opened = open_streamed(copy.folder, info)
-        how = f"{check_sums(copy.folder, info)} files as they were built" if read else "not read"
+        how = (
+            f"{check_sums(copy.folder, info)} files match the checksums of the build"
+            if read
+            else "not read"
+        )
     except UserError as error:
         return Finding(
             name=info.name,
@@ -297,7 +300,7 @@ def _describe(info: DatasetInfo, copy: OfficialCopy, source: str) -> _Copy:
         copy.form.kind,
         copy.folder,
         {split: info.splits[split] for split in copy.splits},
-        f"the known md5 of {known} of {len(copy.paths)} files" if known else "counts alone",
+        f"the known md5 of {known} of {len(copy.paths)} files" if known else "counts only",
         lambda splits: read_official(info, copy, splits),
     )
 

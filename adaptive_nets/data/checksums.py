@@ -1,4 +1,4 @@
-"""Checksums stored beside a prepared set, so that a file that has changed is found by name."""
+"""Checksums of a prepared set's files, which name a file that has changed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CHECKSUMS = "checksums.json"
 
 
 def check_sums(folder: Path, info: DatasetInfo) -> int:
-    """Compares every file with the sums that were stored when the set was imported.
+    """Compares every file with the sums stored at import.
 
-    Sets that TFDS prepared itself have no such sums; array_record's own still find flipped bytes.
+    Sets prepared by TFDS itself have no such sums; array_record's own checksums detect corruption.
 
     Args:
-        folder: the version's folder.
-        info: the set.
+        folder: folder of the version.
+        info: entry of the set.
 
     Returns:
         Number of files checked.
@@ -34,7 +34,7 @@ def check_sums(folder: Path, info: DatasetInfo) -> int:
     sums = read_json(path, remedy=reimport_hint(info.name, folder))
     if not isinstance(sums, dict) or not sums:
         raise DamagedDataError(
-            f"{path}: damaged, no checksums in it; {reimport_hint(info.name, folder)}"
+            f"{path}: damaged, it holds no checksums; {reimport_hint(info.name, folder)}"
         )
     for name, expected in sums.items():
         try:
@@ -56,7 +56,7 @@ def write_sums(folder: Path) -> None:
     """Stores the sums that `check_sums` compares with.
 
     Args:
-        folder: the version's folder, all its files written.
+        folder: folder of the version, with all files written.
     """
     sums = {
         name: hashlib.sha256(read_bytes(folder / name)).hexdigest()

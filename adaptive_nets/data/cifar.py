@@ -1,4 +1,4 @@
-"""The files of CIFAR-10 and CIFAR-100, in their binary and in their Python form."""
+"""Readers of the binary and the Python form of CIFAR-10 and CIFAR-100."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _PIXELS = 3 * 32 * 32
 def read_cifar_binary(
     path: Path, *, num_labels: int, count: int | None = None, md5: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a file of the binary form: for each example its labels, then its three colour planes.
+    """Reads a file of the binary form: per example its labels, then three colour planes.
 
     Args:
-        path: the file.
-        num_labels: label bytes of each example: 1 in CIFAR-10; 2, coarse and fine, in CIFAR-100.
-        count: examples it has to hold; any whole number if None.
-        md5: md5 it has to have; not checked if None.
+        path: file to read.
+        num_labels: label bytes per example: 1 in CIFAR-10; 2 (coarse, fine) in CIFAR-100.
+        count: expected number of examples; None accepts any.
+        md5: expected md5; None skips the check.
 
     Returns:
         Images uint8[N, 32, 32, 3] and labels uint8[N, num_labels].
 
     Raises:
-        AbsentDataError: there is no such file.
-        DamagedDataError: it cannot be read, has another size or is not the official file.
+        AbsentDataError: the file does not exist.
+        DamagedDataError: the file is unreadable, has another size or is not the official file.
     """
     content = read_bytes(path)
     row = num_labels + _PIXELS
@@ -40,7 +40,7 @@ def read_cifar_binary(
     if (count is not None and len(content) != count * row) or len(content) % row or not content:
         raise DamagedDataError(
             f"{path}: {len(content)} bytes, expected {size} ({num_labels} + {_PIXELS} an example); "
-            "it is cut off or another file, fetch the official one again"
+            "it is truncated or another file, fetch the official file again"
         )
     _check_sum(path, content, md5)
     rows = np.frombuffer(content, np.uint8).reshape(-1, row)
@@ -50,22 +50,22 @@ def read_cifar_binary(
 def read_cifar_python(
     path: Path, *, label_keys: tuple[str, ...], count: int | None = None, md5: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a file of the Python form, a pickle, without running anything that is in it.
+    """Reads a file of the Python form, a pickle, without running code from it.
 
     Args:
-        path: the file.
-        label_keys: its lists of labels: ``("labels",)`` in CIFAR-10, ``("coarse_labels",
+        path: file to read.
+        label_keys: keys of the label lists: ``("labels",)`` in CIFAR-10, ``("coarse_labels",
             "fine_labels")`` in CIFAR-100.
-        count: examples it has to hold; any number if None.
-        md5: md5 it has to have; not checked if None.
+        count: expected number of examples; None accepts any.
+        md5: expected md5; None skips the check.
 
     Returns:
         Images uint8[N, 32, 32, 3] and labels uint8[N, len(label_keys)].
 
     Raises:
-        AbsentDataError: there is no such file.
-        DamagedDataError: it cannot be read, is no such pickle, asks for anything but a plain array,
-            or is not the official file.
+        AbsentDataError: the file does not exist.
+        DamagedDataError: the file is unreadable, is not such a pickle, refers to anything but plain
+            arrays, or is not the official file.
     """
     content = read_bytes(path)
     _check_sum(path, content, md5)
@@ -74,7 +74,7 @@ def read_cifar_python(
     if not isinstance(batch, dict) or any(key.encode() not in batch for key in keys):
         raise DamagedDataError(
             f"{path}: expected a pickled dict with {', '.join(keys)}; "
-            "it is another file, fetch the official one again"
+            "it is another file, fetch the official file again"
         )
     try:
         pixels = batch[b"data"].to_array()
@@ -91,13 +91,13 @@ def read_cifar_python(
     if count is not None and len(pixels) != count:
         raise DamagedDataError(
             f"{path}: {len(pixels)} examples, expected {count}; "
-            "it is another file, fetch the official one again"
+            "it is another file, fetch the official file again"
         )
     return _to_nhwc(pixels), np.ascontiguousarray(labels.T, np.uint8)
 
 
 class _Array:
-    """Stands in for numpy.ndarray and for the function that rebuilds one."""
+    """Inert stand-in for numpy.ndarray and its reconstruction function."""
 
     def __init__(self, *_: Any):
         self.state: Any = None
@@ -106,7 +106,7 @@ class _Array:
         self.state = state
 
     def to_array(self) -> np.ndarray:
-        """The array that the state describes; only plain unsigned bytes are accepted."""
+        """Converts the pickled state to an array; accepts plain unsigned bytes only."""
         _, shape, dtype, in_columns, content = self.state
         if not isinstance(dtype, _Dtype) or dtype.code != b"u1" or in_columns:
             raise ValueError("the array does not hold unsigned bytes in rows")
@@ -114,17 +114,17 @@ class _Array:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype."""
+    """Inert stand-in for numpy.dtype."""
 
     def __init__(self, code: Any = None, *_: Any):
         self.code = code
 
     def __setstate__(self, state: Any):
-        """Byte order and alignment, which unsigned bytes do not have."""
+        """Ignores byte order and alignment, which do not affect unsigned bytes."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows the three names an array is pickled with, all as stand-ins that do nothing."""
+    """Unpickler that resolves the three names of a pickled array to inert stand-ins."""
 
     _KNOWN = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): _Array,
@@ -141,7 +141,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 class _RefusedGlobalError(Exception):
-    """The pickle names something that a CIFAR file has no use for."""
+    """A pickle refers to a name that CIFAR files do not contain."""
 
 
 def _unpickle(path: Path, content: bytes) -> Any:
@@ -152,7 +152,7 @@ def _unpickle(path: Path, content: bytes) -> Any:
             f"{path}: refused, because the pickle asks for {error}; "
             "expected only arrays, lists and numbers: it is not an official file, do not use it"
         ) from error
-    except Exception as error:  # A broken pickle can raise nearly anything.
+    except Exception as error:  # A broken pickle may raise almost any exception.
         raise DamagedDataError(
             f"{path}: not a whole pickle ({error_summary(error)}); expected CIFAR's Python form, "
             "fetch the official file again"
@@ -171,5 +171,5 @@ def _check_sum(path: Path, content: bytes, md5: str | None) -> None:
 
 
 def _to_nhwc(planes: np.ndarray) -> np.ndarray:
-    """uint8[N, 3 * 32 * 32] of colour planes to uint8[N, 32, 32, 3]."""
+    """Converts colour planes uint8[N, 3 * 32 * 32] to uint8[N, 32, 32, 3]."""
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))

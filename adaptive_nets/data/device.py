@@ -1,7 +1,7 @@
-"""A whole data set on the device: shuffled, gathered, cropped and flipped there.
+"""Data sets in device memory, shuffled, gathered, cropped and flipped on the device.
 
-The order of examples depends on the seed and the epoch alone, so it is the same on one device and
-on eight, and after an interruption.
+The order of examples depends only on the seed and the epoch, so it does not change with the number
+of devices or when training resumes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from adaptive_nets.data.splits import WEIGHT
 
 @flax.struct.dataclass
 class DeviceSplit:
-    """One split of a data set in device memory.
+    """Split of a data set in device memory.
 
     Attributes:
         arrays: as stored, each of M rows, by the name under which a batch holds them; see `Split`.
@@ -74,7 +74,7 @@ class Augmentation:
 
     Attributes:
         crop_padding: zeros added on each side before a random crop of the original size.
-        flip: mirror half of the images left to right.
+        flip: whether half of the images are mirrored left to right.
     """
 
     crop_padding: int = 0
@@ -90,19 +90,19 @@ class Augmentation:
 def normalisation(
     images: np.ndarray, *, pixel_scale: float, centre: str, standardise: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and scale that centre (and standardise) images by statistics of the training set.
+    """Computes offset and scale that centre (and standardise) images by training statistics.
 
     Args:
-        images: uint8[M, H, W, C], the training images.
-        pixel_scale: pixels are divided by this first.
+        images: uint8[M, H, W, C], training images.
+        pixel_scale: divisor of the pixels.
         centre: "none", "channel" (one mean per channel) or "pixel" (the mean image).
-        standardise: divide by the standard deviation per channel.
+        standardise: whether to divide by the standard deviation per channel.
 
     Returns:
         (offset, scale): float32[H, W, C] or float32[1, 1, C], and float32[1, 1, C].
     """
     channels = images.shape[-1]
-    # Sums of whole numbers, so that the statistics do not depend on an order of summation.
+    # Integer sums, so that the statistics do not depend on the order of summation.
     values = np.arange(256)
     histograms = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)]
     count = images[..., 0].size
@@ -120,21 +120,21 @@ def normalisation(
 
 
 def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""], count: int) -> Int[Array, " M"]:
-    """Order of the training examples in one epoch, int32[M]."""
+    """Returns the order of the training examples in one epoch, int32[M]."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), count)
 
 
 def normalise(data: DeviceSplit, images: UInt8[Array, "N H W C"]) -> Float[Array, "N H W C"]:
-    """Pixels as the network sees them, float32."""
+    """Normalises pixels to network inputs, float32."""
     scaled = images.astype(jnp.float32) / data.pixel_scale
     return (scaled - data.offset[None]) * data.scale[None]
 
 
 def standardise_each(images: Float[Array, "N H W C"]) -> Float[Array, "N H W C"]:
-    """Gives every image mean 0 and standard deviation 1 over all its values.
+    """Standardises every image to mean 0 and standard deviation 1.
 
-    As TensorFlow's `per_image_standardization`: the deviation counts as 1/√(H·W·C) where it is
-    less, so that an even image becomes zero.
+    As in TensorFlow's `per_image_standardization`, the deviation is at least 1/√(H·W·C), so a
+    constant image becomes zero.
     """
     axes = (1, 2, 3)
     mean = jnp.mean(images, axis=axes, keepdims=True)
@@ -145,7 +145,7 @@ def standardise_each(images: Float[Array, "N H W C"]) -> Float[Array, "N H W C"]
 def augment(
     key: PRNGKeyArray, images: Float[Array, "N H W C"], augmentation: Augmentation
 ) -> Float[Array, "N H W C"]:
-    """Crops and flips each image on its own; padding is with zeros, after normalisation."""
+    """Crops and flips each image independently; pads normalised images with zeros."""
     n, height, width, channels = images.shape
     crop_key, flip_key = jax.random.split(key)
     if augmentation.crop_padding:
@@ -191,7 +191,7 @@ def finish_rows(
 
 def _gather(data: DeviceSplit, indices: Array, sharding: NamedSharding | None) -> Rows:
     if sharding is not None:
-        # Divided before the gather, so that each device fetches its own examples only.
+        # Shard the indices before the gather, so that each device gathers only its own examples.
         indices = lax.with_sharding_constraint(indices, sharding)
     return {
         name: array.at[indices].get(mode="promise_in_bounds") for name, array in data.arrays.items()
@@ -208,14 +208,14 @@ def take_training_batch(
     augmentation: Augment,
     sharding: NamedSharding | None = None,
 ) -> dict[str, Array]:
-    """The batch of one step: the next `batch_size` examples of this epoch's order.
+    """Returns the training batch of one step, the next examples in the epoch's order.
 
-    A last, smaller batch is left out; which examples that drops differs from epoch to epoch.
+    A last, smaller batch is dropped; the dropped examples differ between epochs.
 
     Args:
-        data: the training set, copied to every device.
-        order: of this epoch, from `epoch_order`.
-        step: steps taken since training began, int32[].
+        data: training set, replicated on every device.
+        order: order of this epoch, from `epoch_order`.
+        step: int32[], global step.
         batch_size: global batch size B.
         key: for the augmentation of this step.
         augmentation: random changes.
@@ -236,7 +236,7 @@ def take_eval_batch(
     batch_size: int,
     sharding: NamedSharding | None = None,
 ) -> dict[str, Array]:
-    """The examples [start, start + B) in stored order, padded at the end.
+    """Returns the examples [start, start + B) in stored order, padded at the end.
 
     Returns:
         B rows of every array, and "weight": float32[B], 1 for examples and 0 for padding.

@@ -1,4 +1,4 @@
-"""What is written down about a data set: its files, counts, classes and checksums."""
+"""Entries of the catalogue: files, counts, classes and checksums of data sets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialFile:
-    """One file of a set as its authors publish it.
+    """Official file of a set.
 
     Attributes:
-        split: the split it belongs to, ``"train"`` or ``"test"``.
-        holds: ``"images"``, ``"labels"`` or ``"both"``.
-        names: names the file is met under, best first; each may also end in ``.gz``.
-        count: examples in it.
-        md5: md5 of the uncompressed content, where known.
+        split: split that the file belongs to, ``"train"`` or ``"test"``.
+        holds: contents, ``"images"``, ``"labels"`` or ``"both"``.
+        names: possible file names in order of preference; each may also end in ``.gz``.
+        count: number of examples.
+        md5: md5 of the uncompressed content, if known.
         gz_md5: md5 of the published ``.gz``, for files whose content has no published sum.
     """
 
@@ -29,23 +29,23 @@ class OfficialFile:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Every name the file may have in a folder, the one that can be checked best first."""
+        """Possible file names, the one with the best check first."""
         if not self.names[0].endswith("ubyte"):
             return self.names
         packed = tuple(f"{name}.gz" for name in self.names)
-        # Without a sum of the content only the packed file can be told from a damaged one.
+        # Without a checksum of the content, only the packed file can be verified.
         packed_first = self.md5 is None and self.gz_md5 is not None
         return packed + self.names if packed_first else self.names + packed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One of the forms a set is published in.
+    """Published form of a set.
 
     Attributes:
-        kind: ``"idx"``, ``"binary"`` or ``"python"``: which reader reads it.
-        folders: folders below the data root it is looked for in, best first.
-        files: its files in the order their examples are numbered.
+        kind: reader of the form: ``"idx"``, ``"binary"`` or ``"python"``.
+        folders: folders below the data root in search order.
+        files: files in the order of their examples.
     """
 
     kind: str
@@ -55,24 +55,24 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """What is known about a set before any of its files is seen.
+    """Entry of a set in the catalogue.
 
     Attributes:
-        name: the name people type.
-        title: the name people read.
-        image_shape: height, width and channels of every image, pixels.
-        label_names: class names of each kind of label the files hold, by TFDS's name of that label.
-        label_key: the kind of label that this entry reads.
+        name: name on the command line.
+        title: human-readable name.
+        image_shape: (H, W, C) of every image.
+        label_names: TFDS's name of each kind of label -> class names.
+        label_key: kind of label that this entry reads.
         splits: official number of examples of each split.
-        optional_splits: splits that the set is also complete without.
-        forms: the forms its official files come in, best first.
-        licence: terms of use, as far as the authors state any.
-        stored_as: name of the entry whose prepared copy this one reads.
-        digests: `splits.digest` of each official split, where known.
-        streamed: whether it is too large for memory and read while training; `image_shape` is then
-            what its images are brought to.
+        optional_splits: splits that a complete set may lack.
+        forms: forms of the official files in order of preference.
+        licence: terms of use, as stated by the authors.
+        stored_as: name of the entry whose prepared copy this entry reads.
+        digests: `splits.digest` of each official split, if known.
+        streamed: whether the set is too large for memory and is streamed from disk during training;
+            `image_shape` is then the shape after decoding.
         channel_mean: mean of each channel of the training images, in [0, 1]; for streamed sets.
-        channel_deviation: their standard deviation.
+        channel_deviation: standard deviation of each channel; for streamed sets.
     """
 
     name: str
@@ -106,7 +106,7 @@ class DatasetInfo:
 
     @property
     def files(self) -> tuple[OfficialFile, ...]:
-        """The official files of all forms."""
+        """Official files of all forms."""
         return tuple(file for form in self.forms for file in form.files)
 
     @property

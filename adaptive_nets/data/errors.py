@@ -1,4 +1,4 @@
-"""What can be wrong with data on disk, told apart so that `data check` can name a set's state."""
+"""Errors of data on disk; their types are the states that `data check` reports."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ from adaptive_nets.runtime.errors import UserError
 
 
 class AbsentDataError(UserError):
-    """Nothing of the set, or of the part that was asked for, is there."""
+    """The set, or the requested part of it, is absent."""
 
 
 class PartialDataError(UserError):
-    """Some of the set's files are there and others are missing."""
+    """Some of the set's files are missing."""
 
 
 class DamagedDataError(UserError):
-    """A file is there, but it is not what the set's file should be, or it cannot be read."""
+    """A file is unreadable or differs from the set's official file."""
 
 
 class AlreadyImportedError(UserError):
-    """The set was imported before and is whole, so there was nothing to do."""
+    """The set is already imported and whole."""
 
 
 def reimport_hint(name: str, folder: Path) -> str:
-    """Says what to do about a prepared set that cannot be used.
+    """Returns the remedy for an unusable prepared set, the end of an error message.
 
     Args:
-        name: the set.
-        folder: where it lies.
-
-    Returns:
-        The end of an error message.
+        name: name of the set.
+        folder: folder of the set.
     """
     return f"delete {folder} and run `adaptive-nets data import {name} PATH`"

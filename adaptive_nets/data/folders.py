@@ -1,4 +1,4 @@
-"""Folders and bytes on disk, with every way they can fail turned into one line for the user."""
+"""Access to folders and files, with one-line errors for the user."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ DEFAULT_ROOT = "~/.cache/adaptive_nets"
 
 
 def data_root(flag: str | Path | None = None, *, must_exist: bool = True) -> Path:
-    """Decides which folder holds the data sets.
+    """Returns the folder that holds the data sets.
 
     Args:
-        flag: the folder that was asked for (`--data-dir`); None or an empty text for none. Without
-            it $ADAPTIVE_NETS_DATA decides, and without that ~/.cache/adaptive_nets.
-        must_exist: whether a folder that was asked for has to be there already. The default one
-            never has to.
+        flag: value of `--data-dir`; if None or empty, $ADAPTIVE_NETS_DATA is used, and without it
+            ~/.cache/adaptive_nets.
+        must_exist: whether a requested folder must exist; the default folder need not.
 
     Returns:
-        The folder.
+        The data root.
 
     Raises:
-        UserError: the folder that was asked for is missing, is a file or cannot be read.
+        UserError: the requested folder is missing, is a file or cannot be read.
     """
     variable = os.environ.get(ROOT_VARIABLE, "")
     if flag is not None and str(flag):
@@ -61,13 +60,13 @@ def list_names(folder: Path) -> frozenset[str]:
     """Lists a folder.
 
     Args:
-        folder: a folder that may be missing.
+        folder: folder, which may be missing.
 
     Returns:
-        The names in it; none if it is missing or is no folder.
+        Names in the folder; empty if it is missing or not a folder.
 
     Raises:
-        DamagedDataError: it is there and cannot be read.
+        DamagedDataError: the folder exists but cannot be read.
     """
     try:
         return frozenset(os.listdir(folder))
@@ -84,14 +83,14 @@ def read_bytes(path: Path) -> bytes:
     """Reads a whole file.
 
     Args:
-        path: the file.
+        path: file to read.
 
     Returns:
-        Its bytes.
+        Content of the file.
 
     Raises:
-        AbsentDataError: it is missing.
-        DamagedDataError: it is no file or cannot be read.
+        AbsentDataError: the file does not exist.
+        DamagedDataError: the path is not a file or cannot be read.
     """
     try:
         return path.read_bytes()
@@ -104,17 +103,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path, *, remedy: str) -> Any:
-    """Reads a file that describes other files beside it.
+    """Reads a JSON file.
 
     Args:
-        path: the file.
-        remedy: what to do if it is no good, the end of the error message.
+        path: file to read.
+        remedy: remedy for a defective file, the end of the error message.
 
     Returns:
-        What it says.
+        The parsed value.
 
     Raises:
-        DamagedDataError: it is missing, cannot be read or is no JSON.
+        DamagedDataError: the file is missing, unreadable or not JSON.
     """
     try:
         return json.loads(read_bytes(path))
@@ -129,13 +128,13 @@ def read_json(path: Path, *, remedy: str) -> Any:
 
 
 def error_summary(error: BaseException) -> str:
-    """Says in a few words what went wrong.
+    """Summarises an exception in a few words.
 
     Args:
-        error: what was raised.
+        error: exception to summarise.
 
     Returns:
-        The system's own words without the path where it has any, else the message's first line.
+        The operating system's message without the path, or else the first line of the message.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

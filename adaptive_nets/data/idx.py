@@ -1,4 +1,4 @@
-"""The idx files of MNIST and the sets laid out like it, packed with gzip or not."""
+"""Reader of idx files, the format of MNIST, with or without gzip."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def read_idx(
 ) -> np.ndarray:
     """Reads an idx file of unsigned bytes.
 
-    Whether it is packed is seen from its first bytes, not from its name.
+    Compression is detected by content, not by name.
 
     Args:
-        path: the file.
-        shape: the shape it has to have, examples first; any if None.
-        md5: md5 its uncompressed content has to have; not checked if None.
-        gz_md5: md5 the packed file has to have if it is packed and `md5` is None.
+        path: file to read.
+        shape: expected shape, examples first; None accepts any.
+        md5: expected md5 of the uncompressed content; None skips the check.
+        gz_md5: expected md5 of a gzip file, used if `md5` is None.
 
     Returns:
         uint8 array of the shape in the file's header, read-only.
 
     Raises:
-        AbsentDataError: there is no such file.
-        DamagedDataError: it cannot be read, is cut off or corrupt, has another type, shape or size,
-            or is not the official file.
+        AbsentDataError: the file does not exist.
+        DamagedDataError: the file is unreadable, truncated or corrupt, has another type, shape or
+            size, or is not the official file.
     """
     raw = read_bytes(path)
     packed = raw.startswith(_GZIP_MAGIC)
@@ -52,12 +52,12 @@ def read_idx(
     if shape is not None and found != shape:
         raise DamagedDataError(
             f"{path}: its header says {_shape_text(found)}, expected {_shape_text(shape)} "
-            "unsigned bytes; it is another file, fetch the official one again"
+            "unsigned bytes; it is another file, fetch the official file again"
         )
     start = 4 + 4 * len(found)
     size = start + math.prod(found)
     if len(content) != size:
-        fault = "it is cut off" if len(content) < size else "it has bytes too many"
+        fault = "it is truncated" if len(content) < size else "it has trailing bytes"
         raise DamagedDataError(
             f"{path}: {len(content)} bytes{' unpacked' * packed}, expected {size} "
             f"for {_shape_text(found)}; {fault}, fetch the official file again"
@@ -71,9 +71,9 @@ def _unpack(path: Path, raw: bytes) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
             header = file.read(4)
             header += file.read(4 * header[3]) if len(header) == 4 else b""
-            # One byte more than there should be shows trailing bytes, and makes gzip check its sum,
-            # without unpacking without end. A damaged header may promise more than fits in memory,
-            # so no single piece is large.
+            # Reading one byte more than expected detects trailing bytes and makes gzip verify its
+            # checksum, while the amount stays bounded. A damaged header may declare a size that
+            # exceeds the memory, so the pieces are small.
             left, pieces = math.prod(_read_header(path, header)) + 1, [header]
             while left and (piece := file.read(min(left, _PIECE))):
                 pieces.append(piece)
@@ -87,7 +87,7 @@ def _unpack(path: Path, raw: bytes) -> bytes:
 
 
 def _read_header(path: Path, content: bytes) -> tuple[int, ...]:
-    """Shape from the magic number and the sizes after it."""
+    """Reads the shape from the magic number and the sizes behind it."""
     magic = content[:4]
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[3] == 0:
         raise DamagedDataError(
@@ -103,7 +103,7 @@ def _read_header(path: Path, content: bytes) -> tuple[int, ...]:
     if len(content) < end:
         raise DamagedDataError(
             f"{path}: {len(content)} bytes, expected at least {end} for its header; "
-            "it is cut off, fetch the official file again"
+            "it is truncated, fetch the official file again"
         )
     return tuple(int(size) for size in np.frombuffer(content[4:end], ">u4"))
 
@@ -121,7 +121,7 @@ def _check_sums(
         return
     if (owner := dataset_of_md5(found)) is not None:
         raise DamagedDataError(
-            f"{path}: this is a file of {owner}, expected the one of another set; "
+            f"{path}: this is a file of {owner}, expected a file of another set; "
             "put the right file there"
         )
     if raw is not None and gz_md5 is not None:

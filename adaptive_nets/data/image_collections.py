@@ -1,7 +1,7 @@
-"""Collections of image files on disk: a folder per class, or ImageNet's archives, listed not read.
+"""Listings of image collections: a folder per class, or ImageNet's archives.
 
-Nothing is unpacked. A file inside an archive, or inside an archive inside it, is a stretch of bytes
-of the outer one.
+Archives are not unpacked. A file in an archive, also in a nested one, is a byte range of the outer
+archive.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from adaptive_nets.data.folders import error_summary, list_names
 from adaptive_nets.runtime.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
-# Names that a part goes by, best first; the second one is TFDS's.
+# Part -> folder names in order of preference.
 PARTS = {"train": ("train", "training"), "validation": ("val", "validation", "test")}
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
-# Files that say which class an image of a part without class folders is of.
+# Files that hold the classes of images in a part without class folders.
 LABELS = ("labels.csv", "LOC_val_solution.csv", "val_labels.txt", "val.txt")
 
 type Progress = Callable[[str, int, int], None]
@@ -29,14 +29,14 @@ type Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image, where its bytes are.
+    """Location of one image.
 
     Attributes:
-        path: a file: the image itself or an archive.
-        offset: of the image's first byte.
-        size: in bytes.
-        name: of the image, for people.
-        class_name: the class it is of.
+        path: image file or archive.
+        offset: position of the image's first byte.
+        size: size of the image in bytes.
+        name: human-readable name of the image.
+        class_name: class of the image.
     """
 
     path: Path
@@ -46,10 +46,10 @@ class ImageFile:
     class_name: str
 
     def read(self) -> bytes:
-        """The image as it is stored.
+        """Reads the encoded image.
 
         Raises:
-            DamagedDataError: it cannot be read or has become shorter.
+            DamagedDataError: the file cannot be read or has become shorter.
         """
         try:
             with self.path.open("rb") as file:
@@ -68,18 +68,18 @@ def find_parts(folder: Path, report: Progress) -> dict[str, list[ImageFile]]:
     """Lists the images of a collection.
 
     Args:
-        folder: holds ``train`` and ``val`` with a folder for each class, or the two archives of
-            ImageNet, or is itself a folder of class folders or of images with a file of labels; the
-            latter are one part, ``train``.
-        report: called as the work goes on.
+        folder: folder with ``train`` and ``val``, each with a folder per class; or with the two
+            archives of ImageNet; or with class folders, or images and a file of labels, which form
+            the single part ``train``.
+        report: called with the progress.
 
     Returns:
-        Images by part, ``"train"`` and ``"validation"``, ordered by name.
+        Part, ``"train"`` or ``"validation"`` -> images ordered by name.
 
     Raises:
         AbsentDataError: there are no images.
         DamagedDataError: an archive is damaged.
-        UserError: the class of an image is not said.
+        UserError: the class of an image is unknown.
     """
     here = list_names(folder)
     found: dict[str, list[ImageFile]] = {}
@@ -107,7 +107,7 @@ def _is_image(name: str) -> bool:
 
 
 def _list_folder(folder: Path, report: Progress) -> list[ImageFile]:
-    """Images of class folders, or of the folder itself with a file of labels."""
+    """Lists the images of class folders, or of one folder with a file of labels."""
     images = []
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     for number, inside in enumerate(classes):
@@ -125,7 +125,7 @@ def _list_folder(folder: Path, report: Progress) -> list[ImageFile]:
 
 
 def _list_archive(archive: Path, report: Progress) -> list[ImageFile]:
-    """Images of an archive of class archives, or of one with a file of labels beside it."""
+    """Lists the images of an archive of class archives, or of one beside a file of labels."""
     images: list[ImageFile] = []
     total = archive.stat().st_size
     class_of: Callable[[str], str] | None = None
@@ -152,7 +152,7 @@ def _list_archive(archive: Path, report: Progress) -> list[ImageFile]:
 
 
 def _members(archive: Path, start: int) -> Iterator[tarfile.TarInfo]:
-    """Members of the archive that begins at this byte of a file; offsets are from there."""
+    """Lists the members of the archive at byte `start`; offsets are relative to `start`."""
     with archive.open("rb") as file:
         size = archive.stat().st_size
         with tarfile.open(fileobj=_FileSlice(file, start, size), mode="r:") as tar:  # pyright: ignore
@@ -160,7 +160,7 @@ def _members(archive: Path, start: int) -> Iterator[tarfile.TarInfo]:
 
 
 class _FileSlice:
-    """A file from a certain byte on, for `tarfile`."""
+    """File-like view of a byte range of a file, for `tarfile`."""
 
     def __init__(self, file, start: int, size: int):
         self._file, self._start, self._size = file, start, size
@@ -181,26 +181,25 @@ class _FileSlice:
 
 
 def _read_labels(folder: Path) -> Callable[[str], str]:
-    """Class by name of an image, from the file in the folder that says it."""
+    """Returns a function that looks up the class of an image name in the folder's label file."""
     path = next((folder / name for name in LABELS if (folder / name).is_file()), None)
     if path is None:
         raise UserError(
-            f"{folder} holds images outside of class folders and no file that says their classes; "
-            f"expected {', '.join(LABELS[:-1])} or {LABELS[-1]} there (a file name and a class a "
-            "line)"
+            f"{folder} holds images outside of class folders and no file of labels; expected "
+            f"{', '.join(LABELS[:-1])} or {LABELS[-1]} there (a file name and a class per line)"
         )
     rows = list(csv.reader(path.read_text().replace("\t", ",").splitlines()))
     if rows and len(rows[0]) == 1:
         rows = [row[0].split() for row in rows if row]
     class_column = 1
     if rows and not _is_image(rows[0][0]):
-        # A heading, which says in which column the class is.
+        # A heading names the column of the class.
         heading = [name.lower() for name in rows.pop(0)]
         for name in ("wordnet_id", "class", "predictionstring", "label"):
             if name in heading:
                 class_column = heading.index(name)
                 break
-    # Kaggle's strings go on with boxes, and its names come without an ending.
+    # Kaggle's label strings also hold boxes, and its image names lack the suffix.
     classes = {
         row[0].rsplit(".", 1)[0]: row[class_column].split()[0]
         for row in rows
@@ -211,24 +210,23 @@ def _read_labels(folder: Path) -> Callable[[str], str]:
         try:
             return classes[name.rsplit(".", 1)[0]]
         except KeyError:
-            raise UserError(
-                f"{path} does not say the class of {name}; expected a line of it"
-            ) from None
+            raise UserError(f"{path} lacks the class of {name}; expected a line for it") from None
 
     return class_of
 
 
 @functools.cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
-    """WordNet id and name of ImageNet's 1000 classes, by label."""
+    """Returns the WordNet id and name of ImageNet's 1000 classes, by label."""
     text = Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8")
     return tuple((line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in text.splitlines())
 
 
 def class_labels(images: Sequence[ImageFile]) -> tuple[str, ...]:
-    """Names of the classes by label: ImageNet's 1000 where all of the images' are among them.
+    """Returns the class names by label.
 
-    Any other collection has the classes it shows, by name.
+    These are ImageNet's 1000 if they contain all classes of the images, else the sorted classes of
+    the images.
     """
     official = tuple(wordnet for wordnet, _ in imagenet_classes())
     shown = {image.class_name for image in images}

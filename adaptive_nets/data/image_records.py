@@ -1,7 +1,7 @@
-"""Writing a set of images as TFDS array_record files, as large as ImageNet, without TensorFlow.
+"""Writer of large image sets as TFDS array_record files, without TensorFlow.
 
-File after file is written whole and renamed, so a build that was stopped goes on with the first
-file that is missing.
+Each file is written completely and then renamed, so an interrupted build resumes at the first
+missing file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import lock_directory, write_json_atomically
 
-VERSION = "5.1.0"  # Of TFDS's imagenet2012, whose features these are.
+VERSION = "5.1.0"  # Version of TFDS's imagenet2012, which has the same features.
 SHARD_BYTES = 128 << 20
 _UNFINISHED = ".building-"
 _PLAN = "plan.json"
@@ -40,33 +40,33 @@ def build(
     shard_bytes: int = SHARD_BYTES,
     report: Progress = lambda what, done, total: None,
 ) -> Path:
-    """Makes ROOT/tfds/NAME/VERSION of a collection of image files.
+    """Builds ROOT/tfds/NAME/VERSION from a collection of image files.
 
     Args:
-        info: the set; its name and labels' name.
-        source: see `image_collections.find_parts`.
-        root: the data root; made if missing.
-        hold_out: every so-manieth image of each class of a collection without validation part
-            becomes that part; 0 for none.
-        shard_bytes: about how large a file of records is.
-        report: called as the work goes on.
+        info: entry of the set.
+        source: folder of the collection, see `image_collections.find_parts`.
+        root: data root; created if missing.
+        hold_out: if the collection has no validation part, every `hold_out`-th image of each class
+            forms it; 0 disables this.
+        shard_bytes: approximate size of a record file.
+        report: called with the progress.
 
     Returns:
-        The folder.
+        Folder of the prepared set.
 
     Raises:
-        AlreadyImportedError: it is there.
+        AlreadyImportedError: the set is already built.
         AbsentDataError: there are no images.
         DamagedDataError: an image or archive is damaged.
-        UserError: it cannot be written, or TFDS is not installed.
+        UserError: the set cannot be written, or TFDS is not installed.
     """
     tfds = import_tfds()
     target = root / "tfds" / info.stored_as / VERSION
     if target.exists():
         describe_prepared(info, target)
         raise AlreadyImportedError(
-            f"{info.name} is there already: {target}; nothing was done (delete that folder to "
-            "build it anew)"
+            f"{info.name} is already built in {target}; nothing was changed (delete that folder to "
+            "rebuild it)"
         )
     parts = find_parts(source, report)
     if "validation" not in parts and hold_out:
@@ -86,12 +86,12 @@ def build(
             shutil.rmtree(work, ignore_errors=True)
     except UserError:
         raise
-    except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk.
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError on a full disk.
         full = "No space left" in str(error)
         why = "no space left on the disk" if full else error_summary(error)
         raise UserError(
-            f"{info.name} cannot be written to {root / 'tfds'}: {why}; whole files are kept, make "
-            "room and run the same command to go on"
+            f"{info.name} cannot be written to {root / 'tfds'}: {why}; complete files "
+            "are kept, free some space and run the same command to resume"
         ) from error
     return target
 
@@ -109,7 +109,7 @@ def _held_out(images: Sequence[ImageFile], every: int) -> dict[str, list[ImageFi
 def _agree_on_plan(
     work: Path, parts: dict[str, list[ImageFile]], classes: tuple[str, ...], shard_bytes: int
 ) -> None:
-    """Goes on only with what the same command began; anything else is begun anew."""
+    """Keeps unfinished work of the same command and removes any other."""
     text = repr((parts, classes, shard_bytes)).encode()
     plan = {"sha256": hashlib.sha256(text).hexdigest()}
     path = work / _PLAN
@@ -127,7 +127,7 @@ def _write_parts(
     shard_bytes: int,
     report: Progress,
 ) -> dict[str, list[tuple[int, int]]]:
-    """Examples and bytes of every file of each part."""
+    """Writes all parts; returns the number of examples and bytes of every file."""
     label_of = {name: label for label, name in enumerate(classes)}
     total = sum(len(images) for images in parts.values())
     done, written = 0, {}
@@ -154,7 +154,7 @@ def _write_shard(path: Path, images: Sequence[ImageFile], label_of: dict[str, in
     module = importlib.import_module("array_record.python.array_record_module")
     temporary = path.with_name(f".{path.name}")
     temporary.unlink(missing_ok=True)
-    # Groups of one, so that any record can be read without its neighbours.
+    # Groups of one, so that each record can be read independently.
     writer = module.ArrayRecordWriter(str(temporary), "group_size:1")
     try:
         for number, image in enumerate(images):
@@ -172,12 +172,12 @@ def _serialise(image: ImageFile, label: int) -> bytes:
     feature["image"].bytes_list.value.append(_as_jpeg(image))
     feature["label"].int64_list.value.append(label)
     feature["file_name"].bytes_list.value.append(image.name.encode())
-    # In a fixed order, so that the same images make the same files.
+    # Deterministic, so that equal images give equal files.
     return example.SerializeToString(deterministic=True)
 
 
 def _as_jpeg(image: ImageFile) -> bytes:
-    """The bytes of an RGB JPEG as they are; of ImageNet's few others, an RGB JPEG."""
+    """Returns RGB JPEGs unchanged and re-encodes ImageNet's few other images as RGB JPEGs."""
     from PIL import Image
 
     content = image.read()
@@ -188,7 +188,7 @@ def _as_jpeg(image: ImageFile) -> bytes:
             buffer = io.BytesIO()
             opened.convert("RGB").save(buffer, "JPEG", quality=100, subsampling=0)
             return buffer.getvalue()
-    except Exception as error:  # Pillow raises many kinds.
+    except Exception as error:  # Pillow raises many types.
         where = "" if image.path.name == image.name else f" in {image.path}"
         name = image.path if not where else image.name
         raise DamagedDataError(f"{name}{where}: damaged image ({error_summary(error)})") from error

@@ -1,4 +1,4 @@
-"""From the bytes of a photograph to the pixels of a fixed size, with Pillow."""
+"""Decoding, cropping and resizing of photographs with Pillow."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _AREA, _RATIO, _ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
 def random_crop_box(
     width: int, height: int, generator: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Part of an image to train on, as in szegedy2014 and torchvision's RandomResizedCrop.
+    """Draws a random training crop, as in szegedy2014 and torchvision's RandomResizedCrop.
 
-    An area of 8 % to 100 % of the image with a ratio of sides of 3/4 to 4/3, both drawn uniformly,
-    the ratio on a logarithmic scale; after ten draws that do not fit, the largest central part
-    whose ratio is allowed.
+    The area is uniform in 8 % to 100 % of the image, and the aspect ratio is log-uniform in 3/4 to
+    4/3. After ten draws that do not fit, the result is the largest central crop with an allowed
+    aspect ratio.
 
     Returns:
         (left, top, right, bottom) in whole pixels.
@@ -39,7 +39,7 @@ def random_crop_box(
 
 
 def central_crop_box(width: int, height: int) -> tuple[float, float, float, float]:
-    """The middle 87.5 % of the shorter side, square: resizing to 256 and cropping 224 in one."""
+    """Returns the central square of 87.5 % of the shorter side: resize to 256, crop to 224."""
     side = CENTRAL_SHARE * min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
@@ -48,7 +48,7 @@ def central_crop_box(width: int, height: int) -> tuple[float, float, float, floa
 def decode_for_training(
     content: bytes, *, size: int, flip: bool, generator: np.random.Generator
 ) -> np.ndarray:
-    """A random part of the image, resized, half of the time mirrored: uint8[size, size, 3]."""
+    """Decodes a random crop, mirrored with probability 1/2: uint8[size, size, 3]."""
     pixels = _read(content, lambda width, height: random_crop_box(width, height, generator), size)
     if flip and generator.random() < 0.5:
         pixels = pixels[:, ::-1]
@@ -56,7 +56,7 @@ def decode_for_training(
 
 
 def decode_for_evaluation(content: bytes, *, size: int) -> np.ndarray:
-    """The middle of the image, resized: uint8[size, size, 3]."""
+    """Decodes the central crop: uint8[size, size, 3]."""
     return _read(content, central_crop_box, size)
 
 
@@ -66,7 +66,7 @@ def _read(
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as image:
-        # Pillow widens the filter when it makes smaller, so nothing is skipped over.
+        # Pillow widens the filter when downsampling, which avoids aliasing.
         resized = image.convert("RGB").resize(
             (size, size), Image.Resampling.BILINEAR, box=choose(*image.size)
         )

@@ -1,4 +1,4 @@
-"""The official files of a set: where they lie, and what is in them."""
+"""Search and reading of a set's official files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from adaptive_nets.data.splits import Split
 
 @dataclass(frozen=True)
 class OfficialCopy:
-    """Official files that were found, whole or in part.
+    """Copy of a set's official files, possibly partial.
 
     Attributes:
-        form: the form they are in.
-        folder: the folder they lie in.
-        paths: the files that are there.
-        missing: the files that should be there too.
+        form: form of the files.
+        folder: folder of the files.
+        paths: files that are present.
+        missing: files that are missing.
     """
 
     form: Form
@@ -35,20 +35,20 @@ class OfficialCopy:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits whose files are there."""
+        """Splits with all files present."""
         return tuple(dict.fromkeys(file.split for file in self.paths))
 
 
 def find_official(info: DatasetInfo, root: Path, *, at_root: bool = False) -> OfficialCopy | None:
-    """Looks for the official files of a set.
+    """Finds the official files of a set.
 
     Args:
-        info: the set.
-        root: the data root.
-        at_root: whether the files may also lie in `root` itself.
+        info: entry of the set.
+        root: data root.
+        at_root: whether the files may also be in `root` itself.
 
     Returns:
-        The first whole copy, else the first one in part, else None.
+        The first complete copy, else the first partial one, else None.
 
     Raises:
         DamagedDataError: a folder cannot be read.
@@ -64,11 +64,11 @@ def find_official(info: DatasetInfo, root: Path, *, at_root: bool = False) -> Of
 
 
 def check_whole(info: DatasetInfo, copy: OfficialCopy) -> None:
-    """Refuses a copy in part.
+    """Checks that a copy is complete.
 
     Args:
-        info: the set.
-        copy: what was found of it.
+        info: entry of the set.
+        copy: copy of the set.
 
     Raises:
         PartialDataError: a file is missing.
@@ -78,7 +78,7 @@ def check_whole(info: DatasetInfo, copy: OfficialCopy) -> None:
         raise PartialDataError(
             f"{info.name}: {names} is missing in {copy.folder} "
             f"({len(copy.paths)} of {len(copy.paths) + len(copy.missing)} files are there); "
-            "put it there"
+            "add it"
         )
 
 
@@ -86,17 +86,17 @@ def read_official(info: DatasetInfo, copy: OfficialCopy, splits: Sequence[str]) 
     """Reads and checks splits of a copy.
 
     Args:
-        info: the set.
-        copy: where its files are.
+        info: entry of the set.
+        copy: copy of the set.
         splits: names of splits.
 
     Returns:
-        Each split: images uint8[N, H, W, C], labels int32[N].
+        Split name -> images uint8[N, H, W, C] and labels int32[N].
 
     Raises:
-        AbsentDataError: a split is optional and not there.
+        AbsentDataError: an optional split is absent.
         PartialDataError: a file is missing.
-        DamagedDataError: a file cannot be read or is not what it should be.
+        DamagedDataError: a file is unreadable or not the official one.
     """
     read = {}
     for name in splits:
@@ -108,20 +108,20 @@ def read_official(info: DatasetInfo, copy: OfficialCopy, splits: Sequence[str]) 
 def read_official_arrays(
     info: DatasetInfo, copy: OfficialCopy, split: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Reads one split with every kind of label that its files hold.
+    """Reads one split with every kind of label in its files.
 
     Args:
-        info: the set.
-        copy: where its files are.
+        info: entry of the set.
+        copy: copy of the set.
         split: name of the split.
 
     Returns:
         Images uint8[N, H, W, C], and int32[N] for each key of `info.label_names`.
 
     Raises:
-        AbsentDataError: the split is optional and not there.
+        AbsentDataError: the split is optional and absent.
         PartialDataError: a file is missing.
-        DamagedDataError: a file cannot be read or is not what it should be.
+        DamagedDataError: a file is unreadable or not the official one.
     """
     check_whole(info, copy)
     files = {file: path for file, path in copy.paths.items() if file.split == split}
@@ -129,7 +129,7 @@ def read_official_arrays(
         others = ", ".join(copy.splits)
         raise AbsentDataError(
             f"{info.name}: the {split} split is not in {copy.folder}, only {others}; "
-            f"ask for {others} alone or put the files of {split} there"
+            f"request only {others} or add the files of {split}"
         )
     if copy.form.kind == "idx":
         images, labels = _read_idx_pair(info, files)
@@ -149,7 +149,7 @@ def _find_form(info: DatasetInfo, form: Form, folder: Path) -> OfficialCopy | No
     paths: dict[OfficialFile, Path] = {}
     missing = []
     for file in form.files:
-        # A folder of images may be called "train" as a file of CIFAR-100 is.
+        # A folder of images may be named "train", like a file of CIFAR-100.
         names = (name for name in file.candidates if name in present)
         name = next((name for name in names if not os.path.isdir(folder / name)), None)
         if name is None:
@@ -179,7 +179,7 @@ def _read_idx_pair(
 def _read_cifar(
     info: DatasetInfo, kind: str, files: Mapping[OfficialFile, Path]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    # In the binary form the coarse label comes first.
+    # The binary form stores the coarse label first.
     keys = ("coarse_label", "label") if "coarse_label" in info.label_names else ("label",)
     pickled = ("coarse_labels", "fine_labels") if len(keys) == 2 else ("labels",)
     parts = []

@@ -1,4 +1,4 @@
-"""Preparing a TFDS set from official files, so that it is either all there or not there at all."""
+"""Atomic preparation of TFDS sets from official files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds, read_pr
 from adaptive_nets.runtime.errors import UserError
 
 type Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Callback of (description, amount done, total)."""
 
 _UNFINISHED = ".importing-"
-_STALE = 24 * 3600  # Seconds after which the remains of a killed import are swept up.
+_STALE = 24 * 3600  # Age in seconds at which the remains of a killed import are deleted.
 
 
 def prepare(
@@ -33,24 +33,24 @@ def prepare(
 ) -> Path:
     """Prepares a set from its official files as ROOT/tfds/NAME/VERSION.
 
-    Everything is written, read back and compared in a folder beside it, which then takes the name.
-    A damaged copy that is there already is replaced.
+    The set is written to a temporary folder, read back, compared, and then renamed. An existing
+    damaged copy is replaced.
 
     Args:
-        info: the set; another set that is stored together with this one is prepared with it.
-        source_dir: the folder with the official files, or a data root that contains it.
-        root: the data root; made if missing.
-        progress: called as the work goes on.
+        info: entry of the set; sets that share its storage are prepared with it.
+        source_dir: folder with the official files, or a data root that contains it.
+        root: data root; created if missing.
+        progress: called with the progress.
 
     Returns:
-        The folder of the prepared set.
+        Folder of the prepared set.
 
     Raises:
-        AlreadyImportedError: it is there and whole.
-        AbsentDataError: there are no official files of the set in `source_dir`.
+        AlreadyImportedError: the set is already prepared and whole.
+        AbsentDataError: `source_dir` holds no official files of the set.
         PartialDataError: an official file is missing.
-        DamagedDataError: an official file is not what it should be.
-        UserError: it cannot be written, or TFDS is not installed.
+        DamagedDataError: a file is unreadable or not the official one.
+        UserError: the set cannot be written, or TFDS is not installed.
     """
     report = progress or (lambda what, done, total: None)
     info = CATALOGUE.get(info.stored_as, info)
@@ -81,14 +81,14 @@ def prepare(
             report=lambda done: report("writing", done, total),
         )
         _run_quietly(builder, folder)
-        report("checking what was written", 0, total)
+        report("verifying the written files", 0, total)
         written = Path(builder.data_dir)
         read = read_prepared(written, info, tuple(arrays))
         for split, part in arrays.items():
             expected = Split(images=part.images, labels=part.labels[info.label_key])
             if digest(read[split]) != digest(expected):
                 raise UserError(
-                    f"{info.name}: the {split} split was not written as it was read, in {root}; "
+                    f"{info.name}: the {split} split written to {root} differs from its source; "
                     "check the disk and import it again"
                 )
         write_sums(written)
@@ -98,7 +98,7 @@ def prepare(
 
 
 def _refuse_second(info: DatasetInfo, target: Path, splits: Sequence[str]) -> None:
-    """Stops where there is nothing to do, which a copy damaged or in part is no reason for."""
+    """Raises `AlreadyImportedError` if the set is already whole, not if damaged or partial."""
     if not os.path.exists(target):
         return
     try:
@@ -110,14 +110,14 @@ def _refuse_second(info: DatasetInfo, target: Path, splits: Sequence[str]) -> No
     except UserError:
         return
     raise AlreadyImportedError(
-        f"{info.name} is there already: {target} is whole; nothing was done "
-        "(delete that folder to import it anew)"
+        f"{info.name} is already imported: {target} is whole; nothing was changed "
+        "(delete that folder to import it again)"
     )
 
 
 @contextlib.contextmanager
 def _temporary_folder(root: Path, info: DatasetInfo) -> Iterator[Path]:
-    """A folder in ROOT/tfds that is gone afterwards, under a name that nothing reads."""
+    """Creates a temporary folder in ROOT/tfds, with a name that no reader considers."""
     parent = root / "tfds"
     folder = None
     try:
@@ -127,12 +127,12 @@ def _temporary_folder(root: Path, info: DatasetInfo) -> Iterator[Path]:
         yield folder
     except UserError:
         raise
-    except (OSError, RuntimeError) as error:  # array_record raises the latter on a full disk.
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError on a full disk.
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
         why = "no space left on the disk" if full else error_summary(error)
         raise UserError(
             f"{info.name} cannot be written to {parent}: {why}; nothing was kept, "
-            "make room, get permission to write there or name another data root"
+            "free some space, get permission to write there or name another data root"
         ) from error
     finally:
         if folder is not None:
@@ -140,7 +140,7 @@ def _temporary_folder(root: Path, info: DatasetInfo) -> Iterator[Path]:
 
 
 def _remove_stale_folders(parent: Path) -> None:
-    """Removes what imports that were killed left behind, but not one that may still run."""
+    """Removes the remains of killed imports, but none young enough to be running."""
     for remains in parent.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(OSError):
             if time.time() - remains.stat().st_mtime > _STALE:
@@ -161,7 +161,7 @@ def _run_quietly(builder, folder: Path) -> None:
     try:
         builder.download_and_prepare(
             download_dir=folder / "downloads",
-            # Otherwise TFDS asks a bucket on the network for a prepared copy.
+            # Otherwise TFDS queries a cloud bucket for a prepared copy.
             download_config=tfds.download.DownloadConfig(try_download_gcs=False),
         )
     finally:

@@ -1,4 +1,4 @@
-"""The records of a prepared set, read into arrays in seconds and checked on the way."""
+"""Fast, checked reading of a prepared set's records into arrays."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from adaptive_nets.data.errors import DamagedDataError, reimport_hint
 from adaptive_nets.data.folders import error_summary, read_json
 from adaptive_nets.data.splits import Split
 
-_BATCH = 4096  # Records read at a time; one by one takes ten times as long.
+_BATCH = 4096  # Records per read; single reads take ten times as long.
 
 
 def choose_decoder(folder: Path, info: DatasetInfo) -> Callable[[bytes], bytes] | None:
-    """Sees how the images of a prepared set are stored.
+    """Chooses the decoder of a prepared set's images.
 
     Args:
-        folder: the version's folder.
-        info: the set.
+        folder: folder of the version.
+        info: entry of the set.
 
     Returns:
-        What makes pixels of an image's bytes; None leaves it to TFDS, which takes longest.
+        Function from an image's bytes to its pixels; None leaves decoding to TFDS, the slowest way.
 
     Raises:
-        DamagedDataError: features.json is missing, broken, or has no image or no label of this set.
+        DamagedDataError: features.json is missing or broken, or lacks the image or label feature.
     """
     path = folder / "features.json"
     try:
@@ -40,7 +40,7 @@ def choose_decoder(folder: Path, info: DatasetInfo) -> Callable[[bytes], bytes] 
         image, missing = features["image"], {info.label_key} - features.keys()
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedDataError(
-            f"{path}: damaged, no feature 'image' in it; {reimport_hint(info.name, folder)}"
+            f"{path}: damaged, it has no feature 'image'; {reimport_hint(info.name, folder)}"
         ) from error
     if missing:
         raise DamagedDataError(
@@ -60,17 +60,17 @@ def read_split(
     """Reads one split.
 
     Args:
-        tfds: the module.
-        builder: what TFDS opened the set with.
-        info: the set.
-        name: the split.
-        decode: see `choose_decoder`.
+        tfds: module tensorflow_datasets.
+        builder: TFDS builder of the set.
+        info: entry of the set.
+        name: name of the split.
+        decode: decoder of images, see `choose_decoder`.
 
     Returns:
-        Images uint8[N, H, W, C] and labels int32[N], in the order they are stored.
+        Images uint8[N, H, W, C] and labels int32[N] in stored order.
 
     Raises:
-        DamagedDataError: a file of records is missing, damaged, or holds another number of them.
+        DamagedDataError: a record file is missing or damaged, or holds another number of records.
     """
     split = builder.info.splits[name]
     source = builder.as_data_source(
@@ -80,7 +80,7 @@ def read_split(
     pixels: list[bytes] = []
     labels: list[int] = []
     start = 0
-    # Shard by shard, because the errors of array_record do not always name the file.
+    # One shard at a time, because array_record's errors do not always name the file.
     for shard, length in zip(split.filepaths, split.shard_lengths, strict=True):
         shard = Path(shard)
         try:
@@ -91,7 +91,7 @@ def read_split(
                     image, label = parse(record)
                     pixels.append(image)
                     labels.append(label)
-        except Exception as error:  # array_record, protobuf and Pillow raise as they like.
+        except Exception as error:  # array_record, protobuf and Pillow raise many types.
             raise DamagedDataError(
                 f"{shard}: damaged ({error_summary(error)}); "
                 f"{reimport_hint(info.name, shard.parent)}"
@@ -117,8 +117,8 @@ def _check_length(shard: Path, length: int) -> None:
 def _make_parser(
     features: Any, info: DatasetInfo, decode: Callable[[bytes], bytes] | None
 ) -> Callable[[bytes], tuple[bytes, int]]:
-    """Makes what gets pixels and label out of a record."""
-    # TFDS's own decoding spends most of its time on cases that these features are not.
+    """Returns a function that extracts pixels and label from a record."""
+    # TFDS's general decoder is slow and handles cases that these features do not have.
     example = importlib.import_module("tensorflow_datasets.proto").tf_example_pb2.Example
     size = math.prod(info.image_shape)
 

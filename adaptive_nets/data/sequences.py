@@ -1,4 +1,4 @@
-"""Sequences made up by a rule, as small images: one row per time step."""
+"""Synthetic sequences as small images with one row per time step."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import numpy as np
 from adaptive_nets.data.splits import Dataset, Split, digest, fingerprint
 
 PARITY = "parity"
-"""Name of the set of `parity`."""
+"""Name of the set that `parity` generates."""
 
 
 def parity(
     *, train: int = 20000, test: int = 2000, steps: int = 3, bits: int = 5, seed: int = 1
 ) -> Dataset:
-    """Running parity, after graves2016: how many +1 have there been, even or odd?
+    """Generates the running-parity task of graves2016.
 
-    At each time step a vector starts with 1 to `bits` numbers ±1, as many as chance has it, and
-    ends in zeros. The answer to a step is 1 if the number of +1 in it and the steps before is odd.
-    How many numbers there are is how hard the step is.
+    The vector of each time step starts with a random number, 1 to `bits`, of entries ±1 and is
+    padded with zeros. The answer to a step is 1 if the number of +1 in this and all earlier steps
+    is odd. The number of non-zero entries is the difficulty of the step.
 
     Args:
-        train: sequences to train on.
-        test: sequences to test on.
-        steps: T.
+        train: number of training sequences.
+        test: number of test sequences.
+        steps: number T of time steps.
         bits: size of the vectors.
-        seed: of all of them.
+        seed: seed of all sequences.
 
     Returns:
-        Images uint8[N, T, bits, 1] of 0, 1, 2 for −1, 0, +1; bit t of the label is the answer to
+        Images uint8[N, T, bits, 1] with 0, 1, 2 for −1, 0, +1; bit t of the label is the answer to
         step t.
     """
     rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def parity(
 
 
 def difficulty(images: np.ndarray) -> np.ndarray:
-    """Numbers that are not zero at each time step, int[N, T].
+    """Returns the number of non-zero entries at each time step, int[N, T].
 
     Args:
         images: uint8[N, T, bits, 1].

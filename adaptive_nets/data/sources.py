@@ -1,4 +1,4 @@
-"""The one way in: a set by its name, from wherever it is."""
+"""Loading of data sets by name from all sources."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load(
     source: str = "auto",
     splits: Sequence[str] = ("train", "test"),
 ) -> Dataset:
-    """Loads a set into memory, checked against every checksum that is known of it.
+    """Loads a set into memory and verifies every known checksum.
 
     Args:
         name: a name of the catalogue, such as ``"mnist"``.
@@ -40,7 +40,7 @@ def load(
         splits: the splits to load, of ``"train"`` and ``"test"``.
 
     Returns:
-        The set; a split that was not asked for is None.
+        The set; splits that were not requested are None.
 
     Raises:
         UserError: a name is unknown, or the set is absent, partial, damaged or cannot be read.
@@ -50,13 +50,13 @@ def load(
     for split in wanted:
         if split not in info.splits:
             raise UserError(
-                f"unknown split {split!r} of {name}; {did_you_mean(str(split), info.splits)}"
+                f"split {split!r} of {name} is unknown; {did_you_mean(str(split), info.splits)}"
             )
     if not wanted:
-        raise UserError(f"no split of {name} asked for; expected train, test or both")
+        raise UserError(f"splits of {name} is empty; expected train, test or both")
     if source not in ("auto", *SOURCES):
         raise UserError(
-            f"unknown data source {source!r}; {did_you_mean(str(source), ('auto', *SOURCES))}"
+            f"data source {source!r} is unknown; {did_you_mean(str(source), ('auto', *SOURCES))}"
         )
     folder = data_root(root)
     if info.streamed:
@@ -66,16 +66,16 @@ def load(
 
 
 def assemble(info: DatasetInfo, source: str, location: str, splits: dict[str, Split]) -> Dataset:
-    """Makes a set of the splits that were read, if they are what they should be.
+    """Assembles a set from splits and verifies their digests.
 
     Args:
-        info: the set.
-        source: which of `SOURCES` they come from.
-        location: where they were read, for people.
-        splits: what was read.
+        info: entry of the set.
+        source: source of the splits, one of `SOURCES`.
+        location: human-readable location of the splits.
+        splits: splits by name.
 
     Returns:
-        The set.
+        The data set.
 
     Raises:
         DamagedDataError: a split has the official count but not the official content.
@@ -104,10 +104,10 @@ def assemble(info: DatasetInfo, source: str, location: str, splits: dict[str, Sp
 
 
 def random_labels(labels: np.ndarray, *, num_classes: int, seed: int = 74632) -> np.ndarray:
-    """Draws labels that have nothing to do with the images, as in the Sparse VD paper's experiment.
+    """Draws labels independent of the images, as in the Sparse VD paper's experiment.
 
     Args:
-        labels: i[N], the true labels; only their number counts.
+        labels: i[N], true labels; only their number is used.
         num_classes: number of classes.
         seed: seed of NumPy's legacy generator, whose stream the paper's code used.
 
@@ -115,10 +115,10 @@ def random_labels(labels: np.ndarray, *, num_classes: int, seed: int = 74632) ->
         int32[N], uniform on 0 to num_classes - 1.
 
     Raises:
-        UserError: there are no classes.
+        UserError: the number of classes is not positive.
     """
     if num_classes < 1:
-        raise UserError(f"num_classes {num_classes}; expected at least 1")
+        raise UserError(f"num_classes is {num_classes}; expected at least 1")
     generator = np.random.RandomState(seed)
     return generator.randint(0, num_classes, size=len(labels)).astype(np.int32)
 
@@ -126,7 +126,7 @@ def random_labels(labels: np.ndarray, *, num_classes: int, seed: int = 74632) ->
 def _read(
     info: DatasetInfo, root: Path, source: str, splits: tuple[str, ...]
 ) -> tuple[str, str, dict[str, Split]]:
-    """Source, location and splits of the first copy there is."""
+    """Reads the first existing copy; returns source, location and splits."""
     if source in ("auto", "tfds"):
         prepared = find_prepared(info, root)
         if prepared is not None:
@@ -144,7 +144,7 @@ def _read(
 
 
 def _open(info: DatasetInfo, root: Path, source: str, splits: tuple[str, ...]) -> Dataset:
-    """A set that is read while training: only opened."""
+    """Opens a streamed set."""
     prepared = find_prepared(info, root) if source in ("auto", "tfds") else None
     if prepared is None:
         raise AbsentDataError(absent_message(info, root, source))
@@ -165,15 +165,12 @@ def _open(info: DatasetInfo, root: Path, source: str, splits: tuple[str, ...]) -
 
 
 def absent_message(info: DatasetInfo, root: Path, source: str = "auto") -> str:
-    """Says that a set is not there and what to do about it.
+    """Returns the one-line error message of an absent set, with its remedy.
 
     Args:
-        info: the set.
-        root: the data root.
-        source: which source was asked for.
-
-    Returns:
-        A message of one line.
+        info: entry of the set.
+        root: data root.
+        source: requested source.
     """
     if info.streamed:
         return (

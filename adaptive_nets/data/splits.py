@@ -108,13 +108,13 @@ class StreamedSplit:
     """One split of labelled photographs on disk, read while training; see `streams`.
 
     Attributes:
-        paths: files of records.
-        lengths: records in each.
-        count: examples that are used, the first so many.
-        image_shape: (H, W, C) that images are brought to.
-        num_classes: of the labels.
-        channel_mean: of each channel of the training images, in [0, 1].
-        channel_deviation: their standard deviation.
+        paths: record files.
+        lengths: number of records in each file.
+        count: number of examples; only the first `count` records are used.
+        image_shape: (H, W, C) of the decoded images.
+        num_classes: number of classes.
+        channel_mean: mean of each channel of the training images, in [0, 1].
+        channel_deviation: standard deviation of each channel of the training images.
     """
 
     paths: tuple[str, ...]
@@ -140,16 +140,16 @@ class StreamedSplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A set that was loaded.
+    """Loaded data set.
 
     Attributes:
-        name: its name in the catalogue.
+        name: name in the catalogue.
         source: ``"tfds"``, ``"files"`` or ``"embedded"``.
         location: where it was read from, for people.
         num_classes: number of classes; 0 without labels.
         class_names: names of the classes, by label.
-        train: the training split, or None if it was not asked for.
-        test: the test split, or None if it was not asked for.
+        train: training split; None if it was not requested.
+        test: test split; None if it was not requested.
         fingerprint: sha256, hex, of the loaded splits; see `fingerprint`.
         complete: whether every loaded split has the official number of examples.
         streams: `StreamedSplit` or `ExampleSource` by the name of the split, for a set that is read
@@ -168,7 +168,7 @@ class Dataset:
     streams: Mapping[str, Any] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
-        """Number of examples of ``"train"`` or ``"test"``, in memory or not."""
+        """Returns the number of examples of ``"train"`` or ``"test"``, in memory or streamed."""
         split = self.streams.get(name) or getattr(self, name)
         if split is None:
             return 0
@@ -176,9 +176,9 @@ class Dataset:
 
 
 def digest(split: Split) -> str:
-    """Sums up a split so that two copies agree whatever file they came from.
+    """Computes a digest of a split that does not depend on its storage format.
 
-    The order of the examples does not count, because TFDS's own builders shuffle them on disk.
+    The order of the examples is ignored, because TFDS's own builders shuffle them on disk.
 
     Args:
         split: images uint8[N, H, W, C] and labels int32[N], or any other arrays.
@@ -205,13 +205,13 @@ def digest(split: Split) -> str:
 
 
 def fingerprint(digests: Mapping[str, str]) -> str:
-    """Sums up the splits of a set.
+    """Combines the digests of a set's splits.
 
     Args:
-        digests: `digest` of each split, by its name.
+        digests: split name -> `digest`.
 
     Returns:
-        sha256, hex; the same for every copy of these splits.
+        sha256, hex, equal for all copies of these splits.
     """
     lines = "".join(f"{name} {digests[name]}\n" for name in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()

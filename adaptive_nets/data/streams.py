@@ -1,7 +1,7 @@
-"""Sets that are read while training: records of images, decoded in the background by Grain.
+"""Streamed sets: image records, decoded in the background by Grain.
 
-Which example is at which place of which step depends on the seed alone, not on the number of
-processes, workers or threads; each process reads and decodes only the rows that its devices hold.
+The assignment of examples to steps and rows depends only on the seed, not on the number of
+processes, workers or threads. Each process reads and decodes only the rows of its own devices.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
 from adaptive_nets.data.tfds_sets import check_format, describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
 
-# What the set's test part is stored as, best first.
+# Split -> stored names in order of preference.
 _STORED = {"train": ("train",), "test": ("validation", "val", "test")}
 
 
 @dataclass(frozen=True)
 class StreamedSet:
-    """A set that is read while training.
+    """Opened streamed set.
 
     Attributes:
-        splits: ``"train"`` and ``"test"``, as far as they are there.
-        class_names: by label.
-        folder: where it lies.
-        fingerprint: sha256, hex, of the checksums of its files; of their sizes without those.
+        splits: ``"train"`` and ``"test"``, if present.
+        class_names: names of the classes, by label.
+        folder: folder of the version.
+        fingerprint: sha256, hex, of the files' checksums, or of their sizes if there are none.
     """
 
     splits: Mapping[str, StreamedSplit]
@@ -50,15 +50,15 @@ class StreamedSet:
 
 
 def open_streamed(folder: Path, info: DatasetInfo) -> StreamedSet:
-    """Opens a prepared set and sees to it that every file of records is there and as long as said.
+    """Opens a prepared set and checks the length of every record file.
 
     Args:
-        folder: the version's folder.
-        info: the set.
+        folder: folder of the version.
+        info: entry of the set.
 
     Raises:
-        DamagedDataError: a file is missing or damaged; its name is said.
-        UserError: it is in a format that cannot be read here, or TFDS is not installed.
+        DamagedDataError: a file, named by the message, is missing or damaged.
+        UserError: the set has an unsupported format, or TFDS is not installed.
     """
     copy = describe_prepared(info, folder)
     check_format(info, copy)
@@ -102,7 +102,7 @@ def _check_lengths(paths: tuple[str, ...], lengths: tuple[int, ...], info: Datas
             reader = module.ArrayRecordReader(path)
             found = reader.num_records()
             reader.close()
-        except Exception as error:  # array_record raises as it likes.
+        except Exception as error:  # array_record raises many types.
             raise DamagedDataError(
                 f"{path}: damaged ({error_summary(error)}); {_remedy(info)}"
             ) from error
@@ -121,7 +121,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 class RecordFiles:
-    """Records by their number over all files; every failure names the file."""
+    """Random access to the records of several files; every error names the file."""
 
     def __init__(self, paths: tuple[str, ...], lengths: tuple[int, ...]):
         self._paths = paths
@@ -137,19 +137,19 @@ class RecordFiles:
         self._readers, self._lock = {}, threading.Lock()
 
     def path_of(self, index: int) -> str:
-        """The file that a record is in."""
+        """Returns the file of a record."""
         return self._paths[bisect.bisect_right(self._starts, index) - 1]
 
     def read(self, index: int) -> bytes:
-        """One record."""
+        """Reads one record."""
         shard = bisect.bisect_right(self._starts, index) - 1
         try:
             return self._reader(shard).read([index - self._starts[shard]])[0]
-        except Exception as error:  # array_record raises as it likes.
+        except Exception as error:  # array_record raises many types.
             raise DamagedDataError(
                 f"{self._paths[shard]}: record {index - self._starts[shard]} is damaged "
                 f"({error_summary(error)}); put the file back or build the set again, "
-                "and run the same command to go on"
+                "and run the same command to resume"
             ) from error
 
     def _reader(self, shard: int) -> Any:
@@ -166,7 +166,7 @@ class RecordFiles:
 
 @functools.lru_cache(maxsize=2)
 def epoch_permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Order of the training examples in one epoch, int64[count]; read-only."""
+    """Returns the order of the training examples in one epoch, int64[count], read-only."""
     order = np.random.default_rng((seed, epoch)).permutation(count)
     order.flags.writeable = False
     return order
@@ -174,12 +174,12 @@ def epoch_permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How a stream is read; nothing of it shows in what comes out.
+    """Performance options of a stream; they do not affect its batches.
 
     Attributes:
-        workers: processes that decode; 0 decodes in threads of this process.
-        threads: that decode at once, in each worker or in this process.
-        prefetch: batches that are made ahead.
+        workers: number of decoding processes; 0 decodes in threads of this process.
+        threads: number of decoding threads in each worker, or in this process.
+        prefetch: number of batches prepared ahead of time.
     """
 
     workers: int = 0
@@ -188,10 +188,10 @@ class StreamOptions:
 
 
 class _Examples:
-    """Grain's source: the examples of this process in the order in which they are needed.
+    """Grain source of this process's examples in the order of use.
 
-    With several workers Grain gives worker w every W-th element from w on, and takes batches from
-    them in turn. So the elements are put where each batch is whole within one worker.
+    With W workers, Grain gives worker w every W-th element from w on and takes batches from the
+    workers in turn. The elements are therefore permuted so that one worker reads a whole batch.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class _Examples:
         self._seed = seed
 
     def __len__(self) -> int:
-        # Whole rounds of the workers; what is beyond the last batch is not asked for.
+        # Rounded up to whole rounds of the workers; elements beyond the last batch are never read.
         rounds = -(-self._batches // self._workers)
         return rounds * self._workers * len(self._rows)
 
@@ -284,7 +284,7 @@ class PhotographReader:
     def _decoded(self, number: int, decode):
         try:
             return decode()
-        except Exception as error:  # Pillow and protobuf raise as they like.
+        except Exception as error:  # Pillow and protobuf raise many types.
             raise DamagedDataError(
                 f"{self._files.path_of(number)}: example {number} of the split cannot be decoded "
                 f"({error_summary(error)}); put the file back or build the set again, and run the "
@@ -303,7 +303,7 @@ def stream(
     seed: int | None = None,
     flip: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of a split, decoded ahead of time.
+    """Yields the batches of a split, decoded ahead of time.
 
     Args:
         split: where they come from.
@@ -322,7 +322,7 @@ def stream(
         number of rows.
 
     Raises:
-        DamagedDataError: a record cannot be read; its file is named.
+        DamagedDataError: a record cannot be read; the message names its file.
     """
     grain = importlib.import_module("grain")
     source = PhotographReader(split, flip=flip) if isinstance(split, StreamedSplit) else split
@@ -342,7 +342,7 @@ def stream(
         .batch(len(rows))
     )
     if options.workers:
-        # Grain asks absl's flags, which nobody but an absl program parses.
+        # Grain reads absl's flags, which are parsed only in absl programs.
         flags = importlib.import_module("absl.flags").FLAGS
         if not flags.is_parsed():
             flags.mark_as_parsed()
@@ -355,7 +355,7 @@ def stream(
     except UserError:
         raise
     except Exception as error:
-        # What a worker process raised comes back as text.
+        # Errors of worker processes arrive as text.
         raise _unwrap_worker_error(error) from error
     finally:
         close = getattr(iterator, "close", None)
@@ -372,10 +372,10 @@ def _unwrap_worker_error(error: Exception) -> Exception:
 
 
 def find_split(found: StreamedSet, name: str) -> StreamedSplit:
-    """A split by its name.
+    """Returns a split by name.
 
     Raises:
-        AbsentDataError: it is not there.
+        AbsentDataError: the set has no such split.
     """
     if name not in found.splits:
         raise AbsentDataError(f"{found.folder} has no {name} part, only {', '.join(found.splits)}")

@@ -1,4 +1,4 @@
-"""The one TFDS builder class, in a module of its own because TFDS is imported only when needed."""
+"""TFDS builder; a separate module, because TFDS is imported only when needed."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ VERSION = "1.0.0"
 
 @dataclass(frozen=True)
 class LabelledArrays:
-    """One split with every kind of label.
+    """Split with every kind of label.
 
     Attributes:
         images: uint8[N, H, W, C].
-        labels: int32[N] for each kind of label.
+        labels: kind of label -> int32[N].
     """
 
     images: np.ndarray
     labels: Mapping[str, np.ndarray]
 
 
-# Registered, it would clash with TFDS's own builders of the same names.
+# A registered builder would clash with TFDS's builders of the same names.
 class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes arrays in memory as a TFDS set of array_record files, in their order.
+    """TFDS builder that writes arrays to array_record files in order.
 
     Attributes:
-        entry: the set's entry in the catalogue; names the set too.
-        arrays: the arrays of each split.
+        entry: entry of the set in the catalogue.
+        arrays: split name -> arrays.
         report: called with the number of examples written so far.
     """
 
     VERSION = tfds.core.Version(VERSION)
-    # Nothing is downloaded, so TFDS need not look for a list of addresses beside this module.
+    # Nothing is downloaded, so TFDS need not search for a checksum file beside this module.
     url_infos: ClassVar[dict[str, object]] = {}
 
     def __init__(
@@ -49,7 +49,7 @@ class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         data_dir: str,
         report: Callable[[int], None],
     ):
-        # One class serves every set, so the name cannot be the class's.
+        # One class serves all sets, so the name is set per instance.
         self.name = entry.name  # pyright: ignore[reportAttributeAccessIssue]
         self._entry = entry
         self._arrays = arrays
@@ -62,9 +62,9 @@ class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             key: tfds.features.ClassLabel(names=list(names))
             for key, names in self._entry.label_names.items()
         }
-        # Bytes instead of PNG: MNIST's 60,000 are read in 2 s instead of 10 s, and take 18 MB on
-        # disk instead of 23 MB. TFDS's default for tensors, lists of 64-bit integers, takes 8 s,
-        # and features.Image wants TensorFlow for encoding arrays.
+        # Bytes instead of PNG: MNIST's 60,000 images are read in 2 s instead of 10 s and take 18 MB
+        # on disk instead of 23 MB. TFDS's default for tensors, lists of 64-bit integers, takes 8 s,
+        # and features.Image needs TensorFlow to encode arrays.
         image = tfds.features.Tensor(
             shape=self._entry.image_shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
         )
@@ -91,7 +91,7 @@ class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 self._report(self._written)
 
     def _log_download_bytes(self) -> None:
-        """Keeps TFDS from printing what it is about to do."""
+        """Suppresses TFDS's message before the download."""
 
     def _log_download_done(self) -> None:
-        """Keeps TFDS from printing what it did."""
+        """Suppresses TFDS's message after the download."""

@@ -1,6 +1,6 @@
-"""Sets that TFDS prepared as array_record files, found and read without TensorFlow.
+"""Prepared TFDS sets of array_record files, read without TensorFlow.
 
-A prepared set lies at ROOT/tfds/NAME/VERSION or, as TFDS itself lays it out, at ROOT/NAME/VERSION.
+A prepared set is at ROOT/tfds/NAME/VERSION or, in TFDS's own layout, at ROOT/NAME/VERSION.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 @dataclass(frozen=True)
 class PreparedCopy:
-    """A folder that holds, or should hold, a prepared set.
+    """Copy of a prepared set, not yet verified.
 
     Attributes:
-        folder: the version's folder.
-        file_format: what its records are stored as, such as ``"array_record"``.
-        counts: examples of each split, by dataset_info.json.
+        folder: folder of the version.
+        file_format: format of the records, such as ``"array_record"``.
+        counts: number of examples of each split, from dataset_info.json.
     """
 
     folder: Path
@@ -42,10 +42,10 @@ def import_tfds() -> Any:
     """Imports TFDS, which does not import TensorFlow.
 
     Returns:
-        The module tensorflow_datasets.
+        Module tensorflow_datasets.
 
     Raises:
-        UserError: it or array_record is not installed.
+        UserError: TFDS or array_record is not installed.
     """
     try:
         import array_record.python.array_record_module  # noqa: F401
@@ -60,17 +60,17 @@ def import_tfds() -> Any:
 
 
 def find_prepared(info: DatasetInfo, root: Path) -> PreparedCopy | None:
-    """Looks for a prepared set.
+    """Finds a prepared set.
 
     Args:
-        info: the set.
-        root: the data root.
+        info: entry of the set.
+        root: data root.
 
     Returns:
         The newest version in ROOT/tfds, else the newest in ROOT, else None.
 
     Raises:
-        DamagedDataError: a folder cannot be read, or what describes the set is missing or broken.
+        DamagedDataError: a folder cannot be read, or the set's description is missing or broken.
     """
     for parent in (root / "tfds" / info.stored_as, root / info.stored_as):
         versions = [name for name in list_names(parent) if _VERSION.fullmatch(name)]
@@ -81,14 +81,14 @@ def find_prepared(info: DatasetInfo, root: Path) -> PreparedCopy | None:
 
 
 def describe_prepared(info: DatasetInfo, folder: Path) -> PreparedCopy:
-    """Reads what a prepared set says of itself, without TFDS.
+    """Reads the description of a prepared set without TFDS.
 
     Args:
-        info: the set it should be.
-        folder: the version's folder.
+        info: entry of the expected set.
+        folder: folder of the version.
 
     Returns:
-        Its format and counts.
+        Format and counts of the set.
 
     Raises:
         DamagedDataError: dataset_info.json is missing, broken, or of another set.
@@ -100,11 +100,11 @@ def describe_prepared(info: DatasetInfo, folder: Path) -> PreparedCopy:
             str(split["name"]): sum(int(length) for length in split.get("shardLengths", ()))
             for split in content["splits"]
         }
-        # TFDS left the format out while there was only one.
+        # TFDS omitted the format while there was only one.
         name, file_format = str(content["name"]), str(content.get("fileFormat", "tfrecord"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedDataError(
-            f"{path}: damaged, no names and lengths of splits in it; "
+            f"{path}: damaged, it lacks names and lengths of splits; "
             f"{reimport_hint(info.name, folder)}"
         ) from error
     if name != info.stored_as:
@@ -118,14 +118,14 @@ def describe_prepared(info: DatasetInfo, folder: Path) -> PreparedCopy:
 
 
 def check_format(info: DatasetInfo, copy: PreparedCopy) -> None:
-    """Refuses a set whose records cannot be read here.
+    """Checks that the records of a set are readable without TensorFlow.
 
     Args:
-        info: the set.
-        copy: what was found of it.
+        info: entry of the set.
+        copy: copy of the set.
 
     Raises:
-        UserError: it is in a format that only TensorFlow reads.
+        UserError: only TensorFlow can read the format.
     """
     if copy.file_format != "array_record":
         raise UserError(
@@ -139,17 +139,17 @@ def read_prepared(folder: Path, info: DatasetInfo, splits: Sequence[str]) -> dic
     """Reads splits of a prepared set into memory.
 
     Args:
-        folder: the version's folder.
-        info: the set.
+        folder: folder of the version.
+        info: entry of the set.
         splits: names of splits.
 
     Returns:
-        Each split: images uint8[N, H, W, C], labels int32[N], in the order they are stored.
+        Split name -> images uint8[N, H, W, C] and labels int32[N] in stored order.
 
     Raises:
         AbsentDataError: a split was not prepared.
         DamagedDataError: a file is missing, damaged or not of this set.
-        UserError: the set is in a format that only TensorFlow reads, or TFDS is not installed.
+        UserError: only TensorFlow can read the format, or TFDS is not installed.
     """
     copy = describe_prepared(info, folder)
     check_format(info, copy)
@@ -158,14 +158,14 @@ def read_prepared(folder: Path, info: DatasetInfo, splits: Sequence[str]) -> dic
             others = ", ".join(copy.counts)
             raise AbsentDataError(
                 f"{info.name}: the {name} split is not in {folder}, only {others}; "
-                f"ask for {others} alone or import the set again with the files of {name}"
+                f"request only {others} or import the set again with the files of {name}"
             )
     check_sums(folder, info)
     decode = choose_decoder(folder, info)
     tfds = import_tfds()
     try:
         builder = tfds.builder_from_directory(folder)
-    except Exception as error:  # TFDS and protobuf raise many kinds for a broken description.
+    except Exception as error:  # TFDS and protobuf raise many types for a broken description.
         raise DamagedDataError(
             f"{folder}: TFDS cannot open it ({error_summary(error)}); "
             f"{reimport_hint(info.name, folder)}"
@@ -174,7 +174,7 @@ def read_prepared(folder: Path, info: DatasetInfo, splits: Sequence[str]) -> dic
 
 
 def _check_shards(info: DatasetInfo, folder: Path, splits: list[dict[str, Any]]) -> None:
-    """Sees to it that every file of records is there, as far as their names are the usual ones."""
+    """Checks that every record file with a standard name exists."""
     present = list_names(folder)
     for split in splits:
         if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:

@@ -77,7 +77,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A data root with a name that is awkward for patterns and shells."""
+    """A data root whose name has characters special to patterns and shells."""
     folder = tmp_path / "data [0:1] root"
     folder.mkdir()
     return folder
@@ -138,7 +138,7 @@ def _layouts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Path]]
 
 @pytest.fixture(scope="session")
 def official_root(_layouts: dict[str, Future[Path]]) -> Callable[[str], Path]:
-    """A function that gives the data root with the official files of a set named in the mark."""
+    """Returns a function that finds the data root with the official files of the marked set."""
 
     def wait_for(name: str) -> Path:
         if chosen := os.environ.get(TEST_DATA):

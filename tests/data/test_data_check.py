@@ -52,7 +52,7 @@ def test_whole_copies(tiny, root):
         assert finding.counts == {"train": 30, "test": 10}
         assert {split: sum(n) for split, n in finding.class_counts.items()} == finding.counts
     assert "checksums of the import" in tfds.message
-    assert "counts alone" in files.message
+    assert "counts only" in files.message
 
 
 def test_partial_and_damaged_copies(tiny, root):

@@ -58,7 +58,7 @@ def test_path_may_be_a_root_and_the_root_is_made(tiny, tmp_path):
 def test_second_import_says_so(tiny, root, official):
     path = import_dataset("tiny", official, root)
     before = {file: file.stat().st_mtime_ns for file in files_below(root)}
-    with pytest.raises(AlreadyImportedError, match="there already") as caught:
+    with pytest.raises(AlreadyImportedError, match="is already imported") as caught:
         import_dataset("tiny", official, root)
     assert str(path) in str(caught.value)
     assert before == {file: file.stat().st_mtime_ns for file in files_below(root)}
@@ -104,13 +104,13 @@ def test_wrong_paths(tiny, root, official, tmp_path, complains):
     complains(lambda: import_dataset("tiny", official, file / "x"), file)
     content = file.read_bytes()
     file.write_bytes(content[:-1])
-    complains(lambda: import_dataset("tiny", official, root), file, "cut off")
+    complains(lambda: import_dataset("tiny", official, root), file, "truncated")
     file.unlink()
     complains(lambda: import_dataset("tiny", official, root), "train-images", "missing", official)
     assert files_below(root) == []
 
 
-@pytest.mark.parametrize("step", ["reading the official files", "checking what was written"])
+@pytest.mark.parametrize("step", ["reading the official files", "verifying the written files"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_interruption_leaves_nothing(tiny, root, official, step, error):
     def interrupt(what, done, total):
@@ -171,7 +171,9 @@ def test_content_that_was_written_wrong_is_noticed(tiny, root, official, monkeyp
         return splits | {"test": type(splits["test"])(images, splits["test"].labels)}
 
     monkeypatch.setattr(preparation, "read_prepared", read)
-    complains(lambda: import_dataset("tiny", official, root), "test split", "not written")
+    complains(
+        lambda: import_dataset("tiny", official, root), "test split", "differs from its source"
+    )
     assert files_below(root) == []
 
 

@@ -1,4 +1,4 @@
-"""What is known of the real sets, against their real files."""
+"""Catalogue entries against the official files."""
 
 import dataclasses
 import gzip

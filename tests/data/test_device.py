@@ -1,4 +1,4 @@
-"""The set on the device: order, normalisation, augmentation, padding."""
+"""Data sets in device memory: order, normalisation, augmentation, padding."""
 
 from __future__ import annotations
 

@@ -305,7 +305,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
         (["models", "--jsn"], "--jsn"),
         (["data"], "expects one of list|check|build|import"),
         (["data", "lst"], "has no 'lst'; did you mean 'list'?"),
-        (["data", "check", "mnits"], "'mnits'; did you mean 'mnist'?"),
+        (["data", "check", "mnits"], "data set 'mnits' is unknown; did you mean 'mnist'?"),
         (["data", "import", "mnist"], "PATH"),
         (["data", "import", "mnist", "nowhere"], "nowhere does not exist"),
         (["data", "list", "--data-dir", "nowhere"], "--data-dir"),

@@ -183,7 +183,7 @@ BAD_FLAGS = {
     "no seeds": ([SPARSE, "--seeds", "0"], "--seeds is 0; expected a positive number"),
     "batch over devices": ([SPARSE, *quick("--data.batch-size", "98")], "does not divide over 4"),
     "batch over data": ([SPARSE, *quick("--data.batch-size", "4004")], "at most the 4000 training"),
-    "unknown set": ([SPARSE, "--data.name", "mnits"], "'mnits'; did you mean 'mnist'?"),
+    "unknown set": ([SPARSE, "--data.name", "mnits"], "data set 'mnits' is unknown; did you mean"),
     "unknown model": ([SPARSE, *quick("--model.name", "lenet_300")], "did you mean 'lenet300'?"),
     "model axis": ([SPARSE, *quick("--mesh.model", "3")], "--mesh.model is 3; expected a divisor"),
     "no data root": ([SPARSE, "--preset", "smoke", "--data-dir", "nowhere"], "nowhere does not"),

@@ -21,7 +21,7 @@ def imagenet(size):
 
 
 def output_of(model, sizes, units=None):
-    """What the network would return if this many units ran; all of them where not given."""
+    """Returns the output of a network that runs this many units, all by default."""
     blocks = []
     for i, (count, size) in enumerate(zip(model.stage_sizes, sizes, strict=True)):
         shape = (1,) if model.halting.rule == "act" else (1, *size)

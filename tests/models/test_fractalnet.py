@@ -124,7 +124,7 @@ def network():
 
 
 def nearest(logits, columns):
-    """Which of the columns' logits these are."""
+    """Returns the index of the column that produced these logits."""
     distances = np.abs(logits[:, None] - columns[None]).max(axis=(-2, -1))
     assert np.all(distances.min(axis=1) < 1e-4)
     return distances.argmin(axis=1)

@@ -1,4 +1,4 @@
-"""What every registered model must do.
+"""Invariants of every registered model.
 
 Every model is traced at its canonical size, which computes nothing. Values are computed for those
 that are cheap, and, among the slow tests, for the others. What is cheap is decided by the cost that
@@ -194,7 +194,7 @@ def _is_random(name: str) -> bool:
 
 @pytest.mark.parametrize("name", [n for n in CHOSEN if rough_size(n)[0] <= 32 * 32])
 def test_counts_agree(name):
-    """The two ways to count are one."""
+    """Both counters agree."""
     assert cost(name).parameters == an.count_params(name)
     assert cost(name).macs > 0
 

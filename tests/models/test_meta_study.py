@@ -1,4 +1,4 @@
-"""The twelve networks of the Meta study: sizes, costs, and the views that make them odd."""
+"""The twelve networks of the Meta study: sizes, costs, and reinterpreted axes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_text_form_makes_the_maps_of_the_code_form():
         (
             "head_2",
             {"form": "text", "groups": 5},
-            "5; expected a divisor of the head's 64 features",
+            "5; expected a divisor of the head's 64",
         ),
         ("head_2", {"groups": 7}, "groups 7 must divide the number of channels, 1152"),
         ("conv3d_1", {"groups": 3}, "groups is 3; expected a divisor of 16, the number"),

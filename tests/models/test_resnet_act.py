@@ -22,7 +22,7 @@ RNGS = {"halting": jax.random.key(5)}
 
 
 def only_shared(tree):
-    """What the plain network has of an adaptive one's variables."""
+    """Returns the variables that an adaptive network shares with the plain one."""
     return {
         kind: {name: leaf for name, leaf in scope.items() if not name.endswith("_head")}
         for kind, scope in tree.items()

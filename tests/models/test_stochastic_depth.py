@@ -47,7 +47,7 @@ def small(**options):
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_every_unit_survives_with_its_probability(scan):
-    """A unit that was kept has moved its running statistics; units are drawn on their own."""
+    """Kept units update their running statistics; units are dropped independently."""
     model, x = small(scan_units=scan), images(2, 8, 8, 3)
     variables = random_variables(model, x)
     old = variables["batch_stats"]
