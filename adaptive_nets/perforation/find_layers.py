@@ -180,7 +180,7 @@ def _tiled(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
 
 
 def _layer(name: str, equation: Any, reason: str) -> ConvLayer:
-    """Describes a convolution; `reason` says why it cannot be perforated, if so."""
+    """Describes a convolution; `reason` is empty if the convolution can be perforated."""
     x, kernel = (atom.aval.shape for atom in equation.invars)
     output = equation.outvars[0].aval.shape
     params = equation.params
