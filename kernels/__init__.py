@@ -1,16 +1,16 @@
-"""Convolutions that compute some positions only, for JAX.
+"""Convolutions at selected output positions, for JAX.
 
-`perforated_conv` has a fixed mask and copies the nearest computed position into the others;
-`masked_conv` has a run-time mask per image and leaves zeros; `masked_unit` is a whole residual unit
-at a run-time mask. All are differentiable functions on arrays, and every implementation computes
-the same result; `record_implementations` collects which ones run. The package imports nothing but
-JAX and NumPy. (Each function hides the sub-package of its name: reach that by
+`perforated_conv` takes a static mask and copies the nearest computed position to the others;
+`masked_conv` takes a run-time mask per image and gives zeros elsewhere; `masked_unit` is a residual
+unit at a run-time mask. All are differentiable functions on arrays with the same semantics in every
+implementation; `record_implementations` collects the implementations that run. The package depends
+on JAX and NumPy only. (Each function shadows the sub-package of its name, which is imported by
 ``from kernels.perforated_conv import ...``.)
 """
 
 from kernels._common.dispatch import process_implementations, record_implementations
 
-# The functions after the sub-packages, whose names they take.
+# Imported after the sub-packages, whose names these functions shadow.
 from kernels.masked_conv.api import masked_conv
 from kernels.masked_unit.api import masked_unit
 from kernels.perforated_conv.api import perforated_conv

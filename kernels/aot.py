@@ -1,9 +1,9 @@
-"""Compiles every kernel for machines that are not here: `python -m kernels.aot --out FILE.json`.
+"""Ahead-of-time compilation of every kernel: `python -m kernels.aot --out FILE.json`.
 
-What interpreting a kernel cannot show, compiling it does: whether the compilers of the devices take
-it, and what it needs of registers, shared memory and VMEM. Wanted are the wheels libtpu,
-jax-cuda13-plugin and jax-cuda13-pjrt of the versions that belong to this JAX, and no device.
-`make compile-kernels` makes an environment with them.
+Unlike interpretation, compilation shows whether a device compiler accepts a kernel and how many
+registers and how much shared memory or VMEM it uses. No device is needed, only the wheels libtpu,
+jax-cuda13-plugin and jax-cuda13-pjrt that match the JAX version; `make compile-kernels` creates an
+environment with them.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ OPS = ("perforated_conv", "masked_conv")
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """A machine to compile for.
+    """Compilation target.
 
     Attributes:
-        name: in the record and on the command line.
+        name: name in the record and on the command line.
         platform: "cuda" or "tpu".
-        device_kind: as its devices call themselves.
-        cores: multiprocessors, or tensor cores of a chip.
+        device_kind: `device_kind` of its devices.
+        cores: number of multiprocessors of a GPU, or of TensorCores of a TPU chip.
         topology: arguments of `jax.experimental.topologies.get_topology_desc`.
-        implementations: whose kernels run there.
+        implementations: kernel implementations for the target.
     """
 
     name: str
@@ -82,7 +82,7 @@ MACHINES = (
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer of a known network, stride 1, "SAME" padding."""
+    """Convolution of a known network, stride 1, "SAME" padding."""
 
     name: str
     size: int
@@ -103,13 +103,17 @@ LAYERS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compiles, prints a line for each kernel, writes the record; 1 where one does not compile."""
+    """Compiles kernels, prints a line per kernel and writes the record.
+
+    Returns:
+        1 if a kernel does not compile or none was selected, else 0.
+    """
     parser = argparse.ArgumentParser(prog="python -m kernels.aot", description=__doc__)
     parser.add_argument("--out", type=Path, help="JSON record to write")
     parser.add_argument(
         "--machine", action="append", choices=[m.name for m in MACHINES], help="default: all"
     )
-    parser.add_argument("--layer", default="", help="only layers whose name has this in it")
+    parser.add_argument("--layer", default="", help="only layers whose name contains this text")
     options = parser.parse_args(arguments)
     _set_environment()
     entries = []
@@ -126,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     failures = sum("error" in entry for entry in entries)
     refused = sum("refused" in entry for entry in entries)
     tried = len(entries) - refused
-    print(f"{tried - failures} of {tried} compiled, {refused} not for their kernel")
+    print(f"{tried - failures} of {tried} compiled, {refused} unsupported by their kernel")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         record = {"versions": _versions(), "batch": BATCH, "kernels": entries}
@@ -135,18 +139,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _set_environment() -> None:
-    # Before any backend is started.
+    # Must precede the initialisation of any backend.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_autotune_level=0".strip()
-    # Makes XLA repeat what ptxas, where there is one on the PATH, says of registers.
+    # XLA then logs the register counts of ptxas, if ptxas is on the PATH.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
     os.environ["TF_CPP_VMODULE"] = "subprocess_compilation=5"
     jax.config.update("jax_platforms", "cpu")
 
 
 def _compiler(machine: Machine) -> Callable[..., Any]:
-    """A function (f, *shapes) -> lowered program for the machine, under its abstract device."""
+    """Returns a function (f, *shapes) -> lowered program for the machine's abstract device."""
     topology = topologies.get_topology_desc(platform=machine.platform, **dict(machine.topology))
     mesh = Mesh(np.array(topology.devices[:1]), ("x",))
     sharding = NamedSharding(mesh, PartitionSpec())
@@ -176,7 +180,7 @@ def _compiler(machine: Machine) -> Callable[..., Any]:
 def _compile_entry(
     lower, machine: Machine, implementation: str, layer: Layer, dtype: str, op: str
 ) -> dict[str, Any]:
-    """Compiles one kernel; its figures, or the error."""
+    """Compiles one kernel; returns its record with figures, or with the error."""
     x = jax.ShapeDtypeStruct((BATCH, layer.size, layer.size, layer.channels), dtype)
     w = jax.ShapeDtypeStruct((layer.window, layer.window, layer.channels, layer.outputs), dtype)
     geometry = make_geometry(x, w, strides=(1, 1), padding="SAME", groups=1)
@@ -202,14 +206,14 @@ def _compile_entry(
         "dtype": dtype,
         "tile": None if tile is None else dataclasses.asdict(tile),
     }
-    with tempfile.TemporaryDirectory() as dump, _standard_error() as said:
+    with tempfile.TemporaryDirectory() as dump, _capture_stderr() as log:
         try:
             compiled = lower(f, *shapes).compile({"xla_dump_to": dump} if _is_cuda(machine) else {})
         except NotImplementedError as error:
             return {**entry, "refused": str(error)}
         except Exception as error:
             return {**entry, "error": f"{type(error).__name__}: {error}"[:2000]}
-        figures = _cuda_figures(dump, said) if _is_cuda(machine) else _tpu_figures(compiled)
+        figures = _cuda_figures(dump, log) if _is_cuda(machine) else _tpu_figures(compiled)
     if figures.get("spilled_bytes"):
         return {**entry, "error": f"spills {figures['spilled_bytes']} bytes of registers"}
     memory = compiled.memory_analysis()
@@ -223,7 +227,10 @@ def _is_cuda(machine: Machine) -> bool:
 
 
 def _kernel(op: str, implementation: str, x, w, geometry: Geometry):
-    """(function, shapes of its arguments, rows): half of the positions, or all with a count."""
+    """Returns (function, argument shapes, number of rows) of a kernel.
+
+    A perforated convolution keeps half of the positions; a masked one lists all, up to a count.
+    """
     module = importlib.import_module(f"kernels.{op}.{implementation}")
     bias = jax.ShapeDtypeStruct((geometry.outputs,), x.dtype)
     if op == "perforated_conv":
@@ -247,21 +254,21 @@ def _kernel(op: str, implementation: str, x, w, geometry: Geometry):
 
 
 @contextlib.contextmanager
-def _standard_error() -> Iterator[Any]:
-    """Sends the process's standard error, compilers' included, to a file that can be read."""
-    kept = os.dup(2)
+def _capture_stderr() -> Iterator[Any]:
+    """Redirects the process's standard error, including that of compilers, to a file."""
+    original = os.dup(2)
     with tempfile.TemporaryFile() as file:
         sys.stderr.flush()
         os.dup2(file.fileno(), 2)
         try:
             yield file
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)
 
 
-def _cuda_figures(dump: str, said) -> dict[str, Any]:
-    """Shared memory and grid from XLA's dump, registers from what ptxas says; None where absent."""
+def _cuda_figures(dump: str, log) -> dict[str, Any]:
+    """Parses shared memory and grid from XLA's dump, registers from ptxas' log; None if absent."""
     figures: dict[str, Any] = dict.fromkeys(
         ("shared_memory_bytes", "programs", "threads", "registers", "spilled_bytes")
     )
@@ -274,12 +281,12 @@ def _cuda_figures(dump: str, said) -> dict[str, Any]:
             figures["programs"] = int(np.prod([int(n) for n in found[1].split(",")]))
             figures["threads"] = int(found[2])
             figures["shared_memory_bytes"] = int(found[3])
-    said.seek(0)
+    log.seek(0)
     found = re.search(
         r"properties for (?:gather_conv|\w*mosaic_gpu\w*)\n"
         r".*?(\d+) bytes spill stores, (\d+) bytes spill loads\n"
         r".*?Used (\d+) registers",
-        said.read().decode(errors="replace"),
+        log.read().decode(errors="replace"),
     )
     if found:
         figures["spilled_bytes"] = int(found[1]) + int(found[2])
@@ -288,7 +295,7 @@ def _cuda_figures(dump: str, said) -> dict[str, Any]:
 
 
 def _tpu_figures(compiled) -> dict[str, Any]:
-    """VMEM of the kernel's own buffers, from the compiled program; None where it does not say."""
+    """Parses the VMEM size of the kernel's buffers from the compiled program; None if absent."""
     found = re.search(
         r'^ *(?:ROOT )?%gather_conv.*"used_scoped_memory_configs":\[\{"memory_space":"1",'
         r'"offset":"\d+","size":"(\d+)"',
@@ -310,16 +317,16 @@ def _versions() -> dict[str, str | None]:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    what = (
+    label = (
         f"{entry['machine']:5} {entry['implementation']:13} {entry['op']:15} "
         f"{entry['layer']:27} {entry['dtype']:8}"
     )
     if "refused" in entry:
-        return f"{what} not for it: {entry['refused']}"
+        return f"{label} unsupported: {entry['refused']}"
     if "error" in entry:
-        return f"{what} FAILED {entry['error'].splitlines()[0][:200]}"
+        return f"{label} FAILED {entry['error'].splitlines()[0][:200]}"
     figures = {name: value for name, value in entry["figures"].items() if value is not None}
-    return f"{what} " + ", ".join(f"{name} {value}" for name, value in figures.items())
+    return f"{label} " + ", ".join(f"{name} {value}" for name, value in figures.items())
 
 
 if __name__ == "__main__":

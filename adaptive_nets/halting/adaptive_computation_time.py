@@ -124,8 +124,8 @@ def act_start(output: Float[Array, "..."], halting_shape: Sequence[int]) -> ActS
     """Returns the state before the first unit.
 
     Args:
-        output: Array with the shape and dtype of the units' states x^l; its values are ignored.
-        halting_shape: Shape of one unit's halting scores: (N,) per image, (N, H, W) per position.
+        output: array with the shape and dtype of the units' states x^l; its values are ignored.
+        halting_shape: shape of one unit's halting scores: (N,) per image, (N, H, W) per position.
 
     Returns:
         An `ActState` in which nothing has halted.
@@ -164,10 +164,10 @@ def act_step(
     ignored but must be finite.
 
     Args:
-        state: State from `act_start` or from the previous step.
+        state: state from `act_start` or from the previous step.
         x: float[..., *state], x^l, the unit's state.
         halting_probs: float[...], h^l in [0, 1]; ignored if `last`.
-        last: Whether this is unit L, which halts every remaining element.
+        last: whether this is unit L, which halts every remaining element.
         eps: ε in (0, 1).
 
     Returns:
@@ -212,7 +212,7 @@ def combine_states(
         float[..., *state], in the promoted dtype of both.
 
     Raises:
-        UserError: The number of states is not L.
+        UserError: the number of states is not L.
     """
     if len(states) != weights.shape[-1]:
         raise UserError(

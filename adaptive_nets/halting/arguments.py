@@ -15,7 +15,7 @@ def check_number(name: str, value: Any, *, below: float | None = None) -> None:
     """Checks that a number is above 0 and, if given, less than `below`.
 
     Raises:
-        UserError: It is not; the message names the argument.
+        UserError: it is not; the message names the argument.
     """
     if isinstance(value, Tracer):
         return
@@ -33,7 +33,7 @@ def check_positive_integer(name: str, value: Any) -> int:
     """Returns a positive integer as an int.
 
     Raises:
-        UserError: The value is not a positive integer; the message names the argument.
+        UserError: the value is not a positive integer; the message names the argument.
     """
     if int(value) != value or value < 1:
         raise UserError(f"{name} is {value!r}; expected a positive integer")
@@ -44,7 +44,7 @@ def with_unit_axis(name: str, array: Any) -> Array:
     """Returns the input as an array whose last axis has L >= 1 units.
 
     Raises:
-        UserError: There is no such axis; the message names the argument.
+        UserError: there is no such axis; the message names the argument.
     """
     array = jnp.asarray(array)
     if array.ndim < 1 or array.shape[-1] < 1:
@@ -58,7 +58,7 @@ def as_units(name: str, array: Any) -> Float[Array, "... L"]:
     Sums and products over units saturate in half precision.
 
     Raises:
-        UserError: The array is not float[..., L]; the message names it.
+        UserError: the array is not float[..., L]; the message names it.
     """
     return as_floating(name, with_unit_axis(name, array))
 
@@ -67,7 +67,7 @@ def as_floating(name: str, array: Any) -> Float[Array, "..."]:
     """Casts a floating-point array to float32 or wider.
 
     Raises:
-        UserError: The dtype is not floating-point; the message names the array.
+        UserError: the dtype is not floating-point; the message names the array.
     """
     array = jnp.asarray(array)
     if not jnp.issubdtype(array.dtype, jnp.floating):

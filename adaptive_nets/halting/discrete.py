@@ -38,7 +38,7 @@ def threshold_indicators(
 
     Args:
         halting_probs: float[..., L]. The last of the L probabilities is ignored and taken as 1.
-        threshold: Threshold in (0, 1).
+        threshold: threshold in (0, 1).
 
     Returns:
         bool[..., L].

@@ -27,8 +27,8 @@ def conv_flops(
     Args:
         positions: int[...], number of computed positions.
         window: (height, width).
-        inputs: Input channels per group.
-        outputs: Output channels.
+        inputs: input channels per group.
+        outputs: output channels.
 
     Returns:
         int64[...].
@@ -74,9 +74,9 @@ def sact_unit_flops(
 
     Args:
         active: bool[N, H, W], a^l.
-        channels: Channels of the unit's input and output.
+        channels: channels of the unit's input and output.
         kind: "basic" (3x3, 3x3) or "bottleneck" (1x1, 3x3, 1x1).
-        hidden: Inner channels; by default `channels` for a basic unit and `channels` // 4 for a
+        hidden: inner channels; by default `channels` for a basic unit and `channels` // 4 for a
             bottleneck.
 
     Returns:
@@ -107,7 +107,7 @@ def sact_head_flops(active: Bool[np.ndarray, "N H W"], *, channels: int) -> Int6
 
     Args:
         active: bool[N, H, W], a^l of the same unit; all True for the first unit.
-        channels: Channels of the unit's output.
+        channels: channels of the unit's output.
 
     Returns:
         int64[N], one per image.

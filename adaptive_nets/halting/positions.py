@@ -26,7 +26,7 @@ def dilate(mask: Bool[Array, "... H W"]) -> Bool[Array, "... H W"]:
         bool[..., H, W].
 
     Raises:
-        UserError: The mask is not bool[..., H, W].
+        UserError: the mask is not bool[..., H, W].
     """
     mask = jnp.asarray(mask)
     if mask.ndim < 2 or mask.dtype != jnp.bool_:
@@ -49,7 +49,7 @@ def mask_residual(residual: Float[Array, "N H W C"], mask: Array | None) -> Floa
         float[N, H, W, C], in the residual's dtype.
 
     Raises:
-        UserError: The mask has another batch size or resolution.
+        UserError: the mask has another batch size or resolution.
     """
     if mask is None:
         return residual

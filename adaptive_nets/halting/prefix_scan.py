@@ -19,7 +19,7 @@ def exclusive_scan(operation: Callable[[Any, Array], Any], start: Any, values: A
 
     Args:
         operation: (state, value of a unit) -> state; a state is an array or a tuple of arrays.
-        start: State before the first unit.
+        start: state before the first unit.
         values: [..., L]; the last value is ignored.
 
     Returns:

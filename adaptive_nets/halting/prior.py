@@ -91,14 +91,14 @@ def computation_penalty(
     loss.
 
     Args:
-        costs: One float[N, ...] per block.
+        costs: one float[N, ...] per block.
         rate: τ, one for all blocks or one per block.
 
     Returns:
         float[N], in nats if the costs are numbers of units and τ is the rate of the prior.
 
     Raises:
-        UserError: There is no block, or the numbers of rates and blocks differ.
+        UserError: there is no block, or the numbers of rates and blocks differ.
     """
     if not costs:
         raise UserError("costs is empty; expected one array float[N, ...] per block")

@@ -26,7 +26,7 @@ def log_prob_of_units(
         float[N], nats.
 
     Raises:
-        UserError: The shape of `num_units` is not that of `logits` without the last axis.
+        UserError: the shape of `num_units` is not that of `logits` without the last axis.
     """
     if num_units.shape != logits.shape[:-1]:
         raise UserError(
@@ -83,7 +83,7 @@ def reinforce_loss(
         float[N].
 
     Raises:
-        UserError: There are no blocks, or the numbers of penalties and blocks differ, or the
+        UserError: there are no blocks, or the numbers of penalties and blocks differ, or the
             baseline has another shape.
     """
     if not log_probs or len(log_probs) != len(penalties):
@@ -138,9 +138,9 @@ def update_baseline(
     gradient.
 
     Args:
-        baseline: Average before the batch.
+        baseline: average before the batch.
         rewards: float[N, K], from `rewards_to_go`.
-        decay: Decay rate in [0, 1).
+        decay: decay rate in [0, 1).
 
     Returns:
         The updated average.

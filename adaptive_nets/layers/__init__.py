@@ -1,4 +1,4 @@
-"""Thin linen modules: they own parameters and call the pure functions of the other rooms."""
+"""Thin linen modules that own parameters and call pure functions."""
 
 from adaptive_nets.layers.conv3d import Conv3d, channels_to_depth, depth_to_channels
 from adaptive_nets.layers.conv_norm import ConvNorm, batch_norm, conv

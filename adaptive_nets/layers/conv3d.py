@@ -1,12 +1,12 @@
-"""Channels viewed as groups x depth, so that a 3-D convolution can stand in for a 2-D one.
+"""3-D convolution over channels viewed as groups x depth, in place of a 2-D convolution.
 
-C maps become g channels of a volume of depth C/g; filters slide over depth, height and width. With
-s filters the result is s volumes, which are viewed as maps again. Two forms are in use
-[kondaurova]:
+C channels are reshaped to g channels of a volume of depth C/g; filters slide over depth, height and
+width. s filters give s volumes, which are reshaped to maps again. There are two forms [kondaurova]:
 
-* *code*: g -> s, 3x3x3, padding 1 on every axis, so depth stays; (27·g + 1)·s parameters;
-* *text*: one channel of depth C, filters of depth u that do not leave the volume, so each makes
-  C - u + 1 maps; (9·u + 1)·s parameters. With u = C it is the 2-D convolution itself.
+* *code*: g -> s channels, 3x3x3 filters, padding 1 on every axis, so depth is preserved;
+  (27·g + 1)·s parameters;
+* *text*: one channel of depth C, filters of depth u without padding in depth, so each filter gives
+  C - u + 1 maps; (9·u + 1)·s parameters. With u = C it is the 2-D convolution.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Form = Literal["code", "text"]
 def channels_to_depth(
     x: Float[Array, "N H W C"], *, groups: int = 1
 ) -> Float[Array, "N D H W groups"]:
-    """Views C channels as `groups` contiguous ranges, each a volume of depth C/groups.
+    """Reshapes C channels to `groups` volumes of depth C/groups, one per contiguous range.
 
     Args:
         x: float[N, H, W, C]; channel g·(C/groups) + d is position d of volume g.
@@ -43,13 +43,13 @@ def channels_to_depth(
 
 
 def depth_to_channels(x: Float[Array, "N D H W s"]) -> Float[Array, "N H W s*D"]:
-    """The inverse of `channels_to_depth`: volume major, depth minor."""
+    """Inverts `channels_to_depth`: volume major, depth minor."""
     n, depth, height, width, volumes = x.shape
     return jnp.transpose(x, (0, 2, 3, 4, 1)).reshape(n, height, width, volumes * depth)
 
 
 def text_depth(channels: int, maps: int, filters: int) -> int:
-    """Depth u of the filters of the text form: u = C - maps/filters + 1.
+    """Computes the filter depth of the text form, u = C - maps/filters + 1.
 
     Raises:
         UserError: no u between 1 and C gives this number of maps.
@@ -57,8 +57,8 @@ def text_depth(channels: int, maps: int, filters: int) -> int:
     depth = channels - maps // filters + 1 if filters > 0 and maps % filters == 0 else 0
     if not 1 <= depth <= channels:
         raise UserError(
-            f"filters {filters} cannot make {maps} maps of {channels}: expected a divisor of "
-            f"{maps} that is at least {-(-maps // channels)}"
+            f"filters {filters} cannot make {maps} maps of {channels} channels; expected a divisor "
+            f"of {maps} that is at least {-(-maps // channels)}"
         )
     return depth
 
@@ -66,15 +66,15 @@ def text_depth(channels: int, maps: int, filters: int) -> int:
 def conv3d(
     filters: int, *, inputs: int, depth: int, form: Form, dtype: Any, name: str | None = None
 ) -> nn.Conv:
-    """The 3-D convolution of either form, float[N, D, H, W, inputs] -> float[N, D', H, W, filters].
+    """Creates the 3-D convolution, float[N, D, H, W, inputs] -> float[N, D', H, W, filters].
 
     Args:
         filters: number s of 3-D filters.
-        inputs: number g of volumes that come in; 1 in the text form.
-        depth: u, the filters' depth; 3 in the code form.
-        form: "code" pads depth by 1, "text" does not pad it.
+        inputs: number g of input volumes; 1 in the text form.
+        depth: filter depth u; 3 in the code form.
+        form: "code" pads depth by 1, "text" does not pad depth.
         dtype: dtype of the computation.
-        name: of the module.
+        name: name of the linen module.
     """
     along_depth = (1, 1) if form == "code" else (0, 0)
     return nn.Conv(
@@ -89,17 +89,17 @@ def conv3d(
 
 
 class Conv3d(nn.Module):
-    """A 3-D convolution over channels, float[N, H, W, C] -> float[N, D', H, W, s].
+    """3-D convolution over channels, float[N, H, W, C] -> float[N, D', H, W, s].
 
-    The result stays a volume, for what follows to normalise and pool; `depth_to_channels` views it
-    as maps.
+    The result is a volume, so that later layers can normalise and pool over depth;
+    `depth_to_channels` reshapes it to maps.
 
     Attributes:
         filters: number s of 3-D filters.
-        groups: number g of volumes that the channels are viewed as; the text form has one.
+        groups: number g of volumes; ignored by the text form, which has one.
         form: "code" or "text".
-        maps: number of maps s·D' to make, which the depth of the text form's filters follows from;
-            s·C/g in the code form.
+        maps: number of output maps s·D' of the text form, which determines its filter depth; C by
+            default. The code form ignores it and gives s·C/g.
         dtype: dtype of the computation.
     """
 
@@ -111,7 +111,7 @@ class Conv3d(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N D H W s"]:
-        """Convolves the volumes."""
+        """Applies the convolution."""
         channels = x.shape[-1]
         if self.form == "code":
             inputs, depth = self.groups, 3

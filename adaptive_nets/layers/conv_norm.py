@@ -1,4 +1,4 @@
-"""Convolution and batch normalisation as the families write them, and the two together."""
+"""Convolution and batch normalisation with this package's defaults, alone and combined."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
 def same_padding(kernel_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The symmetric padding that keeps the size at stride 1: half an odd kernel on every side.
+    """Returns symmetric padding of half the kernel size, which preserves the size at stride 1.
 
-    Unlike "SAME" it does not depend on the stride, which is what Caffe's and PyTorch's networks do.
+    Unlike "SAME" it does not depend on the stride, as in Caffe and PyTorch.
     """
     height, width = (size // 2 for size in kernel_size)
     return (height, height), (width, width)
@@ -34,17 +34,17 @@ def conv(
     kernel_init: Any = HE_FAN_OUT,
     dtype: Any = jnp.float32,
 ) -> nn.Conv:
-    """A named convolution, float[N, H, W, C] -> float[N, H', W', O].
+    """Creates a convolution, float[N, H, W, C] -> float[N, H', W', O].
 
     Args:
-        features: O.
+        features: number of output channels O.
         kernel_size: (height, width).
-        name: of the linen module.
+        name: name of the linen module.
         strides: (vertical, horizontal).
-        padding: as of `flax.linen.Conv`; half the kernel on every side where not given.
-        groups: number of groups of channels that do not see each other.
-        use_bias: usually not, as batch normalisation follows.
-        kernel_init: initialiser of the weights; He's normal over the fan-out where not given.
+        padding: padding of `flax.linen.Conv`; by default half the kernel size on every side.
+        groups: number of channel groups.
+        use_bias: whether to add a bias; redundant before batch normalisation.
+        kernel_init: initialiser of the weights; by default He normal over the fan-out.
         dtype: dtype of the computation.
     """
     return nn.Conv(
@@ -69,14 +69,15 @@ def batch_norm(
     affine: bool = True,
     dtype: Any = jnp.float32,
 ) -> nn.BatchNorm:
-    """A named batch normalisation over N, H, W; its statistics are float32.
+    """Creates a batch normalisation over N, H, W with float32 statistics.
 
     Args:
-        train: statistics of the batch, and the running ones are updated; else the running ones.
-        name: of the linen module.
-        epsilon: added to the variance.
-        momentum: share of the old running value that is kept.
-        affine: whether there are a scale and a shift per channel.
+        train: whether to use batch statistics and update the running ones; otherwise the running
+            statistics are used.
+        name: name of the linen module.
+        epsilon: constant added to the variance.
+        momentum: decay rate of the running statistics.
+        affine: whether to apply a scale and a shift per channel.
         dtype: dtype of the output.
     """
     return nn.BatchNorm(
@@ -91,23 +92,24 @@ def batch_norm(
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch normalisation and, unless switched off, ReLU.
+    """Convolution, batch normalisation and an optional ReLU.
 
     Attributes:
         features: number of output channels O.
         kernel_size: (height, width).
         strides: (vertical, horizontal).
-        padding: as of `flax.linen.Conv`; half the kernel on every side where None.
-        groups: number of groups of channels that do not see each other.
-        use_bias: whether the convolution has a bias before the normalisation.
-        epsilon: of the normalisation.
-        momentum: share of the old running statistics that is kept.
+        padding: padding of `flax.linen.Conv`; None for half the kernel size on every side.
+        groups: number of channel groups.
+        use_bias: whether the convolution has a bias.
+        epsilon: constant added to the variance.
+        momentum: decay rate of the running statistics.
         affine: whether the normalisation has a scale and a shift.
-        activation: whether ReLU follows.
-        dropout_rate: binary dropout between convolution and normalisation (stream ``dropout``).
+        activation: whether to apply ReLU.
+        dropout_rate: rate of binary dropout between convolution and normalisation, drawn from the
+            stream ``dropout``.
         kernel_init: initialiser of the convolution's weights.
         dtype: dtype of the computation.
-        names: of the convolution and of the normalisation.
+        names: names of the convolution and the normalisation modules.
     """
 
     features: int
@@ -129,7 +131,7 @@ class ConvNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False
     ) -> Float[Array, "N H2 W2 O"]:
-        """The unit's output."""
+        """Applies convolution, dropout, normalisation and ReLU."""
         x = conv(
             self.features,
             self.kernel_size,

@@ -1,4 +1,4 @@
-"""Dropping whole branches in training: stochastic depth, and drop-path of fractal networks."""
+"""Branch dropout: stochastic depth, and drop-path of fractal networks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from adaptive_nets.runtime.errors import UserError
 
 
 def linear_survival(num_units: int, last: float) -> tuple[float, ...]:
-    """Survival probabilities p_l = 1 - (l / L) (1 - p_L) of units l = 1..L (huang2016, eq. 4).
+    """Computes survival probabilities p_l = 1 - (l / L) (1 - p_L), l = 1..L (huang2016, eq. 4).
 
     Args:
         num_units: L.
         last: p_L, a fraction in (0, 1].
 
     Raises:
-        UserError: p_L is out of range.
+        UserError: p_L is outside (0, 1].
     """
     if not 0 < last <= 1:
         raise UserError(f"survival of the last unit is {last}; expected a fraction in (0, 1]")
@@ -30,7 +30,7 @@ def linear_survival(num_units: int, last: float) -> tuple[float, ...]:
 
 
 def survives(key: Key[Array, ""], survival: float | Float[Array, ""]) -> Bool[Array, ""]:
-    """One draw for a whole mini-batch: true with probability ``survival``."""
+    """Draws once for the mini-batch: True with probability ``survival``."""
     return jax.random.bernoulli(key, survival)
 
 
@@ -42,21 +42,26 @@ def stochastic_depth(
     train: bool,
     per_example: bool = False,
 ) -> Float[Array, "N ..."]:
-    """The residual branch times its draw in training, times its probability at test (huang2016).
+    """Drops a residual branch at random in training; scales it by ``survival`` at test (huang2016).
 
-    The branch has been computed already, so nothing is saved; `stochastic_depth_branch` skips it.
+    The branch is already computed, so this saves no time; `stochastic_depth_branch` can skip it.
 
     Args:
-        key: for the draw; unused at test.
+        key: PRNG key of the draw; ignored at test.
         residual: float[N, ...], output of the branch.
         survival: probability that the branch is kept.
         train: whether to draw.
-        per_example: one draw for every example in place of one for the mini-batch.
+        per_example: whether to draw once per example instead of once per mini-batch.
+
+    Raises:
+        ValueError: `key` is None in training.
     """
     if not train:
         return residual * jnp.asarray(survival, residual.dtype)
     if key is None:
-        raise ValueError("key is None; expected a PRNG key in training")
+        raise ValueError(
+            "key is None; expected a PRNG key in training, such as make_rng('drop_path')"
+        )
     shape = (residual.shape[0] if per_example else 1, *(1,) * (residual.ndim - 1))
     kept = jax.random.bernoulli(key, survival, shape)
     return jnp.where(kept, residual, jnp.zeros_like(residual))
@@ -72,85 +77,89 @@ def stochastic_depth_branch(
     train: bool,
     skip: bool | None = None,
 ) -> Float[Array, "N H2 W2 O"]:
-    """Stochastic depth with one draw per mini-batch, from the module's stream ``drop_path``.
+    """Applies a branch with stochastic depth, one draw per mini-batch from stream ``drop_path``.
 
-    A dropped branch leaves its running statistics as they were, and where it is skipped it is not
-    computed at all, forwards or backwards. XLA on CPU runs convolutions inside conditionals an
-    order of magnitude more slowly, so there nothing is skipped by default.
+    A dropped branch does not update its running statistics. A skipped branch runs neither the
+    forward nor the backward pass. By default nothing is skipped on a CPU, where XLA runs
+    convolutions inside conditionals about ten times slower.
 
     Args:
         module: owner of the branch's parameters.
-        residual: (module, x) -> the branch's output.
+        residual: (module, x) -> output of the branch.
         x: float[N, H, W, C], input of the branch.
-        like: float[N, H', W', O], an array of the output's shape and dtype, the shortcut for
-            instance.
+        like: float[N, H', W', O], an array with the shape and dtype of the output, such as the
+            shortcut.
         survival: probability that the branch is kept.
-        train: whether to draw; else the branch is computed and scaled by ``survival``.
-        skip: whether a dropped branch is skipped by a conditional rather than computed and
-            discarded; where None, on every platform but the CPU.
+        train: whether to draw; otherwise the branch is computed and scaled by ``survival``.
+        skip: whether `nn.cond` skips a dropped branch instead of computing and discarding it; None
+            skips on every platform except the CPU.
     """
     if not train or module.is_initializing():
         return residual(module, x) * jnp.asarray(survival, like.dtype)
 
-    def nothing(module: nn.Module, x: Array) -> Array:
+    def zeros(module: nn.Module, x: Array) -> Array:
         del module, x
         return jnp.zeros_like(like)
 
     kept = survives(module.make_rng("drop_path"), survival)
     if skip or (skip is None and jax.default_backend() != "cpu"):
-        return nn.cond(kept, residual, nothing, module, x)
+        return nn.cond(kept, residual, zeros, module, x)
     before: dict[str, Any] = {}
 
-    def remember(variables: dict[str, Any]) -> dict[str, Any]:
+    def save_statistics(variables: dict[str, Any]) -> dict[str, Any]:
         before.update(variables)
         return variables
 
-    def choose(variables: dict[str, Any]) -> dict[str, Any]:
+    def select_statistics(variables: dict[str, Any]) -> dict[str, Any]:
         return jax.tree.map(
             lambda new, old: jnp.where(kept, new, old), dict(variables), dict(before)
         )
 
     computed = nn.map_variables(
-        residual, "batch_stats", trans_in_fn=remember, trans_out_fn=choose, mutable=True
+        residual,
+        "batch_stats",
+        trans_in_fn=save_statistics,
+        trans_out_fn=select_statistics,
+        mutable=True,
     )(module, x)
-    return jnp.where(kept, computed, nothing(module, x))
+    return jnp.where(kept, computed, zeros(module, x))
 
 
 def local_drop_path(
     key: Key[Array, ""], num_inputs: int, *, drop_rate: float, num_draws: int = 1
 ) -> Bool[Array, "D J"]:
-    """Which inputs of one join live: each is dropped on its own, but one stays (larsson2017).
+    """Draws the live inputs of a join: independent drops, but at least one is kept (larsson2017).
 
-    Where all would be dropped, one of them, any with the same probability, is kept.
+    If all inputs are dropped, one of them, chosen uniformly, is kept.
 
     Args:
-        key: PRNG key of this join.
+        key: PRNG key of the join.
         num_inputs: J.
         drop_rate: probability of dropping an input.
         num_draws: D, 1 for one draw per mini-batch, N for one per example.
 
     Returns:
-        bool[D, J], with a true one in every row.
+        bool[D, J], with at least one True per row.
     """
     key_drop, key_kept = jax.random.split(key)
     live = jax.random.bernoulli(key_drop, 1 - drop_rate, (num_draws, num_inputs))
-    saved = jax.random.randint(key_kept, (num_draws,), 0, num_inputs)
-    nothing_left = ~jnp.any(live, axis=1, keepdims=True)
-    return live | (nothing_left & jax.nn.one_hot(saved, num_inputs, dtype=bool))
+    fallback = jax.random.randint(key_kept, (num_draws,), 0, num_inputs)
+    all_dropped = ~jnp.any(live, axis=1, keepdims=True)
+    return live | (all_dropped & jax.nn.one_hot(fallback, num_inputs, dtype=bool))
 
 
 def global_drop_path(
     column: Int[Array, " D"], join_columns: Sequence[int]
 ) -> tuple[Bool[Array, "D J"], Bool[Array, " D"]]:
-    """Which inputs of one join live where a single column runs through the network (larsson2017).
+    """Selects the live input of a join if a single column is active (larsson2017).
 
     Args:
-        column: int[D], the chosen column, the same for every join.
-        join_columns: columns that this join's J inputs come from.
+        column: int[D], active column, the same for every join.
+        join_columns: columns of the join's J inputs.
 
     Returns:
-        bool[D, J] and bool[D]: the live input, and whether the column is among the inputs at all;
-        a join without it feeds nothing that is used.
+        bool[D, J], one-hot over the inputs, and bool[D], whether the column is among the inputs. If
+        it is not, no later live path reads the join.
     """
     live = column[:, None] == jnp.asarray(join_columns)[None, :]
     return live, jnp.any(live, axis=1)
@@ -158,12 +167,12 @@ def global_drop_path(
 
 @flax.struct.dataclass
 class DropPathDraw:
-    """One draw of drop-path for a whole network; the same in all of its joins.
+    """Drop-path sample shared by all joins of a network.
 
     Attributes:
-        key: PRNG key of the local draws.
-        is_global: bool[D], whether a single column is sampled rather than every join on its own.
-        column: int[D], that column, in use where ``is_global``.
+        key: PRNG key of local sampling.
+        is_global: bool[D], whether a single column is active; otherwise each join samples locally.
+        column: int[D], active column; undefined where ``is_global`` is False.
         drop_rate: probability of dropping an input of a join in local sampling.
     """
 
@@ -173,11 +182,11 @@ class DropPathDraw:
     drop_rate: float = flax.struct.field(pytree_node=False)
 
     def live(self, join: int, join_columns: Sequence[int]) -> Bool[Array, "D J"]:
-        """Which inputs of a join live.
+        """Returns the mask of live inputs of a join.
 
         Args:
-            join: number of the join, unique in the network.
-            join_columns: columns that its J inputs come from.
+            join: index of the join, unique in the network.
+            join_columns: columns of its J inputs.
         """
         key = jax.random.fold_in(self.key, join)
         draws = self.is_global.shape[0]
@@ -197,8 +206,8 @@ def draw_paths(
     """Draws local or global drop-path for a network (larsson2017).
 
     Args:
-        key: PRNG key of this step.
-        num_columns: of the network's blocks.
+        key: PRNG key of the training step.
+        num_columns: number of columns of the network's blocks.
         drop_rate: probability of dropping an input of a join in local sampling.
         global_share: probability of global sampling.
         num_draws: D, 1 for one draw per mini-batch, N for one per example.
@@ -215,15 +224,15 @@ def draw_paths(
 def mean_of_live(
     inputs: Sequence[Float[Array, "N H W C"]], live: Bool[Array, "D J"]
 ) -> Float[Array, "N H W C"]:
-    """Mean over the live inputs of a join.
+    """Averages the live inputs of a join.
 
     Args:
         inputs: J arrays float[N, H, W, C].
-        live: bool[D, J], D = 1 for the whole mini-batch or N; a true one in every row.
+        live: bool[D, J], D = 1 for the whole mini-batch or N; at least one True per row.
     """
     counts = jnp.sum(live, axis=1, keepdims=True)
     shares = jnp.where(live, 1.0 / counts, 0.0).astype(inputs[0].dtype)
-    # A dropped input is left out rather than multiplied by zero: it may not be finite.
+    # Selected rather than multiplied by zero: a dropped input may not be finite.
     kept = (
         jnp.where(live[:, i, None, None, None], branch * shares[:, i, None, None, None], 0)
         for i, branch in enumerate(inputs)

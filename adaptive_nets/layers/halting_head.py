@@ -1,4 +1,4 @@
-"""Head of a residual unit that says whether to go on [figurnov2017]."""
+"""Halting head of a residual unit [figurnov2017]."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.layers.pooling import global_avg_pool
 
 BIAS = -3.0
-"""Of the logit, so that all units run at first and the last one has most of the weight."""
+"""Initial bias of the logit; low, so that at first all units run and the last has most weight."""
 
 
 class HaltingHead(nn.Module):
     """Logit of halting after a unit: W̃ * x + W · mean(x) + b.
 
-    With `norm`, as in the authors' code, both x and its mean are normalised first, each on its own;
-    without, it is the paper's formula. Weights start from He's distribution, as the authors' do.
-    Everything is computed in float32: in half precision the sums over units would saturate.
+    With `norm`, x and its mean are first batch-normalised separately, as in the authors' code;
+    without it the head is the paper's formula. Weights use He initialisation, as the authors' do.
+    The head computes in float32, since sums over units would saturate in half precision.
 
     Attributes:
-        spatial: one logit for every position, with the 3x3 convolution W̃; otherwise one for the
-            image, from the mean alone. W̃ = 0 makes them equal.
-        norm: whether there are batch normalisations.
-        slope: of a leaky ReLU after the normalisations; None for none.
-        epsilon: of the normalisations.
-        momentum: of the normalisations, share of the running statistics that is kept.
+        spatial: whether to give one logit per position, with the 3x3 convolution W̃; otherwise one
+            logit per image, from the mean. Both are equal if W̃ = 0.
+        norm: whether to apply batch normalisation.
+        slope: negative slope of a leaky ReLU after the normalisations; None for no activation.
+        epsilon: constant added to the variance.
+        momentum: decay rate of the running statistics.
         bias: initial value of b.
     """
 
@@ -45,7 +45,7 @@ class HaltingHead(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], train: bool = False
     ) -> Float[Array, "N"] | Float[Array, "N H W"]:
-        """Logits, float32[N] or, if `spatial`, float32[N, H, W]."""
+        """Computes logits, float32[N] or, if `spatial`, float32[N, H, W]."""
         x = x.astype(jnp.float32)
         bias = initializers.constant(self.bias)
         mean = self._normalise(global_avg_pool(x), "norm_global", train)

@@ -1,7 +1,7 @@
-"""Convolution kernels made by a small linear network from an embedding of each layer [ha2016].
+"""Static hypernetwork: convolution kernels generated from an embedding per layer [ha2016].
 
-Kernels depend on parameters only: they are made once for a step, all layers in one batched product,
-whatever the number of images.
+Kernels depend on parameters only, so one batched product generates those of all layers once per
+step, independently of the batch size.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def generate_kernels(
     output_kernel: Float[Array, "D h w O"],
     output_bias: Float[Array, "h w O"],
 ) -> Float[Array, "E h w I O"]:
-    """Basic kernels of E embeddings; no nonlinearity.
+    """Generates the basic kernels of E embeddings by a two-layer linear network.
 
-    a_i = W_i z + B_i for every input channel i, and its slice is K_i = <W_out, a_i> + B_out.
+    a_i = W_i z + B_i for input channel i, whose slice of the kernel is K_i = <W_out, a_i> + B_out.
 
     Args:
         embeddings: z, float[E, Z].
@@ -37,7 +37,7 @@ def generate_kernels(
         output_bias: B_out, float[h, w, O].
 
     Returns:
-        float[E, h, w, I, O]: of each embedding a kernel in HWIO.
+        float[E, h, w, I, O], one HWIO kernel per embedding.
     """
     hidden = jnp.einsum("ez,zid->eid", embeddings, hidden_kernel) + hidden_bias[None]
     kernels = jnp.einsum("eid,dhwo->ehwio", hidden, output_kernel)
@@ -45,24 +45,26 @@ def generate_kernels(
 
 
 def tile_count(inputs: int, outputs: int, basic: tuple[int, int]) -> int:
-    """Number of embeddings that a kernel of this many channels needs.
+    """Returns the number of embeddings needed to tile a kernel of inputs x outputs channels.
 
     Raises:
-        UserError: basic kernels do not tile it.
+        UserError: the basic kernel size does not divide the kernel.
     """
     if inputs % basic[0] or outputs % basic[1]:
         raise UserError(
-            f"a kernel of {inputs} x {outputs} channels cannot be tiled by {basic[0]} x {basic[1]}"
+            f"a kernel of {inputs} x {outputs} channels cannot be tiled by basic kernels of "
+            f"{basic[0]} x {basic[1]}; expected multiples of {basic[0]} inputs and {basic[1]} "
+            "outputs"
         )
     return (inputs // basic[0]) * (outputs // basic[1])
 
 
 def tile_kernels(tiles: Float[Array, "E h w I O"], inputs: int) -> Float[Array, "h w I2 O2"]:
-    """Puts basic kernels side by side: tile r·(O2/O) + c covers inputs r, outputs c.
+    """Tiles basic kernels: tile r·(O2/O) + c covers input block r and output block c.
 
     Args:
         tiles: float[E, h, w, I, O].
-        inputs: number of input channels I2 of the whole kernel.
+        inputs: number of input channels I2 of the tiled kernel.
     """
     count, height, width, basic_inputs, basic_outputs = tiles.shape
     rows = inputs // basic_inputs
@@ -73,16 +75,16 @@ def tile_kernels(tiles: Float[Array, "E h w I O"], inputs: int) -> Float[Array, 
 
 
 class HyperKernels(nn.Module):
-    """The kernels of all layers that share one hypernetwork.
+    """Kernels of all layers that share one hypernetwork.
 
-    Parameters: `embeddings` float[E, Z] of all tiles of all layers, and those of `generate_kernels`
-    with D = Z hidden units. They start such that a layer's kernel has about He's variance over its
-    fan-in: embeddings are normal, with less variance for layers that see more inputs; the paper
-    does not say how it starts.
+    Parameters are `embeddings` float[E, Z] of all tiles of all layers, and those of
+    `generate_kernels` with D = Z hidden units. Embeddings are initialised normal with a variance
+    proportional to 1 / inputs of the layer, so that generated kernels have about the He variance
+    over their fan-in. The paper does not state an initialisation.
 
     Attributes:
         channels: (inputs, outputs) of each layer.
-        basic: (inputs, outputs) of the basic kernel that larger ones are tiled from.
+        basic: (inputs, outputs) of the basic kernel.
         kernel_size: (height, width).
         embedding_size: Z.
     """
@@ -94,7 +96,7 @@ class HyperKernels(nn.Module):
 
     @nn.compact
     def __call__(self) -> tuple[Float[Array, "h w I O"], ...]:
-        """One kernel for each layer, HWIO, float32."""
+        """Generates one kernel per layer, HWIO, float32."""
         size, (inputs, outputs) = self.embedding_size, self.basic
         counts = [tile_count(*channels, self.basic) for channels in self.channels]
         deviations = [math.sqrt(inputs / layer_inputs) for layer_inputs, _ in self.channels]
@@ -129,18 +131,18 @@ class HyperKernels(nn.Module):
 
 
 class GeneratedConv(nn.Module):
-    """A convolution that is given its kernel, float[N, H, W, C] -> float[N, H', W', O].
+    """Convolution that takes its kernel as an argument, float[N, H, W, C] -> float[N, H', W', O].
 
-    It owns at most the bias, which starts at zero. What reads attributes of `flax.linen.Conv`, as
-    counting does, finds the same ones.
+    It owns only the bias, initialised to zero. Attributes have the names of `flax.linen.Conv`, so
+    that code which inspects convolutions, such as MAC counting, handles both.
 
     Attributes:
         features: number of output channels O.
         kernel_size: (height, width).
         strides: (vertical, horizontal).
         padding: "SAME", "VALID" or ((top, bottom), (left, right)).
-        feature_group_count: number of groups of channels that do not see each other.
-        use_bias: whether it has a bias.
+        feature_group_count: number of channel groups.
+        use_bias: whether to add a bias.
         dtype: dtype of the computation.
     """
 
@@ -156,7 +158,7 @@ class GeneratedConv(nn.Module):
     def __call__(
         self, x: Float[Array, "N H W C"], kernel: Float[Array, "h w I O"]
     ) -> Float[Array, "N H2 W2 O"]:
-        """Convolves."""
+        """Convolves `x` with `kernel`."""
         expected = (*self.kernel_size, x.shape[-1] // self.feature_group_count, self.features)
         if kernel.shape != expected:
             raise ValueError(f"kernel has shape {kernel.shape}; expected {expected}")

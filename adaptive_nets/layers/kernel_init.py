@@ -1,9 +1,8 @@
-"""Initialisers of kernels, with the values of `flax.linen.initializers` and quick to compile.
+"""Kernel initialisers with the values of `flax.linen.initializers` and shorter compile times.
 
-XLA compiles random bits of an array with four axes some five times as long as those of an array
-with one axis and the same elements, on a CPU seconds for each kernel of a network. The numbers are
-the same: element i of an array depends on the key and on i alone. So kernels are drawn along one
-axis, and shaped then.
+XLA takes about five times longer to compile random bits for a four-axis array than for a one-axis
+array of the same size: seconds per kernel on a CPU. Values depend only on the key and the flat
+index, so kernels are drawn along one axis and then reshaped.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
-# Standard deviation of a standard normal variable that is kept within ±2.
+# Standard deviation of a standard normal variable truncated to ±2.
 _TRUNCATED_DEVIATION = 0.87962566103423978
 
 Fan = Literal["fan_in", "fan_out", "fan_avg"]
@@ -26,17 +25,17 @@ Distribution = Literal["normal", "truncated_normal", "uniform"]
 def variance_scaling(
     scale: float, mode: Fan, distribution: Distribution, *, batch_axis: tuple[int, ...] = ()
 ) -> Initializer:
-    """Initialises float[..., I, O] with mean 0 and variance scale / fan.
+    """Returns an initialiser of float[..., I, O] with mean 0 and variance scale / fan.
 
-    fan_in is I and fan_out is O times the kernel's volume; I is the number of inputs of one group
-    where there are groups.
+    fan_in is I and fan_out is O times the kernel's volume; I is the number of input channels per
+    group.
 
     Args:
-        scale: over the fan, the variance.
-        mode: which fan; "fan_avg" is the mean of both.
-        distribution: "truncated_normal" is kept within two of its standard deviations before it is
-            cut off.
-        batch_axis: axes that number independent kernels.
+        scale: numerator of the variance.
+        mode: "fan_in", "fan_out" or their mean, "fan_avg".
+        distribution: "normal", "uniform" or "truncated_normal", which is truncated at two standard
+            deviations of the untruncated normal.
+        batch_axis: axes that index independent kernels.
     """
 
     def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Float[Array, "..."]:
@@ -60,7 +59,7 @@ def variance_scaling(
 
 
 def normal(deviation: float) -> Initializer:
-    """Initialises an array of any shape with mean 0 and this standard deviation."""
+    """Returns a normal initialiser with mean 0 and the given standard deviation, for any shape."""
 
     def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Float[Array, "..."]:
         values = jax.random.normal(key, (math.prod(shape),), dtype) * jnp.array(deviation, dtype)
@@ -69,11 +68,11 @@ def normal(deviation: float) -> Initializer:
     return init
 
 
-# He's, for what ReLU follows: over the fan-in, and over the fan-out, what residual and dense
-# networks are trained from (he2015).
+# He initialisation for layers followed by ReLU (he2015); the fan-out form is that of residual and
+# dense networks.
 HE_FAN_IN = variance_scaling(2.0, "fan_in", "truncated_normal")
 HE_FAN_OUT = variance_scaling(2.0, "fan_out", "normal")
-# LeCun's, linen's own default, and Glorot's (xavier).
+# LeCun (default of linen) and Glorot (Xavier) initialisation.
 LECUN = variance_scaling(1.0, "fan_in", "truncated_normal")
 GLOROT_NORMAL = variance_scaling(1.0, "fan_avg", "truncated_normal")
 GLOROT_UNIFORM = variance_scaling(1.0, "fan_avg", "uniform")

@@ -1,8 +1,7 @@
-"""What a network's dense and convolutional layers are made of.
+"""Factories of dense and convolutional layers: plain or with sparse variational dropout.
 
-A family is written once, against these two calls; which kind of layer it gets decides whether it is
-the plain network or a variational one. A kind is a frozen dataclass, so it can be a linen
-attribute.
+A model family calls `dense` and `conv` of a `LayerKind`, so one definition gives the plain and the
+variational network. A kind is a frozen dataclass, so that it can be an attribute of a linen module.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ Layer = Callable[[Array], Array]
 
 
 class LayerKind(Protocol):
-    """Makes layers inside a compact linen method."""
+    """Factory of layers, called inside a compact linen method."""
 
     def dense(self, features: int, *, name: str, train: bool, dtype: Any) -> Layer:
-        """A dense layer with bias, float[N, I] -> float[N, features]."""
+        """Creates a dense layer with bias, float[N, I] -> float[N, features]."""
         ...
 
     def conv(
@@ -39,13 +38,13 @@ class LayerKind(Protocol):
         strides: tuple[int, int] = (1, 1),
         padding: Any = "SAME",
     ) -> Layer:
-        """A convolution with bias, float[N, H, W, C] -> float[N, H', W', features]."""
+        """Creates a convolution with bias, float[N, H, W, C] -> float[N, H', W', features]."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class PlainLayers:
-    """Ordinary layers, He-normal initialisation (they are followed by ReLU)."""
+    """Factory of `nn.Dense` and `nn.Conv` with He initialisation, for layers followed by ReLU."""
 
     def dense(self, features, *, name, train, dtype):  # noqa: D102 - see LayerKind
         del train
@@ -68,7 +67,7 @@ class PlainLayers:
 
 @dataclasses.dataclass(frozen=True)
 class SparseVDLayers:
-    """Layers with sparse variational dropout; attributes as in `SparseDense`."""
+    """Factory of layers with sparse variational dropout; attributes as in `SparseDense`."""
 
     log_sigma2_init: float = -10.0
     threshold: float = THRESHOLD

@@ -18,25 +18,26 @@ def local_response_norm(
     k: float = 1.0,
     divide_by_size: bool = True,
 ) -> Float[Array, "... C"]:
-    """Divides every value by a power of the energy of the channels around it.
+    """Divides every value by a power of the energy of its neighbouring channels.
 
-    ``x / (k + a * sum of x**2 over the window)**beta``; the window is ``size`` channels, centred,
-    cut off at the first and the last channel (an even size reaches one further down than up).
+    ``x / (k + a * sum of x**2 over the window)**beta``. The window is centred and has ``size``
+    channels, clipped at the first and last channel. For an even size it has one more channel before
+    the centre than after it.
 
     Args:
         x: float[..., C].
-        size: channels in a window.
+        size: number of channels in the window.
         alpha: weight of the energy.
         beta: exponent.
-        k: what is added to the energy: 2 in [krizhevsky2012], 1 in Caffe's networks.
-        divide_by_size: ``a`` is ``alpha / size``, the mean of a full window, as in Caffe and
-            PyTorch; else ``alpha``, as the paper prints it.
+        k: constant added to the energy: 2 in [krizhevsky2012], 1 in Caffe's networks.
+        divide_by_size: whether ``a`` is ``alpha / size``, as in Caffe and PyTorch, or ``alpha``, as
+            in the paper.
 
     Returns:
-        float[..., C] in the dtype of ``x``; computed in float32 at least.
+        float[..., C] in the dtype of ``x``; computed in float32 or wider.
 
     Raises:
-        UserError: a window of less than one channel.
+        UserError: `size` is less than 1.
     """
     if size < 1:
         raise UserError(f"size of a normalisation window is {size}; expected at least 1 channel")

@@ -1,4 +1,4 @@
-"""The Meta layer: groups of channels mixed by one small matrix, and layers of separate groups."""
+"""Meta layer, which mixes groups of channels by one small matrix, and grouped dense layers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MetaInit = Literal["normal", "softmax", "scaled"]
 
 
 def _split(x: Array, groups: int) -> Array:
+    """Reshapes [..., C] to [..., groups, C / groups]."""
     channels = x.shape[-1]
     if groups < 1 or channels % groups:
         raise UserError(f"groups {groups} must divide the number of channels, {channels}")
@@ -24,13 +25,14 @@ def _split(x: Array, groups: int) -> Array:
 
 
 def meta(x: Float[Array, "... C"], weight: Float[Array, "N M"]) -> Float[Array, "... M*C/N"]:
-    """Mixes whole groups of channels, Y_m = Σ_n W[n, m]·X_n [kondaurova].
+    """Mixes groups of channels, Y_m = Σ_n W[n, m]·X_n [kondaurova].
 
-    The same as a 1x1 convolution by W ⊗ 1 of size C/N, at N multiply-accumulates an output.
+    Equals a 1x1 convolution with kernel W ⊗ I, I the identity of size C/N, at N
+    multiply-accumulates per output.
 
     Args:
         x: float[..., C], N contiguous ranges of C/N channels.
-        weight: float[N, M], the scalar by which input group n enters output group m.
+        weight: float[N, M], weight of input group n in output group m.
 
     Returns:
         float[..., M·C/N], M contiguous ranges of C/N channels.
@@ -44,14 +46,14 @@ def meta(x: Float[Array, "... C"], weight: Float[Array, "N M"]) -> Float[Array, 
 
 
 class Meta(nn.Module):
-    """Owns the matrix of `meta`, float[groups, outputs]; no bias.
+    """Module that owns the matrix of `meta`, float[groups, outputs], without a bias.
 
     Attributes:
         groups: number N of input groups.
         outputs: number M of output groups.
-        meta_init: "normal", as published: standard normal. "softmax": the same matrix, normalised
-            by a softmax over output groups whenever it is used. "scaled": normal with standard
-            deviation 1/√N, which keeps variance.
+        meta_init: "normal", standard normal, as published; "softmax", standard normal with a
+            softmax over output groups applied at every use; "scaled", normal with standard
+            deviation 1/√N, which preserves the variance.
         dtype: dtype of the computation.
     """
 
@@ -78,13 +80,14 @@ class Meta(nn.Module):
 
 
 class GroupedDense(nn.Module):
-    """A dense layer for each group of features, float[N, K] -> float[N, G·L].
+    """Separate dense layers for groups of features, float[N, K] -> float[N, G·L].
 
-    G·(K/G·L + L) parameters: the kernel is block-diagonal. Initialised uniformly within ±1/√(K/G).
+    The kernel is block-diagonal, with G·(K/G·L + L) parameters, uniform within ±1/√(K/G) at
+    initialisation.
 
     Attributes:
         groups: number G of groups, contiguous ranges of the features.
-        features: outputs L of each group.
+        features: number of outputs L of each group.
         dtype: dtype of the computation.
     """
 
@@ -94,7 +97,7 @@ class GroupedDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N K"]) -> Float[Array, "N G*L"]:
-        """Applies the layers; group major."""
+        """Applies the layers; outputs are group major."""
         x = _split(jnp.asarray(x, self.dtype), self.groups)
         fan_in = x.shape[-1]
         kernel = self.param(

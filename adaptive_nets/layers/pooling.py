@@ -1,7 +1,8 @@
-"""Pooling over windows, over the whole map and onto a grid of given size.
+"""Window pooling, global pooling and adaptive pooling.
 
-Sizes follow Caffe and PyTorch. In ceil mode the last window may reach past the padded input, but it
-must start inside the input or the padding before it; what it reaches past the padding never counts.
+Output sizes follow Caffe and PyTorch. In ceil mode the last window may extend beyond the padded
+input, but it must start inside the input or its leading padding; positions beyond the padding are
+ignored.
 """
 
 from __future__ import annotations
@@ -27,24 +28,25 @@ def max_pool(
     *,
     ceil_mode: bool = False,
 ) -> Float[Array, "N H2 W2 C"]:
-    """Maximum over windows; padding never wins.
+    """Computes the maximum over windows; padding is −inf.
 
-    Where windows neither overlap nor need padding it is a reshape and a maximum: the same values as
-    `flax.linen.max_pool`, whose backward pass (select-and-scatter) is several times slower on CPU.
-    Among equal maxima the gradient is shared instead of going to the first.
+    If windows tile the input, it is a reshape and a maximum. Values equal those of
+    `flax.linen.max_pool`, whose backward pass (select-and-scatter) is several times slower on a
+    CPU. The reshape divides the gradient among equal maxima, where select-and-scatter gives it to
+    the first.
 
     Args:
         x: float[N, H, W, C].
         window: (height, width).
-        strides: (vertical, horizontal); the window where not given.
+        strides: (vertical, horizontal); by default the window.
         padding: "VALID", "SAME" or ((top, bottom), (left, right)), less than the window.
-        ceil_mode: round the output size up: a last window that is only partly filled counts.
+        ceil_mode: whether to round the output size up and so keep a partly filled last window.
 
     Returns:
         float[N, H', W', C].
 
     Raises:
-        UserError: padding of another form, or a window that does not fit.
+        UserError: `padding` has another form, or the window does not fit.
     """
     strides = strides or window
     (top, bottom), (left, right) = explicit_padding(x.shape[1:3], window, strides, padding)
@@ -52,7 +54,7 @@ def max_pool(
         return jnp.max(_as_tiles(x, window), axis=(2, 4))
     rows = _overhang(x.shape[1], window[0], strides[0], (top, bottom), ceil_mode)
     columns = _overhang(x.shape[2], window[1], strides[1], (left, right), ceil_mode)
-    # flax documents pairs, but annotates the default.
+    # Pairs are documented by flax, but its annotation admits only the default.
     pads: Any = ((top, bottom + rows), (left, right + columns))
     return nn.max_pool(x, window, strides, pads)
 
@@ -66,22 +68,22 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Float[Array, "N H2 W2 C"]:
-    """Mean over windows, summed in float32 at least.
+    """Computes the mean over windows, with sums in float32 or wider.
 
     Args:
         x: float[N, H, W, C].
         window: (height, width).
-        strides: (vertical, horizontal); the window where not given.
+        strides: (vertical, horizontal); by default the window.
         padding: "VALID", "SAME" or ((top, bottom), (left, right)), less than the window.
-        ceil_mode: round the output size up: a last window that is only partly filled counts.
-        count_include_pad: divide by the window's part inside the padded input, zeros of the padding
-            included; else by its part inside the input.
+        ceil_mode: whether to round the output size up and so keep a partly filled last window.
+        count_include_pad: whether the divisor counts padding; positions beyond the padding never
+            count.
 
     Returns:
         float[N, H', W', C] in the dtype of ``x``.
 
     Raises:
-        UserError: padding of another form, or a window that does not fit.
+        UserError: `padding` has another form, or the window does not fit.
     """
     strides = strides or window
     (top, bottom), (left, right) = explicit_padding(x.shape[1:3], window, strides, padding)
@@ -105,18 +107,18 @@ def avg_pool(
 
 
 def global_avg_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N C"]:
-    """Mean over all positions, float[N, H, W, C] -> float[N, C]."""
+    """Averages over all positions, float[N, H, W, C] -> float[N, C]."""
     return jnp.mean(x, axis=(1, 2))
 
 
 def adaptive_avg_pool(
     x: Float[Array, "N H W C"], output_size: tuple[int, int]
 ) -> Float[Array, "N H2 W2 C"]:
-    """Mean over windows laid out so that the output has a given size.
+    """Averages over windows that give an output of the requested size.
 
-    Output i of a side of n averages positions floor(i n / out) up to, and without,
-    ceil((i + 1) n / out), as in PyTorch: windows overlap where ``out`` does not divide n (8 -> 3
-    takes 0-2, 2-5, 5-7), and repeat where it is larger than n.
+    On an axis of size n, output i averages positions [floor(i n / out), ceil((i + 1) n / out)), as
+    in PyTorch. Windows overlap if ``out`` does not divide n (8 -> 3 averages 0-2, 2-5, 5-7) and
+    repeat if ``out`` is larger than n.
 
     Args:
         x: float[N, H, W, C].
@@ -129,7 +131,7 @@ def adaptive_avg_pool(
     rows, columns = output_size
     if height % rows == 0 and width % columns == 0:
         return jnp.mean(_as_tiles(x, (height // rows, width // columns)), axis=(2, 4))
-    # Two small products; they are sums, so no accelerator may round them to a narrower format.
+    # Highest precision: these products are averages and must not round their operands to bfloat16.
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     averages = jnp.einsum(
         "nhwc,ph,qw->npqc",
@@ -147,11 +149,10 @@ def explicit_padding(
     strides: tuple[int, int],
     padding: str | Pads,
 ) -> Pads:
-    """Padding as ((top, bottom), (left, right)).
+    """Converts padding to ((top, bottom), (left, right)).
 
     Raises:
-        UserError: it has another form, is negative or as large as the window, or the window does
-            not fit into the padded input.
+        UserError: the padding has another form, is negative or is not less than the window.
     """
     pairs: Any = padding
     if isinstance(padding, str):
@@ -173,7 +174,7 @@ def explicit_padding(
 
 
 def _overhang(size: int, window: int, stride: int, pads: tuple[int, int], ceil_mode: bool) -> int:
-    """Extra padding behind a side that lets its last window fit."""
+    """Returns the trailing padding needed to complete the last window of an axis."""
     padded = size + sum(pads)
     count = (padded - window) // stride + 1
     if ceil_mode:
@@ -182,7 +183,8 @@ def _overhang(size: int, window: int, stride: int, pads: tuple[int, int], ceil_m
             count = rounded_up
     if count < 1:
         raise UserError(
-            f"a window of {window} does not fit into {size} positions with padding {pads}"
+            f"a window of {window} does not fit into {size} positions with padding {pads}; "
+            f"expected at most {padded}"
         )
     return max((count - 1) * stride + window - padded, 0)
 
@@ -190,7 +192,7 @@ def _overhang(size: int, window: int, stride: int, pads: tuple[int, int], ceil_m
 def _counts(
     size: int, window: int, stride: int, pads: tuple[int, int], count: int, include_pad: bool
 ) -> np.ndarray:
-    """Positions that each window along a side averages over."""
+    """Counts the positions in each window of an axis."""
     first, last = (-pads[0], size + pads[1]) if include_pad else (0, size)
     starts = np.arange(count) * stride - pads[0]
     return np.minimum(starts + window, last) - np.maximum(starts, first)
@@ -199,7 +201,7 @@ def _counts(
 def _tiles(
     size: tuple[int, ...], window: tuple[int, int], strides: tuple[int, int], pads: tuple[int, ...]
 ) -> bool:
-    """Whether windows cover the input exactly once."""
+    """Checks whether the windows tile the input: no overlap, gap or padding."""
     whole = size[0] % window[0] == 0 and size[1] % window[1] == 0
     return tuple(strides) == tuple(window) and whole and not any(pads) and 0 not in size
 
@@ -210,7 +212,7 @@ def _as_tiles(x: Array, window: tuple[int, int]) -> Float[Array, "N R h S w C"]:
 
 
 def _averaging_matrix(size: int, count: int) -> np.ndarray:
-    """float64[count, size]; row i averages over its window."""
+    """Returns the averaging matrix float64[count, size] of adaptive pooling on one axis."""
     matrix = np.zeros((count, size))
     for i in range(count):
         start, stop = i * size // count, -(-(i + 1) * size // count)

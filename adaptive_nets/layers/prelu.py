@@ -1,4 +1,4 @@
-"""PReLU with one learnt slope for all channels, or one for each group of channels."""
+"""PReLU with one learned slope for all channels or one per group of channels."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from jaxtyping import Array, Float
 
 
 def prelu(x: Float[Array, "... C"], slopes: Float[Array, " G"]) -> Float[Array, "... C"]:
-    """Keeps x where it is at least 0 and multiplies it by a slope elsewhere [he2015a].
+    """Computes x for x >= 0 and slope·x for x < 0 [he2015a].
 
     Args:
         x: float[..., C].
-        slopes: float[G], one for each of the G contiguous ranges of C/G channels.
+        slopes: float[G], one per contiguous range of C/G channels.
 
     Returns:
-        float[..., C], of the dtype of `x`.
+        float[..., C], in the dtype of `x`.
 
     Raises:
-        ValueError: the channels do not divide into the groups.
+        ValueError: G does not divide C.
     """
     channels, groups = x.shape[-1], slopes.shape[0]
     if channels % groups:
-        raise ValueError(f"x has {channels} channels; expected a multiple of {groups} slopes")
+        raise ValueError(
+            f"x has {channels} channels; expected a multiple of {groups} slopes, one slope per "
+            "group of channels"
+        )
     slopes = jnp.repeat(slopes.astype(x.dtype), channels // groups)
     return jnp.where(x >= 0, x, x * slopes.reshape((1,) * (x.ndim - 1) + (channels,)))
 
 
 class PReLU(nn.Module):
-    """Owns the slopes of `prelu`, float[groups], which start at 0.25.
+    """Module that owns the slopes of `prelu`, float[groups], initialised to 0.25.
 
     Attributes:
         groups: number of slopes.

@@ -1,9 +1,9 @@
-"""One step of LSTM, HyperLSTM and HyperRNN, with or without layer normalisation [ha2016].
+"""Steps of LSTM, HyperLSTM and HyperRNN cells, with or without layer normalisation [ha2016].
 
-In a hypernetwork's step a small recurrent network looks at the input and at the large one's state,
-and scales each row of the large one's matrices. Gates are in the order i, g, f, o, each with a
-matrix of its own: float[I, 4, H]. As in the authors' code, scalings follow the small network's
-output of the same step; the paper prints that of the step before.
+In a hypernetwork a small recurrent network reads the input and the state of the main network, and
+scales each row of the main network's matrices. Gates are in the order i, g, f, o, each with its own
+matrix: float[I, 4, H]. Scalings use the small network's output of the same step, as in the authors'
+code; the paper's formula uses the previous step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Added to the variance in layer normalisation, as in the authors' code.
+# Constant added to the variance in layer normalisation, as in the authors' code.
 NORM_EPSILON = 1e-3
 
 
@@ -26,7 +26,7 @@ class Norm(NamedTuple):
 
 
 class LSTMWeights(NamedTuple):
-    """Parameters of an LSTM; both normalisations or neither."""
+    """Parameters of an LSTM; both normalisations are present or neither."""
 
     input_kernel: Float[Array, "I 4 H"]
     hidden_kernel: Float[Array, "H 4 H"]
@@ -45,10 +45,11 @@ class RNNWeights(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """How a small network's output u becomes row scalings, for G gates (4, or none in an RNN).
+    """Parameters that map the small network's output u to row scalings of G gates.
 
-    z_h = u A_h + b_h, z_x = u A_x + b_x, z_b = u A_b, of Z numbers for each gate; then
-    d_h = z_h D_h, d_x = z_x D_x and the dynamic part of the bias is z_b D_b.
+    z_h = u A_h + b_h, z_x = u A_x + b_x, z_b = u A_b are embeddings of size Z per gate;
+    d_h = z_h D_h and d_x = z_x D_x are the scalings, z_b D_b is the dynamic part of the bias. An
+    LSTM has an axis of 4 gates, an RNN has no gate axis.
     """
 
     to_h: Float[Array, "n *G Z"]
@@ -62,7 +63,7 @@ class Scaling(NamedTuple):
 
 
 class HyperLSTMWeights(NamedTuple):
-    """Parameters of a HyperLSTM: the large network, the small one on [x; h], the scalings."""
+    """Parameters of a HyperLSTM: main network, small network on [x; h], scalings."""
 
     main: LSTMWeights
     hyper: LSTMWeights
@@ -70,7 +71,7 @@ class HyperLSTMWeights(NamedTuple):
 
 
 class HyperRNNWeights(NamedTuple):
-    """Parameters of a HyperRNN: the large network, the small one on [h; x], the scalings."""
+    """Parameters of a HyperRNN: main network, small network on [h; x], scalings."""
 
     main: RNNWeights
     hyper: RNNWeights
@@ -78,21 +79,21 @@ class HyperRNNWeights(NamedTuple):
 
 
 class LSTMState(NamedTuple):
-    """Memory and output."""
+    """Cell state and output of an LSTM."""
 
     c: Float[Array, "N H"]
     h: Float[Array, "N H"]
 
 
 class HyperLSTMState(NamedTuple):
-    """States of the large network and of the small one."""
+    """States of the main network and of the small network."""
 
     main: LSTMState
     hyper: LSTMState
 
 
 class HyperRNNState(NamedTuple):
-    """Outputs of the large network and of the small one."""
+    """Outputs of the main network and of the small network."""
 
     main: Float[Array, "N H"]
     hyper: Float[Array, "N n"]
@@ -101,12 +102,12 @@ class HyperRNNState(NamedTuple):
 def layer_norm(
     x: Float[Array, "*N H"], norm: Norm | None, *, epsilon: float = NORM_EPSILON
 ) -> Float[Array, "*N H"]:
-    """Normalises over the last axis in float32, then scales and shifts; the input without `norm`.
+    """Normalises over the last axis in float32, then scales and shifts.
 
     Args:
         x: float[..., H].
-        norm: scale and offset, of any number of trailing axes of `x`.
-        epsilon: added to the variance.
+        norm: scale and offset, which match the trailing axes of `x`; None returns `x` unchanged.
+        epsilon: constant added to the variance.
     """
     if norm is None:
         return x
@@ -114,16 +115,16 @@ def layer_norm(
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)
     normal = (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype)
-    return normal * _leading(norm.scale, x) + _leading(norm.offset, x)
+    return normal * _add_leading_axes(norm.scale, x) + _add_leading_axes(norm.offset, x)
 
 
-def _leading(parameter: Array, like: Array) -> Array:
+def _add_leading_axes(parameter: Array, like: Array) -> Array:
     missing = like.ndim - parameter.ndim
     return parameter.reshape((1,) * missing + parameter.shape)
 
 
 def _gates(x: Float[Array, "N I"], kernel: Float[Array, "I *G H"]) -> Float[Array, "N *G H"]:
-    """All gates in one product."""
+    """Multiplies by the matrices of all gates in one product."""
     flat = x @ kernel.reshape(kernel.shape[0], -1)
     return flat.reshape(x.shape[0], *kernel.shape[1:])
 
@@ -135,7 +136,7 @@ def _advance(
     forget_bias: float,
     keep: Float[Array, "N H"] | None,
 ) -> LSTMState:
-    """What an LSTM does with its gates before their nonlinearities."""
+    """Computes the new state from the gates' preactivations."""
     gates = layer_norm(gates, weights.gate_norm)
     i, g, f, o = (gates[:, gate] for gate in range(4))
     new = jnp.tanh(g)
@@ -153,17 +154,17 @@ def lstm_step(
     forget_bias: float = 1.0,
     keep: Float[Array, "N H"] | None = None,
 ) -> LSTMState:
-    """One step of an LSTM.
+    """Computes one step of an LSTM.
 
     y = LN(W_h^y h + W_x^y x + b^y) for y = i, g, f, o,
     c' = σ(f + forget_bias)·c + σ(i)·keep·tanh(g),  h' = σ(o)·tanh(LN(c')).
 
     Args:
         weights: parameters.
-        state: of the step before.
+        state: previous state.
         x: float[N, I].
-        forget_bias: added to the forget gate.
-        keep: recurrent dropout's factors of what is written to memory, 0 or 1/(share kept).
+        forget_bias: constant added to the forget gate.
+        keep: recurrent dropout's factors on the candidate cell state, 0 or 1/(1 - rate).
 
     Returns:
         The new state; its `h` is the output.
@@ -173,7 +174,7 @@ def lstm_step(
 
 
 def _scalings(scaling: Scaling, output: Float[Array, "N n"]) -> tuple[Array, Array, Array]:
-    """(d_h, d_x, dynamic bias), float[N, *G, H] each."""
+    """Computes (d_h, d_x, dynamic bias), float[N, *G, H] each."""
     z_h = _gates(output, scaling.to_h) + scaling.to_h_bias[None]
     z_x = _gates(output, scaling.to_x) + scaling.to_x_bias[None]
     z_b = _gates(output, scaling.to_b)
@@ -193,17 +194,17 @@ def hyper_lstm_step(
     keep: Float[Array, "N H"] | None = None,
     hyper_keep: Float[Array, "N n"] | None = None,
 ) -> HyperLSTMState:
-    """One step of a HyperLSTM.
+    """Computes one step of a HyperLSTM.
 
     y = LN(d_h^y·(W_h^y h) + d_x^y·(W_x^y x) + b^y(z_b^y)) for y = i, g, f, o; then as an LSTM.
 
     Args:
         weights: parameters.
-        state: of the step before.
+        state: previous state.
         x: float[N, I].
-        forget_bias: added to the forget gates of both networks.
-        keep: recurrent dropout's factors in the large network.
-        hyper_keep: the same in the small one.
+        forget_bias: constant added to the forget gates of both networks.
+        keep: recurrent dropout's factors in the main network.
+        hyper_keep: recurrent dropout's factors in the small network.
 
     Returns:
         The new state; its `main.h` is the output.
@@ -226,7 +227,7 @@ def hyper_lstm_step(
 def rnn_step(
     weights: RNNWeights, h: Float[Array, "N H"], x: Float[Array, "N I"]
 ) -> Float[Array, "N H"]:
-    """One step of a plain recurrent network, h' = tanh(LN(W_h h + W_x x + b))."""
+    """Computes one step of a plain recurrent network, h' = tanh(LN(W_h h + W_x x + b))."""
     total = h @ weights.hidden_kernel + x @ weights.input_kernel + weights.bias[None]
     return jnp.tanh(layer_norm(total, weights.norm))
 
@@ -234,11 +235,11 @@ def rnn_step(
 def hyper_rnn_step(
     weights: HyperRNNWeights, state: HyperRNNState, x: Float[Array, "N I"]
 ) -> HyperRNNState:
-    """One step of a HyperRNN, h' = tanh(LN(d_h·(W_h h) + d_x·(W_x x) + b(z_b))).
+    """Computes one step of a HyperRNN, h' = tanh(LN(d_h·(W_h h) + d_x·(W_x x) + b(z_b))).
 
     Args:
         weights: parameters.
-        state: of the step before.
+        state: previous state.
         x: float[N, I].
 
     Returns:
@@ -257,15 +258,15 @@ def full_hyper_rnn_step(
     state: HyperRNNState,
     x: Float[Array, "N I"],
 ) -> HyperRNNState:
-    """One step of a HyperRNN whose matrices are generated whole.
+    """Computes one step of a HyperRNN with fully generated matrices.
 
-    h' = tanh(LN(<W_hz, z_h> h + <W_xz, z_x> x + b(z_b))). It takes Z times the memory, which is why
-    rows are scaled in practice; that is the case <W_hz, z_h> = diag(z_h D_h) W_h.
+    h' = tanh(LN(<W_hz, z_h> h + <W_xz, z_x> x + b(z_b))). It needs Z times the memory of row
+    scaling, which is the special case <W_hz, z_h> = diag(z_h D_h) W_h.
 
     Args:
-        matrices: W_hz and W_xz, in place of the large network's two matrices and of D_h and D_x.
-        weights: parameters; of the large network only the bias and normalisation are used.
-        state: of the step before.
+        matrices: W_hz and W_xz, in place of the main network's two matrices and of D_h and D_x.
+        weights: parameters; of the main network only the bias and normalisation are used.
+        state: previous state.
         x: float[N, I].
     """
     hyper = rnn_step(weights.hyper, state.hyper, jnp.concatenate([state.main, x], axis=-1))

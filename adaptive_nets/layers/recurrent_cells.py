@@ -1,8 +1,8 @@
 """LSTM, HyperLSTM and HyperRNN over sequences: modules own parameters and scan the pure steps.
 
-All take float[N, T, I] and return the outputs float[N, T, H] and the last state, which the next
-piece of the same sequences may start from. In training, recurrent dropout draws from the stream
-``dropout``, anew for every step.
+All take float[N, T, I] and return the outputs float[N, T, H] and the final state, from which the
+next segment of the same sequences can start. In training, recurrent dropout draws an independent
+mask per step from the stream ``dropout``.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from adaptive_nets.layers.recurrent import (
     lstm_step,
 )
 
-# At the start every row is scaled by this.
+# Row scaling at initialisation.
 INITIAL_SCALING = 0.1
 
 Sequence = Float[Array, "N T I"]
 
 
 def _orthogonal_gates(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Orthogonal matrices, float[I, G, H], each gate its own."""
+    """Initialises float[I, G, H], an orthogonal matrix per gate."""
     inputs, gates, outputs = shape
     keys = jax.random.split(key, gates)
     make = initializers.orthogonal()
@@ -47,7 +47,7 @@ def _orthogonal_gates(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 class _Parameters(nn.Module):
-    """Owns the parameters of one part of a cell."""
+    """Base of modules that own the parameters of one part of a cell."""
 
     def _norm(self, name: str, shape: tuple[int, ...]) -> Norm:
         scale = self.param(f"{name}_scale", initializers.ones, shape, jnp.float32)
@@ -55,9 +55,9 @@ class _Parameters(nn.Module):
 
 
 class LSTMParameters(_Parameters):
-    """Parameters of an LSTM of `hidden` units: orthogonal matrices, zero biases.
+    """Parameters of an LSTM of H = `hidden` units: orthogonal matrices, zero biases.
 
-    4·(H·(I + H) + H) of them, and 10·H more with layer normalisation.
+    There are 4·(H·(I + H) + H) parameters, and 10·H more with layer normalisation.
     """
 
     hidden: int
@@ -65,7 +65,7 @@ class LSTMParameters(_Parameters):
 
     @nn.compact
     def __call__(self, inputs: int) -> LSTMWeights:
-        """The parameters for inputs of this size."""
+        """Returns the parameters for `inputs` input features."""
         hidden = self.hidden
         normed = self.layer_norm
         return LSTMWeights(
@@ -78,9 +78,10 @@ class LSTMParameters(_Parameters):
 
 
 class RNNParameters(_Parameters):
-    """Parameters of a plain recurrent network of `hidden` units; `matrices` without is bias only.
+    """Parameters of a plain recurrent network of H = `hidden` units.
 
-    H·(I + H) + H of them, and 2·H more with layer normalisation.
+    There are H·(I + H) + H parameters, and 2·H more with layer normalisation. Without `matrices`
+    only the bias and the normalisation exist.
     """
 
     hidden: int
@@ -89,7 +90,7 @@ class RNNParameters(_Parameters):
 
     @nn.compact
     def __call__(self, inputs: int) -> RNNWeights:
-        """The parameters for inputs of this size."""
+        """Returns the parameters for `inputs` input features."""
         hidden = self.hidden
         rows = (inputs, hidden) if self.matrices else (0, 0)
         make = initializers.orthogonal()
@@ -103,16 +104,16 @@ class RNNParameters(_Parameters):
 
 
 class ScalingParameters(nn.Module):
-    """Parameters of the row scalings, all of which start at 0.1 whatever the input.
+    """Parameters of the row scalings, which are 0.1 for any input at initialisation.
 
-    Projections to z_h and z_x start at zero with bias 1, that to z_b normal with deviation 0.01 and
-    no bias; D_h and D_x are constant, D_b zero.
+    Projections to z_h and z_x are initialised to zero with bias 1, the projection to z_b normal
+    with standard deviation 0.01 and without bias, D_h and D_x constant, D_b zero.
 
     Attributes:
-        hidden: H, rows that are scaled.
+        hidden: number of scaled rows H.
         embedding_size: Z.
         gates: () for a plain recurrent network, (4,) for an LSTM.
-        matrices: whether D_h and D_x exist; not where whole matrices are generated.
+        matrices: whether D_h and D_x exist; False if matrices are fully generated.
     """
 
     hidden: int
@@ -122,7 +123,7 @@ class ScalingParameters(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: int) -> Scaling:
-        """The parameters for a small network of this size."""
+        """Returns the parameters for a small network of `inputs` units."""
         embedding = (*self.gates, self.embedding_size)
         expansion = (*embedding, self.hidden)
         start = initializers.constant(INITIAL_SCALING / self.embedding_size)
@@ -148,11 +149,11 @@ class ScalingParameters(nn.Module):
 
 
 class _Recurrent(nn.Module):
-    """What all cells share.
+    """Base of the recurrent modules.
 
     Attributes:
         hidden: number of units H.
-        layer_norm: whether preactivations, and an LSTM's memory, are normalised.
+        layer_norm: whether to normalise preactivations and the cell state of an LSTM.
         dtype: dtype of the computation; parameters stay in float32.
     """
 
@@ -170,7 +171,7 @@ class _Recurrent(nn.Module):
         return self.make_rng("dropout") if train and rate else None
 
     def _scan(self, step, state: Any, x: Sequence, output) -> tuple[Array, Any]:
-        """Runs step(state, x_t, t) over time."""
+        """Scans step(state, x_t, t) over time."""
 
         def body(state, at_step):
             new = step(state, *at_step)
@@ -182,7 +183,7 @@ class _Recurrent(nn.Module):
 
 
 def _dropout_mask(key: Array | None, t: Array, rate: float, like: Array) -> Array | None:
-    """Recurrent dropout's factors at step t, or None without a key."""
+    """Draws recurrent dropout's factors at step t; returns None without a key."""
     if key is None:
         return None
     kept = jax.random.bernoulli(jax.random.fold_in(key, t), 1 - rate, like.shape)
@@ -190,11 +191,11 @@ def _dropout_mask(key: Array | None, t: Array, rate: float, like: Array) -> Arra
 
 
 class LSTM(_Recurrent):
-    """LSTM, plain or with layer normalisation, see `lstm_step`.
+    """LSTM with optional layer normalisation, see `lstm_step`.
 
     Attributes:
-        dropout_rate: of recurrent dropout.
-        forget_bias: added to the forget gate.
+        dropout_rate: rate of recurrent dropout.
+        forget_bias: constant added to the forget gate.
     """
 
     dropout_rate: float = 0.0
@@ -204,7 +205,7 @@ class LSTM(_Recurrent):
     def __call__(
         self, x: Sequence, state: LSTMState | None = None, train: bool = False
     ) -> tuple[Float[Array, "N T H"], LSTMState]:
-        """Outputs and the last state; starts from zeros where no state is given."""
+        """Computes the outputs and the final state; the initial `state` is zero by default."""
         weights = self._cast(LSTMParameters(self.hidden, self.layer_norm, name="main")(x.shape[-1]))
         zeros = self._zeros(x, self.hidden)
         key = self._key(self.dropout_rate, train)
@@ -217,14 +218,14 @@ class LSTM(_Recurrent):
 
 
 class HyperLSTM(_Recurrent):
-    """HyperLSTM, plain or with layer normalisation, see `hyper_lstm_step`.
+    """HyperLSTM with optional layer normalisation, see `hyper_lstm_step`.
 
     Attributes:
-        hyper_hidden: units n of the small network.
-        embedding_size: numbers Z of each of the twelve embeddings.
-        dropout_rate: of recurrent dropout in the large network.
-        hyper_dropout_rate: of recurrent dropout in the small one.
-        forget_bias: added to the forget gates of both.
+        hyper_hidden: number of units n of the small network.
+        embedding_size: size Z of each of the twelve embeddings.
+        dropout_rate: rate of recurrent dropout in the main network.
+        hyper_dropout_rate: rate of recurrent dropout in the small network.
+        forget_bias: constant added to the forget gates of both networks.
     """
 
     hyper_hidden: int = 128
@@ -237,7 +238,7 @@ class HyperLSTM(_Recurrent):
     def __call__(
         self, x: Sequence, state: HyperLSTMState | None = None, train: bool = False
     ) -> tuple[Float[Array, "N T H"], HyperLSTMState]:
-        """Outputs and the last state; starts from zeros where no state is given."""
+        """Computes the outputs and the final state; the initial `state` is zero by default."""
         inputs, hidden, small = x.shape[-1], self.hidden, self.hyper_hidden
         weights = self._cast(
             HyperLSTMWeights(
@@ -266,14 +267,15 @@ class HyperLSTM(_Recurrent):
 
 
 class HyperRNN(_Recurrent):
-    """HyperRNN, see `hyper_rnn_step`.
+    """HyperRNN with optional layer normalisation, see `hyper_rnn_step`.
 
     Attributes:
-        hyper_hidden: units n of the small network.
-        embedding_size: numbers Z of each of the three embeddings.
-        full: whether whole matrices are generated, as in `full_hyper_rnn_step`, instead of scalings
-            of their rows. The Z parts of a matrix start orthogonal, 0.1/√Z each, so that their sum
-            is as large as a scaled orthogonal one; the paper does not say how they start.
+        hyper_hidden: number of units n of the small network.
+        embedding_size: size Z of each of the three embeddings.
+        full: whether to generate full matrices, as in `full_hyper_rnn_step`, instead of row
+            scalings. The Z components of a matrix are initialised orthogonal with scale 0.1/√Z, so
+            that their sum has the scale of a row-scaled orthogonal matrix. The paper does not state
+            an initialisation.
     """
 
     hyper_hidden: int = 128
@@ -284,7 +286,7 @@ class HyperRNN(_Recurrent):
     def __call__(
         self, x: Sequence, state: HyperRNNState | None = None, train: bool = False
     ) -> tuple[Float[Array, "N T H"], HyperRNNState]:
-        """Outputs and the last state; starts from zeros where no state is given."""
+        """Computes the outputs and the final state; the initial `state` is zero by default."""
         del train
         inputs, hidden, small = x.shape[-1], self.hidden, self.hyper_hidden
         rows = not self.full

@@ -1,4 +1,4 @@
-"""Shortcuts of residual units that have no weights."""
+"""Parameter-free shortcuts of residual units."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ ZeroChannels = Literal["both", "after"]
 def pad_channels(
     x: Float[Array, "N H W C"], channels: int, *, zeros: ZeroChannels = "both"
 ) -> Float[Array, "N H W O"]:
-    """Adds channels of zeros.
+    """Pads the channel axis with zeros.
 
     Args:
         x: float[N, H, W, C].
-        channels: O, at least C.
-        zeros: "both" puts half of them before the channels and half after (the odd one after);
-            "after" puts all of them after.
+        channels: number of output channels O, at least C.
+        zeros: "both" pads half before and half after, the odd channel after; "after" pads after.
 
     Returns:
         float[N, H, W, O].
 
     Raises:
-        UserError: fewer channels are wanted than there are, or another place for the zeros.
+        UserError: `channels` is less than C, or `zeros` is unknown.
     """
     missing = channels - x.shape[-1]
     if missing < 0:
@@ -40,10 +39,10 @@ def pad_channels(
 
 
 def subsample(x: Float[Array, "N H W C"], strides: tuple[int, int]) -> Float[Array, "N H2 W2 C"]:
-    """The first of every ``strides`` positions, as many as a strided 3x3 convolution has."""
+    """Keeps every ``strides``-th position; the size is that of a strided 3x3 SAME convolution."""
     return x[:, :: strides[0], :: strides[1]]
 
 
 def average(x: Float[Array, "N H W C"], strides: tuple[int, int]) -> Float[Array, "N H2 W2 C"]:
-    """Means over windows of ``strides``; the last ones are smaller where they do not fit."""
+    """Averages over windows of size ``strides``; the last windows are clipped at the border."""
     return x if strides == (1, 1) else avg_pool(x, strides, ceil_mode=True)

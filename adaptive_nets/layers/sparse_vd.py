@@ -18,7 +18,7 @@ from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
 
 Initialiser = Callable[..., Array]
 
-# Name of the random stream that training draws from.
+# Name of the random stream of training noise.
 NOISE = "noise"
 
 
@@ -27,7 +27,7 @@ def _add_bias(y: Array, bias: Array) -> Array:
 
 
 class _SparseVariational(nn.Module):
-    """What both layers share: the posterior's parameters and the two ways to apply them.
+    """Base of both layers: posterior parameters, sampling in training, pruning in evaluation.
 
     Attributes:
         features: number of outputs O.
@@ -35,11 +35,11 @@ class _SparseVariational(nn.Module):
         kernel_init: initialiser of θ.
         log_sigma2_init: initial value of log σ².
         threshold: weights with log α at or above it are removed.
-        mask_in_training: removed weights count as zero in training too, as in the authors' LeNet
-            scripts. A dense layer keeps their noise, a convolution drops it; that difference is the
-            scripts' own.
-        clip_noise: the noise of a weight follows its clipped log α, as in the authors' ICML code;
-            otherwise its variance is σ² throughout, as in their later minimal example.
+        mask_in_training: whether to set the means of removed weights to zero in training too, as
+            in the authors' LeNet scripts. As in those scripts, a dense layer keeps the noise of
+            removed weights and a convolution drops it.
+        clip_noise: whether the noise variance uses the clipped log α, as in the authors' ICML code;
+            otherwise it is σ², as in their later minimal example.
     """
 
     features: int
@@ -74,21 +74,21 @@ class _SparseVariational(nn.Module):
 
 
 class SparseDense(_SparseVariational):
-    """Dense layer, float[N, I] -> float[N, O]; in training it needs the random stream ``noise``."""
+    """Dense layer, float[N, I] -> float[N, O]; training needs the random stream ``noise``."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "N I"], train: bool = False) -> Float[Array, "N O"]:
-        """Draws the outputs in training, applies θ·1[log α < threshold] otherwise."""
+        """Samples the outputs in training; applies θ·1[log α < threshold] in evaluation."""
         return self._apply(x, (x.shape[-1], self.features), jnp.dot, train)
 
 
 class SparseConv(_SparseVariational):
-    """Convolution, float[N, H, W, C] -> float[N, H', W', O]; in training needs ``noise``.
+    """Convolution, float[N, H, W, C] -> float[N, H', W', O]; training needs stream ``noise``.
 
     Attributes:
         kernel_size: (height, width).
         strides: (vertical, horizontal).
-        padding: "SAME", "VALID" or pairs of explicit amounts.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
     """
 
     kernel_size: tuple[int, int] = (3, 3)
@@ -100,7 +100,7 @@ class SparseConv(_SparseVariational):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
-        """Draws the outputs in training, applies θ·1[log α < threshold] otherwise."""
+        """Samples the outputs in training; applies θ·1[log α < threshold] in evaluation."""
 
         def convolve(inputs: Array, weights: Array) -> Array:
             return lax.conv_general_dilated(

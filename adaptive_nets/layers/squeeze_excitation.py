@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: channels rescaled by what the whole map says of them."""
+"""Squeeze-and-excitation: channel gates computed from the global average of the map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 def rescale_channels(
     x: Float[Array, "N H W C"], gates: Float[Array, "N C"]
 ) -> Float[Array, "N H W C"]:
-    """Multiplies every channel of every image by its own number.
+    """Multiplies each channel of each image by its gate.
 
     Args:
         x: float[N, H, W, C].
@@ -26,14 +26,14 @@ def rescale_channels(
 
 
 class SqueezeExcitation(nn.Module):
-    """x * sigmoid(W2 relu(W1 mean(x))), the mean over the map (hu2018, equations 2-4).
+    """Rescaling x * sigmoid(W2 relu(W1 mean(x))), mean over positions (hu2018, equations 2-4).
 
     Attributes:
-        reduction: r; the hidden layer has C // r units, at least one.
-        use_bias: whether the two dense layers have biases, as in the released networks; the paper's
-            ablations are without.
-        hidden: number of hidden units, in place of C // r.
-        names: of the two dense layers.
+        reduction: r; the hidden layer has max(1, C // r) units.
+        use_bias: whether the dense layers have biases, as in the released networks; the paper's
+            ablations have none.
+        hidden: number of hidden units instead of C // r.
+        names: names of the two dense layers.
         dtype: dtype of the computation.
     """
 
@@ -45,7 +45,7 @@ class SqueezeExcitation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"]) -> Float[Array, "N H W C"]:
-        """The map with its channels rescaled."""
+        """Rescales the channels of `x`."""
         channels = x.shape[-1]
         hidden = self.hidden or max(1, channels // self.reduction)
         options: dict[str, Any] = {"use_bias": self.use_bias, "dtype": self.dtype}

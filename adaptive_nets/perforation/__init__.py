@@ -1,4 +1,4 @@
-"""PerforatedCNNs: masks of computed positions, what fills the others, and whole networks."""
+"""PerforatedCNNs: masks of computed positions, nearest-kept maps, perforated networks, search."""
 
 from adaptive_nets.perforation.baselines import FractionalStride, SmallerInput
 from adaptive_nets.perforation.cost import ActivationBytes, activation_bytes, plan_macs

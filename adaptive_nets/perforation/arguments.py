@@ -1,4 +1,4 @@
-"""What the masks' functions are given, checked."""
+"""Argument checks of the mask functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from adaptive_nets.runtime.errors import UserError
 
 
 def check_pair(name: str, value: Any, *, smallest: int = 1) -> tuple[int, int]:
-    """Two integers not below `smallest`, or a UserError that names the argument."""
+    """Converts a pair of integers, each at least `smallest`, to a tuple of ints.
+
+    Raises:
+        UserError: the value is no such pair; the message names the argument.
+    """
     try:
         pair = tuple(operator.index(number) for number in value)
     except TypeError:
@@ -22,10 +26,10 @@ def check_pair(name: str, value: Any, *, smallest: int = 1) -> tuple[int, int]:
 
 
 def check_keep(keep: float, shape: Sequence[int]) -> tuple[float, int]:
-    """The keep fraction and the number of kept positions, floor(keep·H'·W') in double precision.
+    """Returns the keep fraction and the number of kept positions, floor(keep·H'·W') in float64.
 
     Raises:
-        UserError: `keep` is outside (0, 1], or so small that nothing is kept.
+        UserError: `keep` is outside (0, 1], or so small that no position is kept.
     """
     try:
         fraction = float(keep)
@@ -37,7 +41,7 @@ def check_keep(keep: float, shape: Sequence[int]) -> tuple[float, int]:
     kept = math.floor(fraction * positions)
     if kept == 0:
         raise UserError(
-            f"keep is {keep!r}, which leaves none of {shape[0]}x{shape[1]} positions; expected at "
+            f"keep is {keep!r}, which keeps none of {shape[0]}x{shape[1]} positions; expected at "
             f"least {1 / positions:.3g}"
         )
     return fraction, kept

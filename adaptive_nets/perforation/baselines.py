@@ -1,8 +1,8 @@
-"""What perforation is compared with: a larger, fractional stride, and a smaller input image.
+"""Baselines of perforation: a larger, fractional stride and a smaller input image.
 
-Both compute fewer positions and hand on a smaller map instead of copies, so every later layer sees
-another resolution than it was trained for, and gets cheaper too. They need a network that takes
-maps of any size, such as one that ends in global pooling.
+Both compute fewer positions and pass on a smaller map instead of copied values. Later layers become
+cheaper but see another resolution than in training. The network must accept maps of any size, as
+one with global pooling at its end does.
 """
 
 from __future__ import annotations
@@ -27,32 +27,31 @@ from kernels.perforated_conv import perforated_conv
 
 
 def keep_grid(y: Float[Array, "N H W O"], mask: np.ndarray) -> Float[Array, "N K L O"]:
-    """The K rows and L columns that a grid mask keeps, as a map of their own.
+    """Gathers the K rows and L columns that a grid mask keeps into a smaller map.
 
     Args:
         y: float[N, H', W', O].
-        mask: bool[H', W'], K rows times L columns.
+        mask: bool[H', W'], outer product of K kept rows and L kept columns.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return y[:, rows][:, :, columns]
 
 
 class FractionalStride:
-    """A network some of whose convolutions compute the positions of a grid and hand on only those.
+    """Network whose selected convolutions compute only a grid of positions, without interpolation.
 
-    The positions are those of a grid mask, Graham's sequence on each axis, without interpolation:
-    the output is K_x x K_y, as with a stride of X'/K_x that need not be whole [figurnov2016, sec.
-    4.2]. Behaves as the network it wraps: `init` and `apply` with the same arguments, the same
-    variables.
+    The positions are those of a grid mask, Graham's sequence on each axis. The output is K_x x K_y,
+    as with a fractional stride of X'/K_x [figurnov2016, sec. 4.2]. `init` and `apply` have the
+    arguments and variables of the wrapped network.
 
     Args:
-        model: the network.
-        key: PRNG key of the grids' offsets.
-        keeps: layer (path of its module, joined by "/") -> fraction of positions computed, (0, 1].
+        model: wrapped network.
+        key: PRNG key of the grid offsets.
+        keeps: layer (module path, joined by "/") -> fraction of positions computed, in (0, 1].
 
     Raises:
-        UserError: a fraction is outside (0, 1]; on the first use: a layer does not exist or is no
-            plain convolution in two dimensions, or a later layer does not take smaller maps.
+        UserError: a fraction is outside (0, 1]. On first use: a layer does not exist or is not an
+            undilated two-dimensional convolution, or a later layer does not accept smaller maps.
     """
 
     def __init__(self, model: nn.Module, key: jax.Array, keeps: Mapping[str, float]):
@@ -64,15 +63,15 @@ class FractionalStride:
         self._keys = {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in keeps}
 
     def init(self, rngs: Any, images: Array, *args: Any, **options: Any) -> Any:
-        """Variables of the network; positions do not enter into them."""
+        """Initialises the variables of the network, which do not depend on positions."""
         return self.model.init(rngs, images, *args, **options)
 
     def apply(self, variables: Any, images: Array, *args: Any, **options: Any) -> Any:
-        """As the network's own `apply`."""
+        """Applies the network with reduced grids; arguments as of the network's `apply`."""
         return self._run(variables, images, *args, **options)[0]
 
     def macs(self, variables: Any, image_shape: tuple[int, int, int]) -> int:
-        """Multiply-accumulates of one image, those of convolutions and dense layers."""
+        """Counts multiply-accumulates of convolutions and dense layers for one image."""
         image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         ledger: dict[str, int] = {}
 
@@ -86,14 +85,14 @@ class FractionalStride:
         except (TypeError, ValueError, ScopeParamShapeError) as error:
             raise UserError(
                 f"{type(self.model).__name__} does not take smaller maps between its layers; "
-                "expected a network that ends in global pooling"
+                "expected a network with global pooling before its classifier"
             ) from error
         return sum(ledger.values())
 
     def _run(
         self, variables: Any, images: Array, *args: Any, **options: Any
     ) -> tuple[Any, dict[str, int]]:
-        met: list[str] = []
+        conv_names: list[str] = []
         macs: dict[str, int] = {}
 
         def compute_grid(call, args, kwargs, context):
@@ -101,29 +100,31 @@ class FractionalStride:
             if context.method_name != "__call__" or not isinstance(module, nn.Conv | nn.Dense):
                 return call(*args, **kwargs)
             if isinstance(module, nn.Conv):
-                met.append(name)
+                conv_names.append(name)
             if name in self.keeps and isinstance(module, nn.Conv):
-                y = self._grid_of(name, module, *args)
+                y = self._convolve_on_grid(name, module, *args)
             else:
                 y = call(*args, **kwargs)
             kernel = module.get_variable("params", "kernel")
-            # Every tap of every computed position; an image alone, without the batch.
+            # Every tap of every computed position, per image.
             macs[name] = math.prod(y.shape[1:-1]) * math.prod(kernel.shape)
             return y
 
         with nn.intercept_methods(compute_grid):
             output = self.model.apply(variables, images, *args, **options)
         for name in self.keeps:
-            if name not in met:
-                raise UserError(f"keeps names the layer {name!r}; expected one of {', '.join(met)}")
+            if name not in conv_names:
+                raise UserError(
+                    f"keeps names the layer {name!r}; expected one of {', '.join(conv_names)}"
+                )
         return output, macs
 
-    def _grid_of(self, name: str, module: nn.Conv, x: Array) -> Array:
+    def _convolve_on_grid(self, name: str, module: nn.Conv, x: Array) -> Array:
         kernel = module.get_variable("params", "kernel")
         if kernel.ndim != 4 or module.kernel_dilation not in (1, None, (1, 1)):
             raise UserError(
-                f"layer {name!r} cannot have a larger stride; expected a convolution in two "
-                "dimensions without dilation"
+                f"layer {name!r} cannot have a fractional stride; expected a two-dimensional "
+                "convolution without dilation"
             )
         bias = module.get_variable("params", "bias") if module.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
@@ -135,7 +136,7 @@ class FractionalStride:
             ),
             x, kernel,
         ).shape  # fmt: skip
-        # Masks are drawn on the host, also while this is being traced.
+        # Masks are drawn on the host, even while `apply` is traced.
         with jax.ensure_compile_time_eval():
             mask = grid_mask(self._keys[name], shape[1:3], self.keeps[name])
         y = perforated_conv(
@@ -151,7 +152,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _padding(value: Any) -> Any:
-    """Linen's padding as the kernels take it."""
+    """Converts linen's padding to the kernels' form: a name or ((top, bottom), (left, right))."""
     if isinstance(value, str):
         return value
     axes = (value, value) if isinstance(value, int) else tuple(value)
@@ -159,14 +160,14 @@ def _padding(value: Any) -> Any:
 
 
 class SmallerInput:
-    """A network that is shown its images at a lower resolution.
+    """Network that receives its images at another resolution.
 
-    Images are scaled by linear interpolation, widened so that every pixel counts where they shrink.
-    Behaves as the network it wraps.
+    Images are resized by linear interpolation, antialiased when downsampled. `init` and `apply`
+    have the arguments and variables of the wrapped network.
 
     Args:
-        model: the network.
-        size: (height, width) of what it is shown.
+        model: wrapped network.
+        size: (height, width) of the resized images.
 
     Raises:
         UserError: the size is not positive.
@@ -179,14 +180,14 @@ class SmallerInput:
         self.size = size
 
     def init(self, rngs: Any, images: Array, *args: Any, **options: Any) -> Any:
-        """Variables of the network."""
+        """Initialises the variables of the network at the reduced resolution."""
         return self.model.init(rngs, self.resize(images), *args, **options)
 
     def apply(self, variables: Any, images: Array, *args: Any, **options: Any) -> Any:
-        """As the network's own `apply`."""
+        """Applies the network to the resized images; arguments as of the network's `apply`."""
         return self.model.apply(variables, self.resize(images), *args, **options)
 
     def resize(self, images: Float[Array, "N H W C"]) -> Float[Array, "N h w C"]:
-        """The images as the network sees them."""
+        """Resizes images to the resolution of the network's input."""
         shape = (images.shape[0], *self.size, images.shape[3])
         return jax.image.resize(images, shape, "linear")

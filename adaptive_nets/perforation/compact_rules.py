@@ -1,7 +1,7 @@
-"""Equations on maps of which only the kept positions exist.
+"""Evaluation rules for jaxpr equations with compact operands: maps stored at kept positions only.
 
-Each rule takes one equation and its operands, some of them compact, and says what comes out, or
-None where the equation needs every position written.
+Each rule takes an equation and its operands and returns the outputs, or None if the equation needs
+filled maps.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from jaxtyping import Array, Float
 from adaptive_nets.perforation import equations
 from kernels.perforated_conv import CompactTensor, max_pool, min_pool, sum_pool
 
+_POOLS: dict[str, Any] = {"max": max_pool, "min": min_pool, "sum": sum_pool}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tiles:
-    """A compact map divided into windows by a reshape, to be reduced over each of them.
+    """Compact map reshaped to non-overlapping windows, the operand of a pooling reduction.
 
     Attributes:
-        source: the map.
+        source: compact map.
         window: (height, width).
-        shape: of the array that is meant, [N, H / h, h, W / w, w, C].
+        shape: shape of the reshaped array, [N, H / h, h, W / w, w, C].
     """
 
     source: CompactTensor
@@ -34,21 +36,24 @@ class Tiles:
     shape: tuple[int, ...]
 
     def filled(self) -> Array:
-        """Every position written."""
+        """Fills the map and reshapes it."""
         return self.source.filled().reshape(self.shape)
 
 
 def _row(values: Float[Array, "N P C"]) -> Float[Array, "N 1 P C"]:
-    """Kept positions as one row of a map, so that equations of four axes fit."""
+    """Reshapes kept positions to a map of one row, so that four-axis equations apply."""
     return values[:, None]
 
 
 def apply(equation: Any, operands: Sequence[Any]) -> list[Any] | None:
-    """What an equation gives where some operand is compact, None where it needs them filled.
+    """Evaluates an equation with compact operands.
 
     Args:
-        equation: one that runs nothing inside.
-        operands: arrays, `CompactTensor` and `Tiles`, at least one of the latter.
+        equation: an equation without an inner jaxpr.
+        operands: arrays, `CompactTensor`s and `Tiles`, at least one of them compact.
+
+    Returns:
+        Outputs of the equation, or None if it needs filled operands.
     """
     name = equation.primitive.name
     if isinstance(operands[0], Tiles):
@@ -72,38 +77,41 @@ def apply(equation: Any, operands: Sequence[Any]) -> list[Any] | None:
     if name == "reshape":
         return _reshape(equation, source)
     if name == "conv_general_dilated" and equations.is_pointwise(equation):
-        return _again(equation, operands, source)
+        return _on_kept_positions(equation, operands, source)
     return None
 
 
-def _again(equation: Any, operands: Sequence[Any], source: CompactTensor) -> list[Any]:
-    """The equation itself on kept positions, compact maps in and out."""
+def _on_kept_positions(equation: Any, operands: Sequence[Any], source: CompactTensor) -> list[Any]:
+    """Evaluates the equation on the values at kept positions; the output is compact too."""
     rows = [_row(o.values) if isinstance(o, CompactTensor) else o for o in operands]
     (result,) = equations.evaluate(equation, rows)
     return [source.replace(result[:, 0])]
 
 
 def _elementwise(equation: Any, operands: Sequence[Any], source: CompactTensor) -> list[Any] | None:
-    """Same at all positions of the other operands: scalars, or one value per channel or image."""
+    """Applies an elementwise function if operands that are not compact are constant over positions.
+
+    Such operands are scalars or have one value per channel or image.
+    """
     output = equation.outvars[0].aval.shape
     if output[:3] != source.shape[:3]:
         return None
     kept = (output[0], 1, source.plan.kept, output[3])
-    ready: list[Any] = []
+    broadcast: list[Any] = []
     for operand in operands:
         if isinstance(operand, CompactTensor) or not jnp.shape(operand):
-            ready.append(operand)
+            broadcast.append(operand)
         elif jnp.ndim(operand) == 4 and jnp.shape(operand)[1:3] == (1, 1):
-            ready.append(jnp.broadcast_to(operand, kept))
+            broadcast.append(jnp.broadcast_to(operand, kept))
         else:
             return None
-    return _again(equation, ready, source)
+    return _on_kept_positions(equation, broadcast, source)
 
 
 def _concatenate(equation: Any, operands: Sequence[Any], maps: Sequence[Any]) -> list[Any] | None:
     if equation.params["dimension"] != 3 or len(maps) < len(operands):
         return None
-    return _again(equation, operands, maps[0])
+    return _on_kept_positions(equation, operands, maps[0])
 
 
 def _windows(equation: Any, source: CompactTensor) -> list[Any] | None:
@@ -114,17 +122,17 @@ def _windows(equation: Any, source: CompactTensor) -> list[Any] | None:
     if set(params["base_dilation"]) != {1} or set(params["window_dilation"]) != {1}:
         return None
     if window[:3] == strides[:3] == (1, 1, 1) and not any(map(any, padding[:3])):
-        return _again(equation, [source], source)
+        return _on_kept_positions(equation, [source], source)
     if (window[0], window[3], strides[0], strides[3]) != (1, 1, 1, 1):
         return None
     if any(padding[0]) or any(padding[3]) or min(map(min, padding)) < 0:
         return None
-    pool = _pool_of(equation.primitive.name.removeprefix("reduce_window_"))
+    pool = _POOLS[equation.primitive.name.removeprefix("reduce_window_")]
     return [pool(source, window[1:3], strides[1:3], tuple(padding[1:3]))]
 
 
 def _reduce(equation: Any, source: CompactTensor) -> list[Any] | None:
-    """Over all positions: every kept one counts as often as it is copied."""
+    """Reduces over all positions; a sum weights each kept value by its number of copies."""
     axes = equation.params["axes"]
     if not {1, 2} <= set(axes):
         return None
@@ -152,19 +160,23 @@ def _reshape(equation: Any, source: CompactTensor) -> list[Any] | None:
 def _reduce_tiles(equation: Any, tiles: Tiles) -> list[Any] | None:
     name = equation.primitive.name
     if name in ("reduce_max", "reduce_min", "reduce_sum") and equation.params["axes"] == (2, 4):
-        return [_pool_of(name.removeprefix("reduce_"))(tiles.source, tiles.window)]
+        return [_POOLS[name.removeprefix("reduce_")](tiles.source, tiles.window)]
     if name == "convert_element_type":
         values = equations.evaluate(equation, [tiles.source.values])[0]
         return [dataclasses.replace(tiles, source=tiles.source.replace(values))]
     return None
 
 
-def _pool_of(kind: str) -> Any:
-    return {"max": max_pool, "min": min_pool, "sum": sum_pool}[kind]
+def unbroadcast(equation: Any, operand: Any) -> Array | None:
+    """Reshapes the operand of a broadcast over positions to four axes with one position.
 
+    Args:
+        equation: a `broadcast_in_dim` with four output axes.
+        operand: its operand.
 
-def narrow(equation: Any, operand: Any) -> Array | None:
-    """What is broadcast to all positions of a map, with one position; None for other broadcasts."""
+    Returns:
+        Array [N or 1, 1, 1, C or 1], or None if the operand varies over positions.
+    """
     target = equation.params["broadcast_dimensions"]
     shape = jnp.shape(operand)
     if any(axis in (1, 2) and shape[place] > 1 for place, axis in enumerate(target)):
@@ -176,5 +188,5 @@ def narrow(equation: Any, operand: Any) -> Array | None:
 
 
 def filled(value: Any) -> jax.Array:
-    """The array that a value stands for."""
+    """Fills a compact value; returns any other value unchanged."""
     return value.filled() if isinstance(value, CompactTensor | Tiles) else value

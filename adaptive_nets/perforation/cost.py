@@ -1,4 +1,4 @@
-"""What a perforated network takes: multiply-accumulates and bytes of activations."""
+"""Cost of a perforated network: multiply-accumulates and activation memory."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from adaptive_nets.perforation.plan import PerforationPlan
 
 
 def plan_macs(layers: Sequence[ConvLayer], plan: PerforationPlan | None = None) -> int:
-    """Multiply-accumulates of the convolutions for one image, N·d²·S·T in a perforated one.
+    """Counts multiply-accumulates of the convolutions for one image: N·d²·S·T if perforated.
 
-    A 1x1 convolution behind a perforated one is computed at its positions only, as in the authors'
-    code. With explicit interpolation it would not be.
+    A 1x1 convolution after a perforated one is computed at the kept positions only, as in the
+    authors' code. This assumes implicit interpolation.
 
     Args:
         layers: all convolutions of the network.
-        plan: None for the network itself.
+        plan: perforation plan; None for the unperforated network.
     """
     masks = {} if plan is None else plan.layers
     computed: dict[str, int] = {}
     total = 0
     for layer in layers:
         mask = masks.get(layer.name)
-        # A mask that keeps everything leaves the layer as it is, and so what it follows.
+        # A mask that keeps every position leaves the layer unperforated.
         if mask is not None and not mask.mask.all():
             kept = mask.kept
         else:
@@ -39,13 +39,14 @@ def plan_macs(layers: Sequence[ConvLayer], plan: PerforationPlan | None = None) 
 
 @dataclasses.dataclass(frozen=True)
 class ActivationBytes:
-    """Bytes of activations of one image.
+    """Activation memory of one image in bytes.
 
     Attributes:
-        stored: sum over all layers' outputs, the input included. In units of 2**20 bytes, and with
-            the dropout layers that we do not have at test, it is what the paper gives as memory:
-            5.11, 6.55 and 109.96 for nin_cifar10, caffenet and vgg16 beside 5.1, 6.6 and 110.
-        peak: the largest sum of those that are needed at one time, none overwritten in place.
+        stored: sum over the outputs of all layers and the input. In MiB, and with outputs of
+            dropout layers added, which are absent at test here, it is the memory column of the
+            paper: 5.11, 6.55 and 109.96 for nin_cifar10, caffenet and vgg16 beside the paper's
+            5.1, 6.6 and 110.
+        peak: largest sum of simultaneously live outputs, without in-place updates.
     """
 
     stored: int
@@ -58,13 +59,13 @@ def activation_bytes(
     image_shape: tuple[int, int, int],
     plan: PerforationPlan | None = None,
 ) -> ActivationBytes:
-    """Bytes of a network's activations for one image, compact where a plan keeps them so.
+    """Computes the activation memory of a network for one image.
 
     Args:
         model: the network.
         variables: its variables or their shapes.
         image_shape: (H, W, C).
-        plan: None for the network itself.
+        plan: perforation plan, under which maps are compact; None for the unperforated network.
     """
     from adaptive_nets.perforation.memory import measure_activations
 

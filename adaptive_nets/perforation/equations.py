@@ -1,7 +1,6 @@
-"""Equations of a traced network: what they are called, what they run inside, how one is evaluated.
+"""Inspection and evaluation of jaxpr equations: names, inner jaxprs, convolution parameters.
 
-JAX traces a function to a program (jaxpr) of equations. Everything that depends on how JAX writes
-programs is here.
+All code that depends on the form of JAX's jaxprs is in this module. "Program" means a jaxpr.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from typing import Any
 from jax.core import eval_jaxpr
 from jax.extend import core
 
-# Functions of every element alone, by the names of their primitives; operands are of one shape, or
-# broadcast along axes of size 1, or scalars.
+# Names of elementwise primitives. Operands have one shape, broadcast along axes of size 1, or are
+# scalars.
 # fmt: off
 ELEMENTWISE = frozenset((
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
@@ -33,12 +32,12 @@ _MAPS, _KERNELS = (0, 3, 1, 2), (3, 2, 0, 1)
 
 
 def is_variable(atom: Any) -> bool:
-    """Whether an operand is computed, not a literal number."""
+    """Checks whether an operand is a variable rather than a literal."""
     return not isinstance(atom, core.Literal)
 
 
 def inner_program(equation: Any) -> tuple[Any, Sequence[Any]] | None:
-    """The program that an equation runs once, with its constants; None for loops and others."""
+    """Returns the jaxpr that an equation runs exactly once and its constants; None for others."""
     name, params = equation.primitive.name, equation.params
     if name == "custom_jvp_call" or name in _INLINED or name in _CHECKPOINTS:
         program = params.get("jaxpr", params.get("call_jaxpr"))
@@ -47,17 +46,17 @@ def inner_program(equation: Any) -> tuple[Any, Sequence[Any]] | None:
 
 
 def is_checkpoint(equation: Any) -> bool:
-    """Whether the backward pass computes what the equation runs once more."""
+    """Checks whether the equation is a checkpoint, recomputed in the backward pass."""
     return equation.primitive.name in _CHECKPOINTS
 
 
 def is_inlined(equation: Any) -> bool:
-    """Whether running the equation's program in its place is the same."""
+    """Checks whether the equation's inner jaxpr can be inlined."""
     return equation.primitive.name in _INLINED
 
 
 def has_convolutions(program: Any) -> bool:
-    """Whether there are convolutions in a program or in what that runs once."""
+    """Checks whether a jaxpr or a jaxpr that it runs once has convolutions."""
     for equation in program.eqns:
         inner = inner_program(equation)
         if equation.primitive.name == "conv_general_dilated" or (
@@ -68,10 +67,10 @@ def has_convolutions(program: Any) -> bool:
 
 
 def looped_convolutions(equation: Any) -> list[Any]:
-    """Convolutions of one image layer in loops, branches and functions with gradients of their own.
+    """Collects convolutions inside loops, branches and functions with custom gradients.
 
     Args:
-        equation: one for which `inner_program` is None.
+        equation: an equation for which `inner_program` returns None.
     """
     found = []
     for value in equation.params.values():
@@ -86,11 +85,11 @@ def looped_convolutions(equation: Any) -> list[Any]:
 
 
 def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
-    """Runs one equation, under its own name, on values that may be of other shapes.
+    """Evaluates one equation on operands whose shapes may differ from the traced ones.
 
     Args:
-        equation: of a program.
-        operands: one for every input, literals included.
+        equation: equation of a jaxpr.
+        operands: one per input, literals included.
     """
     values = {
         atom: value
@@ -104,7 +103,7 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
 
 
 def not_perforable_reason(equation: Any) -> str:
-    """Why kernels cannot compute chosen positions of a convolution; empty where they can."""
+    """Returns the reason why a convolution cannot be perforated; empty if it can."""
     params, output = equation.params, equation.outvars[0].aval
     if output.ndim != 4:
         return f"it has {output.ndim - 2} spatial axes; expected 2"
@@ -121,7 +120,7 @@ def not_perforable_reason(equation: Any) -> str:
 
 
 def is_pointwise(equation: Any) -> bool:
-    """Whether a convolution that can be perforated reads one position for each output, its own."""
+    """Checks whether a perforable convolution is 1x1 with stride 1 and no padding."""
     params = equation.params
     return (
         not not_perforable_reason(equation)

@@ -1,10 +1,9 @@
-"""Losses of many perforations of one network from programs that are compiled once.
+"""Losses of many perforations of one network without recompilation.
 
-A perforated program has its masks built in, so every candidate of a search would be compiled anew.
-Here convolutions stay dense and masks are run-time arrays: the output of a layer is gathered by its
-map of nearest kept positions, which gives the values of the perforated network. A candidate that
-changes one layer needs only what follows that layer: its dense output is computed once and handed
-in, and what led to it is dropped by the compiler.
+Masks are static in a perforated network, so each candidate of a search would need a compilation.
+Here convolutions are dense and masks are run-time arrays: gathering a layer's output by its
+nearest-kept map gives the values of the perforated network. A candidate that changes one layer
+reuses that layer's cached dense output; the compiler eliminates the computation before it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Maps = Mapping[str, Int[np.ndarray, "H W"]]
 
 
 def fill(y: Float[Array, "N H W O"], nearest: Int[Array, "H W"]) -> Float[Array, "N H W O"]:
-    """V̂(x, y, t) = V(ℓ(x, y), t) with the map ℓ as a run-time array [figurnov2016, sec. 3]."""
+    """Computes V̂(x, y, t) = V(ℓ(x, y), t) for a run-time map ℓ [figurnov2016, sec. 3]."""
     flat = y.reshape(y.shape[0], -1, y.shape[3])
     return flat.at[:, nearest.ravel()].get(mode="promise_in_bounds").reshape(y.shape)
 
@@ -39,15 +38,14 @@ def apply_filled(
     maps: Mapping[str, Array],
     given: Mapping[str, Array] | None = None,
 ) -> tuple[Float[Array, "N K"], dict[str, Array]]:
-    """Logits of the perforated network, and the dense outputs of its perforated layers.
+    """Computes the logits of a perforated network and the dense outputs of its perforated layers.
 
     Args:
-        model: the network, unperforated.
-        variables: of the network.
-        images: float[N, H, W, C], as the network sees them.
-        maps: layer, named as by `conv_layers` -> int[H', W'], flat index of the nearest kept
-            position.
-        given: layer -> its dense output, taken instead of computed.
+        model: unperforated network.
+        variables: variables of the network.
+        images: float[N, H, W, C], preprocessed as input of the network.
+        maps: layer name from `conv_layers` -> int[H', W'], flat index of the nearest kept position.
+        given: layer -> cached dense output, used instead of computing the layer.
 
     Returns:
         Logits, and layer -> float[N, H', W', O] before filling.
@@ -72,25 +70,27 @@ def apply_filled(
 
     with nn.intercept_methods(fill_output):
         logits = logits_of(model.apply(variables, images, train=False))
-    missed = [name for name in maps if name not in dense]
-    if missed:
-        raise UserError(f"{type(model).__name__} computes no layer {missed[0]!r}")
+    missing = [name for name in maps if name not in dense]
+    if missing:
+        raise UserError(
+            f"{type(model).__name__} has no layer {missing[0]!r}; expected names from conv_layers"
+        )
     return logits, dense
 
 
 class FilledLoss:
-    """Mean cross-entropy of a network on fixed images under masks that are run-time arrays.
+    """Mean cross-entropy of a network on fixed images under run-time masks.
 
     Args:
-        model: the network, unperforated.
-        variables: of the network.
-        sizes: layer -> (H', W') of its output, of every layer that may be perforated.
-        images: float[N, H, W, C], as the network sees them.
+        model: unperforated network.
+        variables: variables of the network.
+        sizes: layer -> (H', W') of its output, for every layer that may be perforated.
+        images: float[N, H, W, C], preprocessed as input of the network.
         labels: int[N].
         batch_size: images per compiled step.
 
     Raises:
-        UserError: there are no images, or not one label for each.
+        UserError: there are no images, or the numbers of images and labels differ.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class FilledLoss:
     ):
         if not len(images) or len(images) != len(labels):
             raise UserError(
-                f"there are {len(images)} images and {len(labels)} labels; expected one label for "
-                "each of at least one image"
+                f"there are {len(images)} images and {len(labels)} labels; expected one label per "
+                "image and at least one image"
             )
         self.count = len(images)
         self._variables = jax.device_put(variables)
@@ -139,11 +139,11 @@ class FilledLoss:
 
     @property
     def batches(self) -> int:
-        """Number of compiled steps that a pass over the images takes."""
+        """Returns the number of batches of one pass over the images."""
         return len(self._batches)
 
     def of(self, maps: Maps) -> float:
-        """Loss in nats with these layers perforated, all others dense."""
+        """Computes the loss in nats with the given layers perforated and all others dense."""
         return self.candidate_losses(maps, ())[0]
 
     def candidate_losses(
@@ -153,15 +153,15 @@ class FilledLoss:
         *,
         after_batch: Callable[[], None] = lambda: None,
     ) -> list[float]:
-        """Losses of a perforated network, and of it with one layer changed.
+        """Computes the loss of a perforated network and of variants with one layer changed.
 
         Args:
-            maps: layer -> map of the perforated layers.
-            candidates: (layer, its map instead).
-            after_batch: called after each of the `batches`; what it raises ends the work.
+            maps: layer -> nearest-kept map of the perforated layers.
+            candidates: (layer, replacement map) of each variant.
+            after_batch: callback after each batch; an exception from it cancels the evaluation.
 
         Returns:
-            Loss of `maps`, then one of each candidate, nats.
+            Loss of `maps`, then the loss of each candidate, in nats.
         """
         return self.evaluate(maps, candidates, after_batch=after_batch)[:, 0].tolist()
 
@@ -172,7 +172,10 @@ class FilledLoss:
         *,
         after_batch: Callable[[], None] = lambda: None,
     ) -> Float[np.ndarray, "C 2"]:
-        """As `candidate_losses`: loss in nats, and share of images whose largest logit is wrong."""
+        """Computes loss in nats and error rate of `maps` and of each candidate.
+
+        Arguments are those of `candidate_losses`; row 0 is `maps`.
+        """
         current = {**self._unperforated, **{name: np.asarray(m) for name, m in maps.items()}}
         totals = np.zeros((1 + len(candidates), 2))
         for batch in self._batches:
@@ -188,7 +191,7 @@ class FilledLoss:
 
 
 def _in_batches(images: np.ndarray, labels: np.ndarray, size: int) -> list[dict[str, Array]]:
-    """Batches on the device, the last one filled up with images of weight 0."""
+    """Splits images into device batches; the last one is padded with images of weight 0."""
     batches = []
     for start in range(0, len(images), size):
         chosen = np.arange(start, start + size)

@@ -1,4 +1,4 @@
-"""What convolutions a network has, and what reads them."""
+"""Discovery of a network's convolutions and of the layers that read their outputs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from adaptive_nets.perforation import compact_rules, equations
 from adaptive_nets.perforation.interpreter import EquationObserver, Interpreter, trace
 from adaptive_nets.perforation.layers import ConvLayer, Pooling
 
-_IN_A_LOOP = "it runs in a loop, a branch or a function with a gradient of its own"
+_IN_A_LOOP = "it runs in a loop, a branch or a function with a custom gradient"
 
 
 def conv_layers(
     model: nn.Module, variables: Any, image_shape: tuple[int, ...]
 ) -> tuple[ConvLayer, ...]:
-    """Returns the convolutions of a network in the order of execution; nothing is computed.
+    """Lists the convolutions of a network in execution order, by tracing without computing.
 
     Args:
-        model: any network of images, called as ``model.apply(variables, x, train=False)``.
+        model: any image network, called as ``model.apply(variables, x, train=False)``.
         variables: its variables or their shapes.
         image_shape: (H, W, C) of one image.
     """
@@ -37,10 +37,9 @@ def conv_layers(
 
 
 class _Survey(EquationObserver):
-    """Convolutions in the order in which they run.
+    """Observer that records convolutions in execution order and the readers of their outputs.
 
-    A value's origins are the convolutions whose positions it still has: those from which it was
-    computed position by position.
+    The origins of a value are the convolutions from which it is computed position by position.
     """
 
     def __init__(self) -> None:
@@ -49,15 +48,15 @@ class _Survey(EquationObserver):
         self._poolings: list[int] = []
         self._origins: dict[int, frozenset[str]] = {}
         self._tiles: dict[int, tuple[int, int]] = {}
-        # What would be compact behind a perforated convolution, and which one; what is the same at
-        # all positions.
+        # Value -> convolution; the value would be compact if that convolution were perforated.
         self._compact: dict[int, str] = {}
-        self._even: set[int] = set()
-        # Values are told apart by their numbers, which are their own as long as they exist.
+        # Values that are constant over positions.
+        self._constant: set[int] = set()
+        # Values are keyed by id(), which is unique only while they exist: this keeps them alive.
         self._alive: list[Any] = []
 
     def layers(self) -> tuple[ConvLayer, ...]:
-        """What was found."""
+        """Returns the convolutions found."""
         last_pooling = max(self._poolings, default=0)
         layers = []
         for place, layer in enumerate(self._found, start=1):
@@ -74,7 +73,7 @@ class _Survey(EquationObserver):
         return tuple(layers)
 
     def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
-        """Notes the convolution; a larger one than 1x1 reads positions beside its own."""
+        """Records a convolution; one larger than 1x1 also reads its input's origins."""
         layer = _layer(name, equation, equations.not_perforable_reason(equation))
         if equations.is_pointwise(equation):
             layer = dataclasses.replace(layer, follows=self._compact.get(id(operands[0]), ""))
@@ -83,17 +82,17 @@ class _Survey(EquationObserver):
             self._compact[id(output)] = name
         origins = self._origins_of(operands[:1])
         if not equations.is_pointwise(equation):
-            self._read(origins, None)
+            self._add_reader(origins, None)
             origins = frozenset()
-        self._note(output, origins | {name})
+        self._set_origins(output, origins | {name})
 
     def equation(self, equation: Any, operands: Sequence[Any], outputs: Sequence[Any]) -> None:
-        """Carries origins on, or notes who reads them."""
+        """Propagates origins through position-wise equations and records other readers."""
         self._alive.extend(outputs)
         name, params = equation.primitive.name, equation.params
         if name == "conv_general_dilated":
             return
-        self._follow(equation, operands, outputs[0])
+        self._track_compact(equation, operands, outputs[0])
         origins = self._origins_of(operands)
         shapes = [jnp.shape(operand) for operand in operands]
         if name in equations.WINDOWS and len(shapes[0]) == 4:
@@ -113,32 +112,34 @@ class _Survey(EquationObserver):
             self._pool(origins, Pooling(window, window, ((0, 0), (0, 0))))
             return
         elif name not in equations.ELEMENTWISE and name != "concatenate":
-            self._read(origins, None)
+            self._add_reader(origins, None)
             return
-        self._note(outputs[0], origins)
+        self._set_origins(outputs[0], origins)
 
-    def _follow(self, equation: Any, operands: Sequence[Any], output: Any) -> None:
-        """Whether the output would be compact, were its origin perforated."""
+    def _track_compact(self, equation: Any, operands: Sequence[Any], output: Any) -> None:
+        """Records whether the output would be compact if its origin were perforated."""
         name, params = equation.primitive.name, equation.params
-        spread = name == "broadcast_in_dim" and output.ndim == 4
-        if spread and compact_rules.narrow(equation, operands[0]) is not None:
-            self._even.add(id(output))
+        broadcast = name == "broadcast_in_dim" and output.ndim == 4
+        if broadcast and compact_rules.unbroadcast(equation, operands[0]) is not None:
+            self._constant.add(id(output))
         maps = {
             self._compact.get(id(value), "")
             for value in operands
-            if jnp.ndim(value) == 4 and value.shape[1:3] != (1, 1) and id(value) not in self._even
+            if jnp.ndim(value) == 4
+            and value.shape[1:3] != (1, 1)
+            and id(value) not in self._constant
         }
         if name in equations.WINDOWS:
-            alone = params["window_dimensions"][:3] == params["window_strides"][:3] == (1, 1, 1)
+            pointwise = params["window_dimensions"][:3] == params["window_strides"][:3] == (1, 1, 1)
         else:
-            alone = name in equations.ELEMENTWISE or (
+            pointwise = name in equations.ELEMENTWISE or (
                 name == "concatenate" and params["dimension"] == 3
             )
-        if alone and len(maps) == 1 and (origin := maps.pop()):
+        if pointwise and len(maps) == 1 and (origin := maps.pop()):
             self._compact[id(output)] = origin
 
     def loop(self, equation: Any) -> None:
-        """Convolutions in it cannot be perforated."""
+        """Records the convolutions of a loop, which cannot be perforated."""
         times = equation.params.get("length", 1)
         known = {layer.name for layer in self._found}
         for inside in equations.looped_convolutions(equation):
@@ -156,20 +157,21 @@ class _Survey(EquationObserver):
     def _origins_of(self, operands: Sequence[Any]) -> frozenset[str]:
         return frozenset().union(*(self._origins.get(id(value), ()) for value in operands))
 
-    def _note(self, value: Any, origins: frozenset[str]) -> None:
+    def _set_origins(self, value: Any, origins: frozenset[str]) -> None:
         if origins:
             self._origins[id(value)] = origins
 
     def _pool(self, origins: frozenset[str], pooling: Pooling) -> None:
         self._poolings.append(len(self._found))
-        self._read(origins, pooling)
+        self._add_reader(origins, pooling)
 
-    def _read(self, origins: frozenset[str], reader: Pooling | None) -> None:
+    def _add_reader(self, origins: frozenset[str], reader: Pooling | None) -> None:
         for name in origins:
             self._readers.setdefault(name, set()).add(reader)
 
 
 def _tiled(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Checks whether a reshape divides a map into windows, [N, H / h, h, W / w, w, C]."""
     return (
         len(before) == 4
         and len(after) == 6
@@ -177,7 +179,8 @@ def _tiled(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     )
 
 
-def _layer(name: str, equation: Any, problem: str) -> ConvLayer:
+def _layer(name: str, equation: Any, reason: str) -> ConvLayer:
+    """Describes a convolution; `reason` is empty if the convolution can be perforated."""
     x, kernel = (atom.aval.shape for atom in equation.invars)
     output = equation.outvars[0].aval.shape
     params = equation.params
@@ -198,7 +201,7 @@ def _layer(name: str, equation: Any, problem: str) -> ConvLayer:
         outputs=features,
         macs=math.prod(output) // output[spec.out_spec[0]] * math.prod(kernel) // features,
         pooling=None,
-        perforable=not problem,
+        perforable=not reason,
         by_default=False,
-        reason=problem,
+        reason=reason,
     )

@@ -1,4 +1,4 @@
-"""How much the loss changes when one output of a convolution is set to zero [figurnov2016]."""
+"""Impact of output positions: first-order loss change if a position is zeroed [figurnov2016]."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def average_impact(
     batch_size: int = 128,
     progress: Progress | None = None,
 ) -> dict[str, Float[np.ndarray, "H W"]]:
-    """B(x, y), the mean over images of Σ_t |∂L/∂V(x, y, t) · V(x, y, t)|, of every convolution.
+    """Computes B(x, y), the mean over images of Σ_t |∂L/∂V(x, y, t) · V(x, y, t)|, per convolution.
 
-    V is the convolution's output with its bias, before ReLU; L an image's cross-entropy; dropout is
-    off. Of a layer that the plan perforates V is what is computed: other positions get 0, and a
-    computed one the impact of all that copy it, which is the paper's iterative impact.
+    V is the output of the convolution with bias, before ReLU; L is the cross-entropy of an image;
+    dropout is off. In a perforated layer a computed position gets the impact of all its copies and
+    other positions get 0, as in the paper's iterative impact.
 
     Args:
         model: the network.
         variables: its variables.
-        images: float[M, H, W, C], training images as the network takes them; or batches of images
-            and labels.
-        labels: int[M]; None with batches.
-        plan: of the perforated network; None for the network itself.
-        batch_size: images at a time, of an array.
-        progress: is told the images done and their number, None where unknown.
+        images: float[M, H, W, C], preprocessed training images; or an iterable of (images, labels)
+            batches.
+        labels: int[M]; None if `images` are batches.
+        plan: perforation plan; None for the unperforated network.
+        batch_size: batch size for an array of images.
+        progress: callback (images done, total or None if unknown).
 
     Returns:
-        Name of every convolution that can be perforated -> float64[H', W'].
+        Name of every perforable convolution -> float64[H', W'].
 
     Raises:
         UserError: there are no images, or the plan is not for this network.
@@ -68,7 +68,7 @@ def average_impact(
         if progress is not None:
             progress(seen, total)
     if not seen:
-        raise UserError("images has none; expected at least one training image")
+        raise UserError("images is empty; expected at least one training image")
     return {name: impact / seen for name, impact in sums.items()}
 
 
@@ -78,7 +78,7 @@ def _batches(images: Any, labels: Any, batch_size: int) -> tuple[Iterable[Batch]
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; expected at least 1")
     if len(images) != len(labels):
-        raise UserError(f"labels has {len(labels)} entries; expected {len(images)}, as images")
+        raise UserError(f"labels has {len(labels)} entries; expected {len(images)}, one per image")
     starts = range(0, len(images), batch_size)
     parts = ((images[i : i + batch_size], labels[i : i + batch_size]) for i in starts)
     return parts, len(images)
@@ -110,7 +110,8 @@ def _impact_step(model, variables, image_shape, plan) -> Callable[[Any, Array, A
             return jnp.sum(cross_entropy(logits, y)), outputs
 
         shapes = {}
-        jax.eval_shape(lambda: perforated.apply_tapped(variables, x, _note(shapes), train=False))
+        record = _record_shapes(shapes)
+        jax.eval_shape(lambda: perforated.apply_tapped(variables, x, record, train=False))
         probes = {name: jnp.zeros(*shapes[name]) for name in shapes if name in names}
         gradients, outputs = jax.grad(loss_of, has_aux=True)(probes)
         impacts = {}
@@ -128,7 +129,9 @@ def _impact_step(model, variables, image_shape, plan) -> Callable[[Any, Array, A
     return step
 
 
-def _note(shapes: dict[str, Any]) -> Callable[[str, Any], Any]:
+def _record_shapes(shapes: dict[str, Any]) -> Callable[[str, Any], Any]:
+    """Returns a tap that records the shape and dtype of every convolution's output."""
+
     def tap(name, output):
         values = output.values if isinstance(output, CompactTensor) else output
         shapes[name] = values.shape, values.dtype

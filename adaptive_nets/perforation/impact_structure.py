@@ -1,4 +1,4 @@
-"""What an impact map looks like, in two numbers: its bias to the centre, and the pooling grid."""
+"""Summary statistics of an impact map: centre bias and correlation with the pooling grid."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from adaptive_nets.runtime.errors import UserError
 
 
 def centre_bias(impact: Float[np.ndarray, "H W"]) -> float:
-    """Mean impact in the central half of each axis, over that of the whole map; 1 without a bias.
+    """Computes the mean impact in the central half of each axis divided by the overall mean.
+
+    The value is 1 for an unbiased map.
 
     Args:
-        impact: float[H', W'], not negative, with a positive sum.
+        impact: float[H', W'], non-negative, with a positive sum.
 
     Raises:
-        UserError: it is not two-dimensional, or has no impact anywhere.
+        UserError: the map is not two-dimensional, or its sum is not positive.
     """
     impact = np.asarray(impact, np.float64)
     if impact.ndim != 2 or not impact.sum() > 0:
@@ -27,24 +29,24 @@ def centre_bias(impact: Float[np.ndarray, "H W"]) -> float:
 def pooling_correlation(
     impact: Float[np.ndarray, "H W"], counts: Int[np.ndarray, "H W"]
 ) -> float | None:
-    """Correlation of impacts with how many pooling windows read each position.
+    """Computes the correlation of impacts with the number of pooling windows per position.
 
-    Both are taken relative to their mean over the 5x5 neighbourhood, so that what is left is the
-    grid and not the bias to the centre or the border.
+    Both are divided by their mean over the 5x5 neighbourhood, which removes centre bias and border
+    effects and leaves the grid.
 
     Args:
         impact: float[H', W'].
         counts: int[H', W'], from `pooling_counts`.
 
     Returns:
-        Pearson's coefficient, None where one of both does not vary.
+        Pearson's coefficient, or None if either is constant.
 
     Raises:
         UserError: the shapes differ.
     """
     if np.shape(impact) != np.shape(counts):
         raise UserError(
-            f"counts has shape {np.shape(counts)}; expected {np.shape(impact)}, as impact"
+            f"counts has shape {np.shape(counts)}; expected {np.shape(impact)}, the shape of impact"
         )
     first, second = (_relative(np.asarray(a, np.float64)) for a in (impact, counts))
     if first.std() < 1e-12 or second.std() < 1e-12:
@@ -53,11 +55,11 @@ def pooling_correlation(
 
 
 def _relative(values: np.ndarray) -> np.ndarray:
-    """Values over the mean of the positions at most two rows and columns away, minus 1."""
+    """Divides values by their mean over the 5x5 neighbourhood and subtracts 1."""
 
-    def boxes(array: np.ndarray) -> np.ndarray:
+    def box_sums(array: np.ndarray) -> np.ndarray:
         padded = np.pad(array, 2)
         return np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).sum(axis=(2, 3))
 
-    means = boxes(values) / boxes(np.ones_like(values))
+    means = box_sums(values) / box_sums(np.ones_like(values))
     return np.divide(values, means, out=np.ones_like(values), where=means > 0) - 1

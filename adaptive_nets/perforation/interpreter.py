@@ -1,8 +1,8 @@
-"""Runs what a network traces to, some of its convolutions at some positions only.
+"""Interpreter of a network's jaxpr that perforates selected convolutions.
 
-Equations are run as they stand until a convolution has a mask. Its output exists at the kept
-positions alone, and so does all that is computed from it until something needs the rest: pooling
-and larger convolutions read through the map of nearest positions, whatever else has it filled.
+The output of a convolution with a mask is compact: stored at kept positions only. Values computed
+from it stay compact as long as a rule of `compact_rules` applies. Pooling and larger convolutions
+read compact maps through the nearest-kept map; any other equation gets filled maps.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ Tap = Callable[[str, Any], Any]
 
 
 class EquationObserver:
-    """Is told of everything that is computed; does nothing with it."""
+    """Callbacks of an interpreter run; the base class ignores all events."""
 
     def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
-        """A convolution has run."""
+        """Called after a convolution."""
 
     def equation(self, equation: Any, operands: Sequence[Any], outputs: Sequence[Any]) -> None:
-        """An equation that runs nothing inside has run, a convolution too."""
+        """Called after an equation without an inner jaxpr, including convolutions."""
 
     def fill(self, source: Any, output: Any) -> None:
-        """A compact map was written out."""
+        """Called after a compact map was filled."""
 
     def loop(self, equation: Any) -> None:
-        """An equation was run as a whole that runs programs inside."""
+        """Called after an equation whose inner jaxprs have convolutions but are not interpreted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """A network as a program.
+    """Traced network.
 
     Attributes:
         program: closed jaxpr.
-        arguments: its inputs, flat.
-        paths: of the inputs that are variables, ``"params/conv1/kernel"``; "" for others.
-        tree: structure of what it returns.
+        arguments: flat inputs.
+        paths: path of each input that is a variable, such as ``"params/conv1/kernel"``, else "".
+        tree: pytree structure of the output.
     """
 
     program: Any
@@ -65,8 +65,8 @@ def trace(model: nn.Module, variables: Any, x: Any, rngs: Any = None, **options:
         model: the network.
         variables: arrays or shapes.
         x: array or shape.
-        rngs: keys by stream, or None.
-        **options: passed on.
+        rngs: PRNG keys by stream, or None.
+        **options: further arguments of `model.apply`.
     """
 
     def forward(variables, x, rngs):
@@ -80,15 +80,15 @@ def trace(model: nn.Module, variables: Any, x: Any, rngs: Any = None, **options:
 
 
 class Interpreter:
-    """One run of a program.
+    """Interpreter for one run of a traced network.
 
-    Attributes:
+    Args:
+        traced: the network.
         masks: name of a convolution -> its kept positions.
-        interpolation: "explicit" writes every position out behind each perforated convolution.
-        implementation: of `kernels.perforated_conv`.
-        tap: gets the name and the output of every convolution, its bias added, and gives what the
-            network goes on with.
-        watcher: sees the run.
+        interpolation: "explicit" fills the output of each perforated convolution.
+        implementation: implementation of `kernels.perforated_conv`.
+        tap: callback (name, output with bias) -> replacement output, for every convolution.
+        watcher: observer of the run.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class Interpreter:
         self._paths = set(traced.paths)
         self._uses: dict[str, int] = {}
         self._filled: dict[int, tuple[Any, Any]] = {}
-        self._checking = False
+        self._checking_rule = False
 
     def run(self, arguments: Sequence[Any]) -> Any:
-        """What the network returns."""
+        """Runs the network and returns its output."""
         program = self._traced.program
         outputs, _ = self._run(program.jaxpr, program.consts, arguments, self._traced.paths)
         return jax.tree.unflatten(self._traced.tree, [self._fill(value) for value in outputs])
@@ -121,12 +121,13 @@ class Interpreter:
     def _run(
         self, program: Any, constants: Sequence[Any], arguments: Sequence[Any], paths: Sequence[str]
     ) -> tuple[list[Any], list[str]]:
-        """Values of a program's outputs, and which variables they are."""
+        """Runs a jaxpr; returns its outputs and their origins, paths of network variables or ""."""
         frame = _Frame(program, constants, arguments, paths)
         for equation in program.eqns:
             operands = [frame.read(atom) for atom in equation.invars]
-            if equations.inner_program(equation) is not None and self._enters(equation, operands):
-                outputs, origins = self._run_inside(equation, operands, frame)
+            inner = equations.inner_program(equation)
+            if inner is not None and self._must_interpret(inner[0], operands):
+                outputs, origins = self._run_inner(equation, operands, frame)
             else:
                 outputs = self._run_equation(equation, operands, frame)
                 origins = frame.origins_of(equation)
@@ -134,13 +135,13 @@ class Interpreter:
         values = [frame.read(atom) for atom in program.outvars]
         return values, [frame.origin(atom) for atom in program.outvars]
 
-    def _enters(self, equation: Any, operands: Sequence[Any]) -> bool:
+    def _must_interpret(self, program: Any, operands: Sequence[Any]) -> bool:
+        """Checks whether an inner jaxpr has to be interpreted rather than evaluated as a whole."""
         if self._watcher is not None or any(map(_is_compact, operands)):
             return True
-        program, _ = equations.inner_program(equation) or (None, None)
         return equations.has_convolutions(program)
 
-    def _run_inside(
+    def _run_inner(
         self, equation: Any, operands: list[Any], frame: _Frame
     ) -> tuple[list[Any], list[str]]:
         inner = equations.inner_program(equation)
@@ -151,45 +152,46 @@ class Interpreter:
             return self._run(program, constants, operands, paths)
         if equations.is_checkpoint(equation):
 
-            def again(*operands):
+            def rerun(*operands):
                 return self._run(program, constants, operands, paths)[0]
 
-            outputs = jax.checkpoint(again, prevent_cse=equation.params["prevent_cse"])(*operands)
+            outputs = jax.checkpoint(rerun, prevent_cse=equation.params["prevent_cse"])(*operands)
             return list(outputs), [""] * len(outputs)
         return self._run_with_derivative(equation, program, constants, operands, paths)
 
     def _run_with_derivative(self, equation, program, constants, operands, paths):
-        """A function with a rule for its derivative, which is run on compact values too."""
+        """Runs a `custom_jvp` function; its derivative rule also runs on compact values."""
 
         @jax.custom_jvp
         def call(*operands):
             return self._run(program, constants, operands, paths)[0]
 
         def rule(primals, tangents):
-            given = [False] * len(primals)
-            made, consts, zeros = equation.params["jvp_jaxpr_fun"].call_wrapped(*given)
+            no_zeros = [False] * len(primals)
+            jvp, consts, zeros = equation.params["jvp_jaxpr_fun"].call_wrapped(*no_zeros)
             both = [*primals, *tangents]
-            outputs, _ = self._run(made, consts, both, [""] * len(both))
+            outputs, _ = self._run(jvp, consts, both, [""] * len(both))
             values, rest = outputs[: len(zeros)], iter(outputs[len(zeros) :])
-            changes = [
+            out_tangents = [
                 jax.tree.map(jnp.zeros_like, value) if zero else next(rest)
                 for value, zero in zip(values, zeros, strict=True)
             ]
-            return values, changes
+            return values, out_tangents
 
         call.defjvp(rule)
         floating = all(jnp.issubdtype(atom.aval.dtype, jnp.floating) for atom in equation.invars)
-        alike = False
-        if self._checking:
+        # The rule applies if values and tangents are compact or filled alike.
+        same_structure = False
+        if self._checking_rule:
             return self._run(program, constants, operands, paths)
         if floating and not equation.params["num_consts"]:
-            self._checking = True
+            self._checking_rule = True
             try:
-                values, changes = jax.eval_shape(rule, operands, operands)
+                values, out_tangents = jax.eval_shape(rule, operands, operands)
             finally:
-                self._checking = False
-            alike = jax.tree.structure(values) == jax.tree.structure(changes)
-        if not alike:
+                self._checking_rule = False
+            same_structure = jax.tree.structure(values) == jax.tree.structure(out_tangents)
+        if not same_structure:
             filled = [self._fill(value) for value in operands]
             outputs = equations.evaluate(equation, filled)
         else:
@@ -201,16 +203,16 @@ class Interpreter:
             outputs = [self._convolve(equation, operands, frame)]
         else:
             outputs = self._run_plain(equation, operands, frame)
-        name = frame.awaited.get(_biased(equation, frame)) if frame.awaited else None
+        name = frame.awaiting_bias.get(_biased_output(equation, frame))
         if name is not None:
-            outputs = [self._tapped(name, outputs[0])]
+            outputs = [self._apply_tap(name, outputs[0])]
         return outputs
 
     def _run_plain(self, equation: Any, operands: list[Any], frame: _Frame) -> list[Any]:
         outputs = None
         if any(map(_is_compact, operands)):
-            narrow = [frame.narrow(atom) for atom in equation.invars]
-            outputs = compact_rules.apply(equation, narrow)
+            unbroadcast = [frame.read_unbroadcast(atom) for atom in equation.invars]
+            outputs = compact_rules.apply(equation, unbroadcast)
             if outputs is None:
                 operands = [self._fill(value) for value in operands]
         if outputs is None:
@@ -235,10 +237,10 @@ class Interpreter:
             self._watcher.convolution(name, equation, operands, output)
         module = kernel.rpartition("/")[0]
         if f"{module}/bias" in self._paths:
-            frame.awaited[equation.outvars[0]] = name
+            frame.awaiting_bias[equation.outvars[0]] = name
             frame.biases[equation.outvars[0]] = f"{module}/bias"
             return output
-        return self._tapped(name, output)
+        return self._apply_tap(name, output)
 
     def _perforate(self, equation: Any, operands: list[Any], plan: Plan) -> Any:
         params = equation.params
@@ -260,7 +262,7 @@ class Interpreter:
         return CompactTensor(values, plan)
 
     def _name(self, equation: Any, kernel: str) -> str:
-        """Path of the module, with a number from the second use on."""
+        """Returns the module path of a convolution, with suffix "#k" from its second use on."""
         collection, _, rest = kernel.partition("/")
         path = rest.rpartition("/")[0] if collection else ""
         if not path:
@@ -269,7 +271,7 @@ class Interpreter:
         self._uses[path] = self._uses.get(path, 0) + 1
         return path if self._uses[path] == 1 else f"{path}#{self._uses[path]}"
 
-    def _tapped(self, name: str, output: Any) -> Any:
+    def _apply_tap(self, name: str, output: Any) -> Any:
         return output if self._tap is None else self._tap(name, output)
 
     def _fill(self, value: Any) -> Any:
@@ -277,7 +279,7 @@ class Interpreter:
             return value
         if id(value) not in self._filled:
             array = compact_rules.filled(value)
-            # The compact one is kept beside it, so that no other takes its place and number.
+            # The compact value is kept alive, so that its id() stays unique.
             self._filled[id(value)] = value, array
             if self._watcher is not None:
                 self._watcher.fill(value, array)
@@ -285,10 +287,10 @@ class Interpreter:
 
 
 class _Frame:
-    """Values of a program's variables while it runs.
+    """Environment of one jaxpr: values of its variables and the network variables they stem from.
 
     Attributes:
-        awaited: output of a convolution whose bias comes next -> the convolution's name.
+        awaiting_bias: output of a convolution without its bias yet -> name of the convolution.
         biases: output of a convolution -> path of its bias.
     """
 
@@ -296,49 +298,50 @@ class _Frame:
         self._values = dict(zip(program.constvars, constants, strict=True))
         self._values.update(zip(program.invars, arguments, strict=True))
         self._origins = dict(zip(program.invars, paths, strict=True))
-        self._narrow: dict[Any, Any] = {}
-        self.awaited: dict[Any, str] = {}
+        self._unbroadcast: dict[Any, Any] = {}
+        self.awaiting_bias: dict[Any, str] = {}
         self.biases: dict[Any, str] = {}
 
     def read(self, atom: Any) -> Any:
-        """Value of an operand."""
+        """Returns the value of an operand."""
         return self._values[atom] if equations.is_variable(atom) else atom.val
 
-    def narrow(self, atom: Any) -> Any:
-        """As `read`; what is the same at all positions of a map has one position, where known."""
-        known = equations.is_variable(atom) and atom in self._narrow
-        return self._narrow[atom] if known else self.read(atom)
+    def read_unbroadcast(self, atom: Any) -> Any:
+        """Returns the value of an operand before its broadcast over positions, if there is one."""
+        known = equations.is_variable(atom) and atom in self._unbroadcast
+        return self._unbroadcast[atom] if known else self.read(atom)
 
     def origin(self, atom: Any) -> str:
-        """Path of the variable that an operand is, "" for none."""
+        """Returns the path of the network variable that an operand is; "" if it is none."""
         return self._origins.get(atom, "") if equations.is_variable(atom) else ""
 
     def origins_of(self, equation: Any) -> list[str]:
-        """What outputs are when nothing but shape or type of a variable has changed."""
-        same = ("reshape", "broadcast_in_dim", "convert_element_type", "copy", "copy_p")
-        if equation.primitive.name in same:
+        """Returns the origins of an equation's outputs; reshapes and casts preserve the origin."""
+        preserving = ("reshape", "broadcast_in_dim", "convert_element_type", "copy", "copy_p")
+        if equation.primitive.name in preserving:
             return [self.origin(equation.invars[0])]
         return [""] * len(equation.outvars)
 
     def write(self, equation: Any, outputs: Sequence[Any], origins: Sequence[str]) -> None:
-        """Values of an equation's outputs."""
+        """Stores the values and origins of an equation's outputs."""
         for variable, value, origin in zip(equation.outvars, outputs, origins, strict=True):
             self._values[variable] = value
             if origin:
                 self._origins[variable] = origin
         if equation.primitive.name == "broadcast_in_dim" and equation.outvars[0].aval.ndim == 4:
-            narrow = compact_rules.narrow(equation, self.narrow(equation.invars[0]))
-            if narrow is not None:
-                self._narrow[equation.outvars[0]] = narrow
+            operand = self.read_unbroadcast(equation.invars[0])
+            unbroadcast = compact_rules.unbroadcast(equation, operand)
+            if unbroadcast is not None:
+                self._unbroadcast[equation.outvars[0]] = unbroadcast
 
 
-def _biased(equation: Any, frame: _Frame) -> Any:
-    """The output of a convolution to which an equation adds its bias, else None."""
+def _biased_output(equation: Any, frame: _Frame) -> Any:
+    """Returns the convolution output to which the equation adds its bias, or None."""
     if equation.primitive.name != "add":
         return None
     first, second = equation.invars
     for output, bias in ((first, second), (second, first)):
-        known = equations.is_variable(output) and output in frame.awaited
+        known = equations.is_variable(output) and output in frame.awaiting_bias
         if known and frame.origin(bias) == frame.biases[output]:
             return output
     return None

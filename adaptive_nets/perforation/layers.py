@@ -1,4 +1,4 @@
-"""The convolutions of a network, found in what it traces to."""
+"""Descriptions of a network's convolutions and pooling layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pair = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Pooling:
-    """A pooling layer, mean over the whole map included.
+    """Pooling layer; global pooling is a window of the whole map.
 
     Attributes:
         window: (height, width).
@@ -27,26 +27,26 @@ class Pooling:
 
 @dataclasses.dataclass(frozen=True)
 class ConvLayer:
-    """One convolution of a network.
+    """Convolution of a network.
 
     Attributes:
-        name: path of its module in the parameters, such as ``"layer1_0/conv1"``; the second use of
-            the same weights is ``"name#2"``.
+        name: module path in the parameters, such as ``"layer1_0/conv1"``; the second use of the
+            same weights is ``"name#2"``.
         input_size: (H, W).
         output_size: (H', W').
         kernel_size: (height, width).
         strides: (vertical, horizontal).
         groups: number of channel groups.
-        channels: of the input.
+        channels: number of input channels.
         outputs: number of output channels.
         macs: multiply-accumulates of one image.
-        pooling: the next spatial layer where that is a pooling layer, else None; what acts on each
-            position alone, 1x1 convolutions included, is looked through.
-        perforable: whether it can be perforated at all.
-        by_default: whether the paper perforates it: not 1x1, and some pooling layer comes later.
-        reason: why it cannot be, or is not by default; empty where it is.
-        follows: of a 1x1 convolution the one before it, where only functions of each position come
-            between; it is computed at that one's positions only, unless it has a mask of its own.
+        pooling: next spatial layer if it is a pooling layer, else None; position-wise layers,
+            including 1x1 convolutions, are skipped.
+        perforable: whether it can be perforated.
+        by_default: whether the paper perforates it: not 1x1, and a pooling layer comes later.
+        reason: why it cannot be perforated or is not by default; empty if it is.
+        follows: for a 1x1 convolution, the convolution before it if only position-wise functions
+            come between; unless it has its own mask, it is computed at the positions of that one.
     """
 
     name: str
@@ -66,12 +66,12 @@ class ConvLayer:
 
     @property
     def positions(self) -> int:
-        """H'·W'."""
+        """Returns the number of output positions, H'·W'."""
         return self.output_size[0] * self.output_size[1]
 
 
 def fingerprint(layers: Sequence[ConvLayer]) -> str:
-    """Sixteen hexadecimal digits by which plans tell the network that they are for."""
+    """Hashes the convolutions of a network to 16 hexadecimal digits, stored in its plans."""
     content = [
         [
             *(layer.name, layer.input_size, layer.output_size, layer.kernel_size, layer.strides),

@@ -1,8 +1,9 @@
-"""Perforation masks: which output positions of a convolution are computed [figurnov2016].
+"""Perforation masks: boolean maps of the computed output positions [figurnov2016].
 
-A mask is a NumPy array made when a network is built, one per layer, shared by all channels and
-images, in training and in evaluation. `keep` is the fraction of positions that are kept, one minus
-the paper's perforation rate; all masks but the grid keep exactly floor(keep·H'·W') of them.
+A mask is a NumPy array created when a network is built, one per layer, shared by all channels and
+images, in training and in evaluation. `keep` is the fraction of positions kept, one minus the
+paper's perforation rate. Grid and regular masks keep at most keep·H'·W' positions; all others keep
+exactly floor(keep·H'·W').
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from adaptive_nets.runtime.errors import UserError
 
 
 def uniform_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.ndarray, "H W"]:
-    """Positions drawn uniformly without replacement.
+    """Draws positions uniformly without replacement.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         shape: (H', W') of the layer's output.
         keep: fraction of positions kept, in (0, 1].
 
@@ -32,7 +33,7 @@ def uniform_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np
         bool[H', W'] with floor(keep·H'·W') positions kept.
 
     Raises:
-        UserError: an argument does not fit, or nothing would be kept.
+        UserError: an argument is invalid, or no position would be kept.
     """
     shape = check_pair("shape", shape)
     _, kept = check_keep(keep, shape)
@@ -40,27 +41,27 @@ def uniform_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np
 
 
 def grid_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.ndarray, "H W"]:
-    """Some rows times some columns, each from Graham's pseudorandom sequence, one draw per axis.
+    """Draws a grid: the outer product of rows and columns from Graham's pseudorandom sequence.
 
-    The paper has square maps, of which floor(√(keep·H'·W')) rows and columns are kept. Here each
-    axis keeps the same fraction, floor(√keep·size) of it, which is that rule for square maps. An
-    axis too short for that keeps one, and the other floor(keep·H'·W'). Never more than keep·H'·W'
-    positions are kept, often fewer: the fraction kept is the mask's mean.
+    The paper keeps floor(√(keep·H'·W')) rows and columns of square maps. Here each axis keeps
+    floor(√keep·size), which is the same rule on square maps. If an axis is too short, it keeps one
+    position and the other axis keeps floor(keep·H'·W'). At most keep·H'·W' positions are kept,
+    often fewer; the actual fraction is the mask's mean.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         shape: (H', W') of the layer's output.
         keep: fraction of positions kept, in (0, 1].
 
     Returns:
-        bool[H', W'], the outer product of rows and columns kept.
+        bool[H', W'], the outer product of kept rows and columns.
 
     Raises:
-        UserError: an argument does not fit, or nothing would be kept.
+        UserError: an argument is invalid, or no position would be kept.
     """
     shape = check_pair("shape", shape)
     fraction, kept = check_keep(keep, shape)
-    # The root of an integer is exact where √keep·size is not: floor(√y) = isqrt(floor(y)).
+    # floor(√y) = isqrt(floor(y)), which is exact where √keep·size is rounded.
     rows, columns = (math.isqrt(math.floor(fraction * (size * size))) for size in shape)
     if not rows:
         rows, columns = 1, kept
@@ -78,28 +79,29 @@ def grid_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.nd
 
 
 def regular_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np.ndarray, "H W"]:
-    """Every a-th row and every b-th column, b = a or a + 1, the finest grid of at most `keep`.
+    """Draws a regular grid: every a-th row and b-th column, the finest with at most `keep`.
 
-    Not one of the paper's: a convolution at such positions is a strided one, which every device
-    runs fast. Where it begins is drawn, so that floor(H'/a) rows and floor(W'/b) columns stay.
+    b is a or a + 1. Not a mask of the paper: a convolution on a regular grid is a strided
+    convolution, which is fast on every device. The offset is random, among those that keep
+    floor(H'/a) rows and floor(W'/b) columns.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         shape: (H', W') of the layer's output.
         keep: fraction of positions kept, in (0, 1].
 
     Returns:
-        bool[H', W'] with at most keep·H'·W' positions kept: the fraction kept is the mask's mean.
+        bool[H', W'] with at most keep·H'·W' positions kept; the actual fraction is the mask's mean.
 
     Raises:
-        UserError: an argument does not fit, or nothing would be kept.
+        UserError: an argument is invalid, or no position would be kept.
     """
     shape = check_pair("shape", shape)
     fraction, _ = check_keep(keep, shape)
     a = b = 1
     while a * b * fraction < 1:
         a, b = (a, b + 1) if a == b else (b, b)
-    # An axis that is shorter than its step keeps one position, and the other keeps fewer for it.
+    # An axis shorter than its step keeps one position; the other axis then takes a larger step.
     if a > shape[0]:
         a, b = shape[0], math.ceil(1 / (fraction * shape[0]))
     elif b > shape[1]:
@@ -116,16 +118,16 @@ def regular_mask(key: jax.Array, shape: tuple[int, int], keep: float) -> Bool[np
 
 
 def graham_sequence(size: int, count: int, offset: float) -> Int[np.ndarray, "K"]:
-    """Positions ceil(α·(i − 1 + u)) − 1 with α = size / count, for i = 1 … count.
+    """Computes positions ceil(α·(i − 1 + u)) − 1 with α = size / count, for i = 1 … count.
 
-    The pseudorandom sequence of fractional max-pooling (Graham, arXiv:1412.6071), from zero. Gaps
-    are floor(α) or ceil(α), all the same where α is an integer. Computed in exact fractions: in
-    floating point a draw next to 0 or 1 can repeat a position.
+    This is the pseudorandom sequence of fractional max-pooling (Graham, arXiv:1412.6071), starting
+    at 0. Gaps are floor(α) or ceil(α), all equal if α is an integer. Arithmetic is in exact
+    fractions: in floating point a draw near 0 or 1 can repeat a position.
 
     Args:
-        size: number of positions of the axis.
-        count: how many to take, at most `size`.
-        offset: the draw u in [0, 1); zero counts as the smallest number above it.
+        size: number of positions on the axis.
+        count: number of positions to keep, at most `size`.
+        offset: draw u in [0, 1); 0 is replaced by the smallest positive float64.
 
     Returns:
         int64[count], increasing, in [0, size).
@@ -144,21 +146,21 @@ def pooling_structure_mask(
     strides: tuple[int, int],
     padding: Padding,
 ) -> Bool[np.ndarray, "H W"]:
-    """The positions that most windows of the next layer, a pooling layer, read; ties at random.
+    """Keeps the positions that the most windows of the next pooling layer read; random ties.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         shape: (H', W') of the layer's output.
         keep: fraction of positions kept, in (0, 1].
         window: (height, width) of the pooling layer.
         strides: (vertical, horizontal) of the pooling layer.
-        padding: of the pooling layer: "SAME", "VALID" or ((top, bottom), (left, right)).
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)) of the pooling layer.
 
     Returns:
         bool[H', W'] with floor(keep·H'·W') positions kept.
 
     Raises:
-        UserError: an argument does not fit, or nothing would be kept.
+        UserError: an argument is invalid, or no position would be kept.
     """
     shape = check_pair("shape", shape)
     _, kept = check_keep(keep, shape)
@@ -168,18 +170,18 @@ def pooling_structure_mask(
 
 
 def impact_mask(impact: Float[np.ndarray, "H W"], keep: float) -> Bool[np.ndarray, "H W"]:
-    """The positions of largest impact B(x, y), the mean over images of Σ_t |∂L/∂V · V|.
+    """Keeps the positions of largest impact B(x, y), the mean over images of Σ_t |∂L/∂V · V|.
 
     Args:
         impact: float[H', W'], finite.
         keep: fraction of positions kept, in (0, 1].
 
     Returns:
-        bool[H', W'] with floor(keep·H'·W') positions kept. Of equal impacts the first in
-        column-major order stay, as in the authors' code.
+        bool[H', W'] with floor(keep·H'·W') positions kept. Ties keep the first in column-major
+        order, as in the authors' code.
 
     Raises:
-        UserError: an argument does not fit, or nothing would be kept.
+        UserError: an argument is invalid, or no position would be kept.
     """
     impact = np.asarray(impact)
     numeric = impact.dtype.kind in "iuf" or impact.dtype.name == "bfloat16"

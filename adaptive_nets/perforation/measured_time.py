@@ -1,4 +1,4 @@
-"""The time of a perforated network's forward pass on the device at hand."""
+"""Measured time of a perforated network's forward pass on the current device."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from adaptive_nets.runtime.errors import UserError
 
 
 class MeasuredTime:
-    """Plan -> mean seconds of a forward pass of the whole network, compiled, after a warm-up.
+    """Cost function that times the compiled forward pass of a plan, after a warm-up.
 
     Args:
         model: the network.
         variables: its variables.
-        images: float[N, H, W, C], the batch that is timed.
-        runs: passes that the mean is over; five in the paper's code.
+        images: float[N, H, W, C], batch to time.
+        runs: number of passes averaged; five in the paper's code.
 
     Raises:
         UserError: the number of passes is not positive.
@@ -35,7 +35,7 @@ class MeasuredTime:
         self._images = jax.device_put(images)
 
     def __call__(self, plan: PerforationPlan) -> float:
-        """Seconds of one pass.
+        """Measures the mean seconds of one pass.
 
         Raises:
             UserError: the plan is for another network.

@@ -1,9 +1,9 @@
-"""Activations of a network, found while it is traced: how many bytes all of them and at one time.
+"""Activation memory of a network, total and peak, measured by tracing.
 
-Counted are the outputs of layers, as the authors' framework keeps them: the input, convolutions and
-dense layers with their biases, each ReLU, normalisation and pooling, sums, concatenations. Steps
-within a layer are not, nor is what depends on parameters alone. A map that is written out because
-something needs every position counts beside its compact form.
+Counted are the layer outputs that the authors' framework stores: the input, convolutions and dense
+layers with their biases, each ReLU, normalisation and pooling, sums, concatenations. Intermediate
+values within a layer and values that depend on parameters only are not counted. A filled map is
+counted in addition to its compact form.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from adaptive_nets.perforation.plan import PerforationPlan
 from kernels.perforated_conv import CompactTensor
 
 _VIEWS = frozenset(("reshape", "squeeze", "expand_dims"))
-# Steps of a mean, of a normalisation; the layer's output is the last of them.
-_STEPS = frozenset(("reduce_sum", "reduce_window_sum", "broadcast_in_dim"))
+# Intermediate values of means and normalisations; only the last one is the layer's output.
+_INTERMEDIATE = frozenset(("reduce_sum", "reduce_window_sum", "broadcast_in_dim"))
 _PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
 
 
@@ -35,7 +35,7 @@ def measure_activations(
     image_shape: tuple[int, int, int],
     plan: PerforationPlan | None,
 ) -> tuple[int, int]:
-    """Bytes of all activations of one image, and the most of them that are needed at a time."""
+    """Returns total and peak bytes of the activations of one image."""
     masks = {}
     if plan is not None:
         perforated = PerforatedModel(model, plan)
@@ -45,10 +45,10 @@ def measure_activations(
     traced = trace(model, variables, x, train=False)
     ledger = _Ledger()
     interpreter = Interpreter(traced, masks, watcher=ledger)
-    place = len(jax.tree.leaves(variables))
+    image_index = len(jax.tree.leaves(variables))
 
     def run(arguments):
-        ledger.begin(arguments[place])
+        ledger.begin(arguments[image_index])
         outputs = interpreter.run(arguments)
         ledger.end(jax.tree.leaves(outputs))
         return outputs
@@ -59,63 +59,64 @@ def measure_activations(
 
 @dataclasses.dataclass
 class _Value:
-    """Something that depends on the input.
+    """Value that depends on the input image.
 
     Attributes:
-        bytes: its size.
-        step: whether it is a step within a layer, unless the layer ends with it.
-        product: whether it is a convolution or product, to which a bias may be added.
-        made: when.
-        sources: of a step, what it was computed from.
-        ends: whether it is kept: a layer's output.
-        last: when it was last needed.
+        bytes: size.
+        intermediate: whether it may be an intermediate value within a layer.
+        product: whether it is a convolution or matrix product, to which a bias may be added.
+        created: time of creation.
+        sources: values from which it is computed.
+        stored: whether it is a layer's output, which occupies memory.
+        last_use: time of the last use.
     """
 
     bytes: int
-    step: bool
+    intermediate: bool
     product: bool
-    made: int
+    created: int
     sources: list[_Value]
-    ends: bool
-    last: int = 0
+    stored: bool
+    last_use: int = 0
 
     def extend_lifetime(self, time: int) -> None:
-        """It, or what a step within a layer was computed from, is needed at a time."""
-        self.last = max(self.last, time)
-        if not self.ends:
+        """Extends this value's lifetime, and its sources' if it is not stored, to `time`."""
+        self.last_use = max(self.last_use, time)
+        if not self.stored:
             for source in self.sources:
                 source.extend_lifetime(time)
 
 
 class _Ledger(EquationObserver):
-    """Values in the order in which they are made."""
+    """Observer that records values in order of creation and their uses."""
 
     def __init__(self) -> None:
         self._values: dict[int, _Value] = {}
         self._order: list[_Value] = []
-        self._reads: list[tuple[int, _Value]] = []
+        self._uses: list[tuple[int, _Value]] = []
+        # Values are keyed by id(), which is unique only while they exist: this keeps them alive.
         self._alive: list[Any] = []
 
     def begin(self, image: Any) -> None:
-        """The input."""
-        self._add(image, [], step=False)
+        """Records the input image."""
+        self._add(image, [], intermediate=False)
 
     def end(self, outputs: Sequence[Any]) -> None:
-        """What is returned is a layer's output, and needed to the end."""
+        """Records the network's outputs, which are live until the end, and computes lifetimes."""
         for value in self._known(outputs):
-            value.ends = True
-            self._reads.append((len(self._order), value))
-        for time, value in self._reads:
+            value.stored = True
+            self._uses.append((len(self._order), value))
+        for time, value in self._uses:
             value.extend_lifetime(time)
 
     def fill(self, source: Any, output: Any) -> None:
-        """A map that is written out."""
+        """Records a filled map."""
         sources = self._known([source])
-        self._read(sources, ends=True)
-        self._add(output, sources, step=False)
+        self._use(sources, by_stored=True)
+        self._add(output, sources, intermediate=False)
 
     def equation(self, equation: Any, operands: Sequence[Any], outputs: Sequence[Any]) -> None:
-        """Adds what it gives, unless that does not depend on the input."""
+        """Records the outputs of an equation if they depend on the input image."""
         sources = self._known(operands)
         if not sources:
             return
@@ -124,47 +125,50 @@ class _Ledger(EquationObserver):
             self._values[id(outputs[0])] = sources[0]
             self._alive.append(outputs[0])
             return
-        step = name in equations.ELEMENTWISE or name in _STEPS
-        if name == "max" and _zero(equation):
-            step = False
+        intermediate = name in equations.ELEMENTWISE or name in _INTERMEDIATE
+        if name == "max" and _has_literal_zero(equation):
+            intermediate = False
         elif name == "add" and len(sources) == 1 and sources[0].product:
-            # A bias belongs to its layer.
-            step, sources[0].ends = False, False
-        ends = not step and not (name == "add" and sources[0].product)
-        self._read(sources, ends=ends)
+            # The sum with the bias is the layer's output, not the product itself.
+            intermediate, sources[0].stored = False, False
+        by_stored = not intermediate and not (name == "add" and sources[0].product)
+        self._use(sources, by_stored=by_stored)
         for output in outputs:
-            self._add(output, sources, step=step, product=name in _PRODUCTS)
+            self._add(output, sources, intermediate=intermediate, product=name in _PRODUCTS)
 
     def total(self) -> int:
-        """Bytes of all layers' outputs."""
-        return sum(value.bytes for value in self._order if value.ends)
+        """Returns the bytes of all stored values."""
+        return sum(value.bytes for value in self._order if value.stored)
 
     def peak(self) -> int:
-        """The most bytes at one time."""
-        kept = [value for value in self._order if value.ends]
+        """Returns the maximum bytes of simultaneously live stored values."""
+        stored = [value for value in self._order if value.stored]
         return max(
-            sum(v.bytes for v in kept if v.made <= value.made <= max(v.last, v.made))
-            for value in kept
+            sum(v.bytes for v in stored if v.created <= value.created <= max(v.last_use, v.created))
+            for value in stored
         )
 
     def _known(self, operands: Sequence[Any]) -> list[_Value]:
         return [self._values[id(value)] for value in operands if id(value) in self._values]
 
-    def _read(self, sources: Sequence[_Value], *, ends: bool) -> None:
+    def _use(self, sources: Sequence[_Value], *, by_stored: bool) -> None:
+        """Records uses; an intermediate value used by the next layer is a layer's output."""
         for source in sources:
-            source.ends = source.ends or (ends and source.step)
-            self._reads.append((len(self._order), source))
+            source.stored = source.stored or (by_stored and source.intermediate)
+            self._uses.append((len(self._order), source))
 
     def _add(
-        self, output: Any, sources: list[_Value], *, step: bool, product: bool = False
+        self, output: Any, sources: list[_Value], *, intermediate: bool, product: bool = False
     ) -> None:
-        value = _Value(_bytes(output), step, product, len(self._order), sources, not step)
+        time = len(self._order)
+        value = _Value(_bytes(output), intermediate, product, time, sources, not intermediate)
         self._values[id(output)] = value
         self._order.append(value)
         self._alive.append(output)
 
 
-def _zero(equation: Any) -> bool:
+def _has_literal_zero(equation: Any) -> bool:
+    """Checks whether an operand is the literal 0, as in ReLU."""
     literals = [atom for atom in equation.invars if not equations.is_variable(atom)]
     return len(literals) == 1 and float(literals[0].val) == 0
 

@@ -1,4 +1,4 @@
-"""The map by which a perforated layer fills the positions it does not compute."""
+"""Nearest-kept map, by which a perforated layer fills the positions that it does not compute."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from kernels._common import nearest
 
 
 def nearest_kept(key: jax.Array, mask: Bool[np.ndarray, "H W"]) -> Int32[np.ndarray, "H W"]:
-    """Flat index ℓ(x, y) of the kept position nearest to each position [figurnov2016].
+    """Computes the flat index ℓ(x, y) of the kept position nearest to each one [figurnov2016].
 
-    Distance is Euclidean and exact. Ties are broken uniformly at random by `key`, here, once: the
-    map is fixed with the network. A kept position is its own neighbour.
+    The Euclidean distance is exact. `key` breaks ties uniformly at random, once per network: the
+    map is then fixed. A kept position maps to itself.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         mask: bool[H', W'], True where a position is kept.
 
     Returns:
         int32[H', W'], row-major indices of kept positions.
 
     Raises:
-        UserError: the mask is not bool[H', W'] or keeps nothing, or `key` is no key.
+        UserError: the mask is not bool[H', W'] or keeps no position, or `key` is not a PRNG key.
 
     Example:
         >>> mask = np.array([[True, False, False]])

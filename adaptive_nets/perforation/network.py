@@ -1,4 +1,4 @@
-"""Whole networks of which some convolutions are computed at some positions only [figurnov2016]."""
+"""Perforated networks: selected convolutions are computed at kept positions [figurnov2016]."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from kernels.perforated_conv.plan import make_plan as make_positions
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PerforatedModel:
-    """A network and its plan; stands in for the linen module wherever `init` and `apply` do.
+    """Perforated network with the `init` and `apply` of the linen module that it wraps.
 
-    Variables are those of the network itself. What a perforated layer does not compute is copied
-    from the nearest position it does, without writing the copies where the next layer can read
-    through the map ("implicit"). Functions of each position alone (bias, ReLU, normalisation,
-    1x1 convolutions) run on computed positions only. Dropout right behind a perforated layer draws
-    for every position, as it does in the network itself.
+    Variables are those of the network. Positions that a perforated layer does not compute take the
+    value of the nearest kept one; with implicit interpolation the copies are not written if the
+    next layer can read through the nearest-kept map. Position-wise functions (bias, ReLU,
+    normalisation, 1x1 convolutions) run on kept positions only. Dropout directly after a perforated
+    layer draws for every position, as in the unperforated network.
 
     Attributes:
-        model: the network.
-        plan: its masks.
-        interpolation: "implicit", or "explicit" to write out every perforated layer's map.
-        implementation: of `kernels.perforated_conv`; None chooses.
+        model: wrapped network.
+        plan: masks of the perforated layers.
+        interpolation: "implicit", or "explicit" to fill the output of every perforated layer.
+        implementation: implementation of `kernels.perforated_conv`; None chooses.
     """
 
     model: nn.Module
@@ -41,7 +41,7 @@ class PerforatedModel:
     _checked: set[Any] = dataclasses.field(default_factory=set, repr=False)
 
     def init(self, rngs: Any, x: Any, **options: Any) -> Any:
-        """The network's own variables."""
+        """Initialises the variables of the wrapped network."""
         return self.model.init(rngs, x, **options)
 
     def apply(
@@ -54,10 +54,12 @@ class PerforatedModel:
         mutable: Any = False,
         **options: Any,
     ) -> Any:
-        """As the network's `apply`; can be compiled and differentiated.
+        """Applies the perforated network; arguments as of the wrapped network's `apply`.
+
+        It can be compiled and differentiated.
 
         Raises:
-            UserError: the plan is not for this network at this size of images.
+            UserError: the plan is not for this network at this image size.
         """
         options = {"train": train, "mutable": mutable, **options}
         self.check(variables, x.shape[1:])
@@ -66,14 +68,14 @@ class PerforatedModel:
         return self.apply_tapped(variables, x, None, rngs=rngs, **options)
 
     def apply_tapped(self, variables: Any, x: Any, tap: Tap | None, **options: Any) -> Any:
-        """As `apply`, with a function that gets every convolution's name and output.
+        """Applies the perforated network with a callback on the output of every convolution.
 
         Args:
-            variables: of the network.
+            variables: variables of the network.
             x: float[N, H, W, C].
-            tap: (name, output with bias, before ReLU; an array, or a `CompactTensor` where
-                perforated) -> what the network goes on with.
-            **options: of `apply`.
+            tap: (name, output) -> replacement output. The output has its bias and precedes ReLU;
+                it is an array, or a `CompactTensor` if the convolution is perforated.
+            **options: further arguments of `apply`.
         """
         traced = trace(self.model, variables, x, **options)
         interpreter = Interpreter(
@@ -86,10 +88,10 @@ class PerforatedModel:
         return interpreter.run(traced.arguments)
 
     def check(self, variables: Any, image_shape: tuple[int, ...]) -> None:
-        """Checks the plan against the network, once for each size of images.
+        """Checks the plan against the network, once per image size.
 
         Raises:
-            UserError: it does not fit.
+            UserError: the plan is not for this network.
         """
         if tuple(image_shape) in self._checked:
             return
@@ -100,7 +102,7 @@ class PerforatedModel:
 
     @property
     def masks(self) -> Mapping[str, Plan]:
-        """Computed positions by layer; a layer that keeps all of them is left as it is."""
+        """Returns the kept positions by layer, without layers that keep every position."""
         return {
             name: make_positions(layer.mask, layer.nearest)
             for name, layer in self.plan.layers.items()
@@ -117,19 +119,20 @@ def perforate(
     interpolation: Interpolation = "implicit",
     implementation: Any = None,
 ) -> PerforatedModel:
-    """A network whose convolutions are computed where the plan says; weights stay untouched.
+    """Perforates the convolutions of a network by a plan; weights are unchanged.
 
     Args:
-        model: any network of images.
+        model: any image network.
         variables: its variables or their shapes.
-        plan: from `make_plan`, for this network.
-        image_shape: (H, W, C); the plan is checked at once where given, else when first applied.
-        interpolation: "implicit", or "explicit" to write out every perforated layer's map.
-        implementation: of `kernels.perforated_conv`: None chooses, a name means that one.
+        plan: plan from `make_plan` for this network.
+        image_shape: (H, W, C). If given, the plan is checked now, else at the first `apply`.
+        interpolation: "implicit", or "explicit" to fill the output of every perforated layer.
+        implementation: implementation of `kernels.perforated_conv`; None chooses, a name requires
+            that one.
 
     Raises:
-        UserError: a plan for another network, a mask of another size, a layer that cannot be
-            perforated or is not there, an interpolation that is not known.
+        UserError: the plan is for another network, a mask has the wrong size, a layer cannot be
+            perforated or does not exist, or the interpolation is unknown.
 
     Example:
         >>> layers = conv_layers(model, variables, (32, 32, 3))

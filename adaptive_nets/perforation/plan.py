@@ -1,4 +1,4 @@
-"""Which positions of which convolutions of a network are computed: its perforation plan."""
+"""Perforation plan of a network: masks and nearest-kept maps of its perforated convolutions."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Kind = Literal["uniform", "grid", "regular", "pooling", "impact"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerMask:
-    """The mask of one layer and the map by which it is filled; both are fixed from then on.
+    """Fixed mask of a layer and its nearest-kept map.
 
     Attributes:
         mask: bool[H', W'], True where the output is computed.
         nearest: int32[H', W'], flat index of the kept position that each position copies.
-        kind: of the mask, one of `Kind`, or another word for one made elsewhere.
-        keep: share of the positions that is kept, the mask's mean.
+        kind: kind of mask, one of `Kind`, or another label for a mask from elsewhere.
+        keep: fraction of positions kept, the mask's mean.
     """
 
     mask: Bool[np.ndarray, "H W"]
@@ -53,36 +53,39 @@ class LayerMask:
         if self.nearest.shape != self.mask.shape or self.nearest.dtype.kind not in "iu":
             raise UserError(
                 f"nearest is {self.nearest.dtype}{list(self.nearest.shape)}; expected "
-                f"int{list(self.mask.shape)}, as the mask"
+                f"int{list(self.mask.shape)}, the shape of the mask"
             )
         low, high = self.nearest.min(initial=0), self.nearest.max(initial=0)
         if low < 0 or high >= self.mask.size or not self.mask.flat[self.nearest].all():
-            raise UserError("nearest points to positions that the mask does not keep")
+            raise UserError(
+                "nearest points to positions that the mask does not keep; expected flat indices "
+                "of kept positions, as from nearest_kept"
+            )
 
     @property
     def rate(self) -> float:
-        """The paper's perforation rate r: the share of positions that is not computed."""
+        """Returns the paper's perforation rate r, the fraction of positions not computed."""
         return 1.0 - self.keep
 
     @property
     def kept(self) -> int:
-        """Number of computed positions N = |I|."""
+        """Returns the number of computed positions N = |I|."""
         return int(self.mask.sum())
 
 
 def layer_mask(key: jax.Array, mask: Bool[np.ndarray, "H W"], kind: str = "given") -> LayerMask:
-    """A mask with its nearest map, ties broken by `key`."""
+    """Creates a `LayerMask` from a mask; `key` breaks the ties of the nearest-kept map."""
     return LayerMask(mask, nearest_kept(key, mask), kind, float(mask.mean()))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PerforationPlan:
-    """What of a network is computed.
+    """Masks of the perforated convolutions of a network.
 
     Attributes:
-        fingerprint: of the layers of the network that it is for.
-        layers: name of a convolution -> its mask; convolutions that are absent are computed whole.
-        model: name of the network, for messages and pictures.
+        fingerprint: fingerprint of the network's layers.
+        layers: name of a convolution -> its mask; absent convolutions are not perforated.
+        model: name of the network, for messages and figures.
     """
 
     fingerprint: str
@@ -94,7 +97,7 @@ class PerforationPlan:
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits of the contents; equal plans have equal ones."""
+        """Returns 16 hexadecimal digits of a hash of the contents."""
         sums = hashlib.sha256(self.fingerprint.encode())
         for name, layer in sorted(self.layers.items()):
             sums.update(f"{name} {layer.kind} {layer.mask.shape}\n".encode())
@@ -109,7 +112,7 @@ class PerforationPlan:
         return hash(self.digest)
 
     def replace(self, **layers: LayerMask) -> PerforationPlan:
-        """The plan with other masks of some layers, as keywords or ``**{name: mask}``."""
+        """Returns a plan with the masks of some layers replaced, given as ``**{name: mask}``."""
         return dataclasses.replace(self, layers={**self.layers, **layers})
 
 
@@ -124,23 +127,24 @@ def make_plan(
 ) -> PerforationPlan:
     """Draws a mask for every layer that has a rate.
 
-    A layer's mask depends on the key, its place in the network, its rate and its kind alone.
+    A layer's mask depends only on the key, the layer's index, its rate and its kind.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         layers: all convolutions of the network, from `conv_layers`.
-        rates: name -> perforation rate r in [0, 1), the share that is NOT computed; layers without
-            one are computed whole.
-        kind: of the masks, for all or by name.
+        rates: name -> perforation rate r in [0, 1), the fraction NOT computed; layers without a
+            rate are not perforated.
+        kind: kind of mask, for all layers or by name.
         impacts: name -> float[H', W'] from `average_impact`, for kind "impact".
         model: name of the network.
 
     Returns:
-        The plan. A rate of 0 gives a mask that keeps everything, which leaves the layer as it is.
+        The plan. A rate of 0 gives a mask that keeps every position.
 
     Raises:
-        UserError: a rate outside [0, 1), one that leaves nothing, an unknown layer or kind, a layer
-            that cannot be perforated, a pooling mask where no pooling layer follows, no impact.
+        UserError: a rate is outside [0, 1) or keeps no position, a layer or kind is unknown, a
+            layer cannot be perforated, no pooling layer follows a pooling mask, or an impact is
+            missing.
     """
     kinds = {name: kind if isinstance(kind, str) else kind.get(name, "grid") for name in rates}
     places = {layer.name: index for index, layer in enumerate(layers)}
@@ -156,10 +160,10 @@ def make_plan(
 
 
 def keep_from_rate(rate: Any, *, layer: str) -> float:
-    """Keep fraction k = 1 − r of a perforation rate, 0.1 and not 0.0999… for 0.9.
+    """Computes the keep fraction k = 1 − r without rounding error: 0.1, not 0.0999…, for 0.9.
 
     Raises:
-        UserError: the rate is no number in [0, 1).
+        UserError: the rate is not a number in [0, 1).
     """
     try:
         value = float(rate)
@@ -172,11 +176,11 @@ def keep_from_rate(rate: Any, *, layer: str) -> float:
 
 
 def check_plan(plan: PerforationPlan, layers: Sequence[ConvLayer]) -> None:
-    """Whether a plan is for the network that has these layers.
+    """Checks that a plan is for the network with the given layers.
 
     Raises:
-        UserError: it names a layer that the network has not or that cannot be perforated, has a
-            mask of another size, or was made for another network.
+        UserError: a layer does not exist or cannot be perforated, a mask has the wrong size, or the
+            plan is for another network.
     """
     known = {layer.name: layer for layer in layers}
     for name, mask in plan.layers.items():
@@ -184,22 +188,25 @@ def check_plan(plan: PerforationPlan, layers: Sequence[ConvLayer]) -> None:
         if mask.mask.shape != layer.output_size:
             raise UserError(
                 f"mask of {name} has size {_by(mask.mask.shape)}; expected "
-                f"{_by(layer.output_size)}, the layer's output"
+                f"{_by(layer.output_size)}, the size of the layer's output"
             )
         _check_perforable(layer)
     if plan.fingerprint != fingerprint(layers):
         raise UserError(
             f"the plan is for another network{f', {plan.model}' if plan.model else ''}: its "
-            f"fingerprint is {plan.fingerprint}; expected {fingerprint(layers)}"
+            f"fingerprint is {plan.fingerprint}; expected {fingerprint(layers)}, from make_plan "
+            "with the layers of this network"
         )
 
 
 def _draw(key, layer: ConvLayer, keep: float, kind: str, impacts: Mapping[str, Any]) -> LayerMask:
     if kind not in get_args(Kind):
-        raise UserError(f"kind of {layer.name} is {kind!r}; expected {', '.join(get_args(Kind))}")
+        raise UserError(
+            f"kind of {layer.name} is {kind!r}; expected one of {', '.join(get_args(Kind))}"
+        )
     if math.floor(keep * layer.positions) < 1:
         raise UserError(
-            f"rate of {layer.name} is {1 - keep:.6g}, which leaves none of "
+            f"rate of {layer.name} is {1 - keep:.6g}, which keeps none of "
             f"{_by(layer.output_size)} positions; expected at most {1 - 1 / layer.positions:.6g}"
         )
     if kind == "uniform":
@@ -211,7 +218,7 @@ def _draw(key, layer: ConvLayer, keep: float, kind: str, impacts: Mapping[str, A
     elif kind == "pooling":
         if layer.pooling is None:
             raise UserError(
-                f"kind of {layer.name} is 'pooling', but its next spatial layer is no pooling "
+                f"kind of {layer.name} is 'pooling', but its next spatial layer is not a pooling "
                 "layer; expected uniform, grid, regular or impact"
             )
         mask = pooling_structure_mask(
@@ -219,11 +226,13 @@ def _draw(key, layer: ConvLayer, keep: float, kind: str, impacts: Mapping[str, A
         )
     else:
         if layer.name not in impacts:
-            raise UserError(f"impacts has none of {layer.name}; expected one from average_impact")
+            raise UserError(
+                f"impacts has no entry for {layer.name}; expected float[H', W'] from average_impact"
+            )
         if np.shape(impacts[layer.name]) != layer.output_size:
             raise UserError(
                 f"impact of {layer.name} has shape {np.shape(impacts[layer.name])}; expected "
-                f"{layer.output_size}, the layer's output"
+                f"{layer.output_size}, the size of the layer's output"
             )
         mask = impact_mask(impacts[layer.name], keep)
     return layer_mask(key, mask, kind)

@@ -1,4 +1,4 @@
-"""A plan in one file, beside the variables of its network or alone: safetensors."""
+"""Safetensors files of perforation plans, with or without the variables of the network."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MASK, _NEAREST = "mask:", "nearest:"
 def save_plan(
     path: Path | str, plan: PerforationPlan, *, variables: Mapping[str, Any] | None = None
 ) -> int:
-    """Writes a plan to one file, whole or not at all.
+    """Writes a plan to one file atomically.
 
     Args:
-        path: the file, usually *.safetensors.
-        plan: what to write.
-        variables: of the perforated network, stored with the plan; None for the plan alone.
+        path: output file, usually *.safetensors.
+        plan: plan to write.
+        variables: variables of the perforated network to store too; None for the plan only.
 
     Returns:
         Size of the file in bytes.
@@ -51,19 +51,19 @@ def save_plan(
 
 
 def load_plan(path: Path | str) -> PerforationPlan:
-    """Reads a plan that `save_plan` wrote; runs no code from the file.
+    """Reads a plan written by `save_plan`; executes no code from the file.
 
     Raises:
-        UserError: the file is absent, unreadable, of another kind, or not what was written.
+        UserError: the file does not exist, is unreadable, damaged or not a plan.
     """
     return _read(Path(path))[0]
 
 
 def load_plan_variables(path: Path | str) -> dict[str, Any]:
-    """The variables that `save_plan` stored with a plan; empty where it stored none.
+    """Reads the variables stored with a plan by `save_plan`; empty if there are none.
 
     Raises:
-        UserError: as of `load_plan`.
+        UserError: the file does not exist, is unreadable, damaged or not a plan.
     """
     return _read(Path(path))[1]
 
@@ -83,12 +83,18 @@ def _read(path: Path) -> tuple[PerforationPlan, dict[str, Any]]:
         )
     header = json.loads(metadata[FORMAT])
     if header["version"] != VERSION:
-        raise UserError(f"plan file {path} has version {header['version']}; expected {VERSION}")
+        raise UserError(
+            f"plan file {path} has version {header['version']}; expected {VERSION}, as written by "
+            "this version's save_plan"
+        )
     layers = {}
     for name, kind in header["kinds"].items():
         mask, nearest = tensors.pop(_MASK + name), tensors.pop(_NEAREST + name)
         layers[name] = LayerMask(mask, nearest, kind, float(mask.mean()))
     plan = PerforationPlan(header["fingerprint"], layers, header["model"])
     if plan.digest != header["digest"]:
-        raise UserError(f"plan file {path} is damaged: its contents do not match its digest")
+        raise UserError(
+            f"plan file {path} is damaged: its digest is {plan.digest}; expected "
+            f"{header['digest']}, as in its header; write it again with save_plan"
+        )
     return plan, unflatten(tensors)

@@ -1,4 +1,4 @@
-"""How many windows of the next pooling layer read each position."""
+"""Number of windows of the next pooling layer that read each position."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ Padding = str | Sequence[tuple[int, int]]
 def pooling_counts(
     shape: tuple[int, int], window: tuple[int, int], strides: tuple[int, int], padding: Padding
 ) -> Int[np.ndarray, "H W"]:
-    """A(x, y): number of pooling windows that contain a position [figurnov2016].
+    """Counts A(x, y), the number of pooling windows that contain each position [figurnov2016].
 
-    Windows are clipped at the border; there are floor((size + pads − window) / stride) + 1 of them
-    on each axis.
+    Windows are clipped at the border; an axis has floor((size + pads − window) / stride) + 1.
 
     Args:
-        shape: (H', W') of the map that is pooled.
+        shape: (H', W') of the pooled map.
         window: (height, width).
         strides: (vertical, horizontal).
         padding: "SAME", "VALID" or ((top, bottom), (left, right)).
@@ -32,7 +31,7 @@ def pooling_counts(
         int64[H', W']; for a 3x3 window with strides 2 the values are 1, 2 and 4.
 
     Raises:
-        UserError: an argument does not fit.
+        UserError: an argument is invalid, or the window does not fit.
     """
     shape = check_pair("shape", shape)
     window = check_pair("window", window)

@@ -1,4 +1,4 @@
-"""From a JAX key to the generator that draws on the host."""
+"""Host-side NumPy generators seeded by JAX PRNG keys."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from jax.core import Tracer
 
 from adaptive_nets.runtime.errors import UserError
 
-# One stream per purpose, so that a key used twice does not tie a mask to its neighbours.
+# One stream per purpose, so that a mask and its nearest-kept map may use the same key.
 PURPOSES = ("mask", "ties")
 
 
 def host_generator(key: jax.Array, purpose: str) -> np.random.Generator:
-    """NumPy generator that depends on the key and the purpose alone.
+    """Returns a NumPy generator that depends only on the key and the purpose.
 
-    Masks and nearest-kept maps are made once, on the host, when a network is built.
+    Masks and nearest-kept maps are drawn once, on the host, when a network is built.
 
     Args:
-        key: one PRNG key, as `jax.random.key` or `jax.random.PRNGKey` gives it.
+        key: one PRNG key, from `jax.random.key` or `jax.random.PRNGKey`.
         purpose: "mask" or "ties".
 
     Raises:

@@ -1,13 +1,12 @@
-"""The greedy search for the masks of a whole network [figurnov2016, sec. 3.3].
+"""Greedy search for the masks of a network [figurnov2016, sec. 3.3].
 
-From the unperforated network, each step perforates one layer one level further: of all layers,
-allowed kinds of masks and random repetitions the one with the lowest
+Starting from the unperforated network, each step moves one layer to the next level of perforation.
+Among all layers, allowed mask kinds and random repetitions it takes the candidate with the lowest
 
     cost = (L(net') − L0) / (t0 − t(net')),
 
-cumulative, against the original network; infinite where net' is not faster. L is the mean loss on
-training images, t the time of a forward pass or its multiply-accumulates. Weights are never
-changed.
+relative to the original network, or infinity if net' is not faster. L is the mean loss on training
+images; t is the time or the multiply-accumulates of a forward pass. Weights do not change.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ LEVELS = (1.0, 2 / 3, *(1 / n for n in range(2, 21)))
 
 Impacts = Mapping[str, np.ndarray]
 CostFn = Callable[[PerforationPlan], float]
-# Called with a function to call now and then; what that raises ends the work.
+# (plan, tick) -> impacts. `tick` is called periodically; an exception from it cancels the search.
 ImpactsFn = Callable[[PerforationPlan, Callable[[], None]], Impacts]
 STATE = "search.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
-    """How the search goes about it.
+    """Settings of the search.
 
     Attributes:
-        kinds: of masks that are allowed; "pooling" where the next spatial layer is a pooling layer.
-        repetitions: random masks tried for each layer and kind.
-        impact_on: "perforated" takes impacts of the network as perforated so far, after every step;
-            "original" those of the unperforated network at every step, as the released code does.
-        levels: keep fractions, falling, the first of them 1.
+        kinds: allowed kinds of masks; "pooling" is tried only before a pooling layer.
+        repetitions: number of random masks per layer and kind.
+        impact_on: "perforated" recomputes impacts on the perforated network after every step;
+            "original" uses those of the unperforated network, as the released code does.
+        levels: keep fractions, strictly decreasing from 1.
     """
 
     kinds: tuple[Kind, ...] = ("impact",)
@@ -65,21 +64,24 @@ class SearchSettings:
                 "at least one of each"
             )
         if self.levels[0] != 1 or any(np.diff(self.levels) >= 0) or self.levels[-1] <= 0:
-            raise UserError(f"levels are {self.levels!r}; expected fractions falling from 1")
+            raise UserError(
+                f"levels are {self.levels!r}; expected positive fractions, strictly decreasing "
+                "from 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One accepted step.
+    """Accepted step of the search.
 
     Attributes:
-        number: from 1.
-        layer: that was perforated further.
-        kind: of its mask.
-        keep: its new level, a fraction.
+        number: index of the step, from 1.
+        layer: name of the layer perforated further.
+        kind: kind of its new mask.
+        keep: keep fraction of its new level.
         loss: L of the network after the step, nats.
         seconds_or_macs: t of the network after the step.
-        cost: that it was accepted for.
+        cost: cost of the accepted candidate.
     """
 
     number: int
@@ -93,14 +95,15 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """Where the search led.
+    """Result of the search.
 
     Attributes:
         loss: L0 of the original network, nats.
         seconds_or_macs: t0 of the original network.
-        steps: accepted, in order.
-        plan: the perforation after the last of them.
-        ended: why there are not more.
+        steps: accepted steps in order.
+        plan: plan after the last step.
+        ended: stopping reason: `target` reached, number of `steps` reached, all layers at their
+            last level, or no candidate faster than the original network.
     """
 
     loss: float
@@ -111,19 +114,19 @@ class SearchResult:
 
     @property
     def reduction(self) -> float:
-        """t0 / t after the last step."""
+        """Returns t0 / t after the last step."""
         return self.seconds_or_macs / (self.steps or (self,))[-1].seconds_or_macs
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One layer one level further.
+    """Candidate of a step: one layer at its next level.
 
     Attributes:
-        layer: its name.
-        kind: of its mask.
+        layer: name of the layer.
+        kind: kind of its mask.
         level: index into the levels.
-        plan: the network with it.
+        plan: plan of the network with this mask.
     """
 
     layer: str
@@ -135,14 +138,14 @@ class Candidate:
 def cost_of_step(
     loss: float, amount: float, *, original_loss: float, original_amount: float
 ) -> float:
-    """(L(net') − L0) / (t0 − t(net')), infinite where net' is not faster or its loss no number."""
+    """Computes (L(net') − L0) / (t0 − t(net')); inf if net' is not faster or its loss is NaN."""
     if not amount < original_amount or math.isnan(loss):
         return math.inf
     return (loss - original_loss) / (original_amount - amount)
 
 
 def searched_layers(layers: Sequence[ConvLayer]) -> list[ConvLayer]:
-    """The layers that the paper perforates: not 1x1, and some pooling layer comes later.
+    """Selects the layers that the paper perforates: not 1x1, with a later pooling layer.
 
     Raises:
         UserError: there are none.
@@ -150,7 +153,7 @@ def searched_layers(layers: Sequence[ConvLayer]) -> list[ConvLayer]:
     chosen = [layer for layer in layers if layer.by_default]
     if not chosen:
         raise UserError(
-            "the network has no layer to perforate; expected a convolution that is not 1x1 with a "
+            "the network has no layer to perforate; expected a convolution larger than 1x1 with a "
             "pooling layer after it"
         )
     return chosen
@@ -165,19 +168,20 @@ def make_candidates(
     impacts: Impacts,
     key: jax.Array,
 ) -> list[Candidate]:
-    """Every layer not at its last level, one level further, with fresh masks.
+    """Creates the candidates of a step: each layer at its next level, with newly drawn masks.
+
+    A layer has no candidates at its last level or if the next level would keep no position.
 
     Args:
         layers: all convolutions of the network.
-        plan: its perforation so far; other layers keep their masks.
-        levels: layer -> index of its level.
+        plan: current plan; other layers keep their masks.
+        levels: layer -> index of its current level.
         settings: kinds and repetitions.
         impacts: layer -> float[H', W'], for masks of kind "impact".
-        key: PRNG key of this step.
+        key: PRNG key of the step.
 
     Returns:
-        In the order of layers, kinds, repetitions. A level that would keep nothing of a layer is no
-        level of it.
+        Candidates in the order of layers, kinds, repetitions.
     """
     found = []
     for place, layer in enumerate(searched_layers(layers)):
@@ -187,10 +191,10 @@ def make_candidates(
         for kind in settings.kinds:
             if kind == "pooling" and layer.pooling is None:
                 continue
-            of_kind = jax.random.fold_in(jax.random.fold_in(key, place), _KINDS.index(kind))
+            kind_key = jax.random.fold_in(jax.random.fold_in(key, place), _KINDS.index(kind))
             for repetition in range(settings.repetitions):
                 drawn = make_plan(
-                    jax.random.fold_in(of_kind, repetition),
+                    jax.random.fold_in(kind_key, repetition),
                     layers,
                     {layer.name: 1 - settings.levels[level]},
                     kind,
@@ -205,31 +209,32 @@ _KINDS = ("uniform", "grid", "pooling", "impact")
 
 
 def cost_key(plan: PerforationPlan) -> str:
-    """What time and multiply-accumulates of a perforated network depend on, as one line.
+    """Returns a cache key for the time or multiply-accumulates of a plan.
 
-    That is how many positions each layer computes and by which kind of mask, not which ones.
+    The cost depends on the mask kind and the number of kept positions of each layer, not on which
+    positions are kept.
     """
     parts = (f"{name}={m.kind}:{m.kept}" for name, m in sorted(plan.layers.items()) if m.keep < 1)
     return ";".join(parts)
 
 
 class GreedySearch:
-    """The search, with all it needs to know of a network and a folder in which it goes on.
+    """Greedy search that saves every step to a directory and resumes from it.
 
     Args:
         layers: all convolutions of the network, from `conv_layers`.
-        losses: L by maps.
-        cost_fn: t of a perforation, seconds or multiply-accumulates.
-        impacts_fn: average impacts in a perforated network, and a function that it calls now and
-            then; may be None without impact masks.
+        losses: loss L of nearest-kept maps.
+        cost_fn: plan -> t, seconds or multiply-accumulates.
+        impacts_fn: (plan, tick) -> average impacts of the perforated network. `tick` is called
+            periodically; an exception from it cancels the search. None without impact masks.
         settings: kinds, repetitions, levels.
-        seed: of all random masks.
-        directory: of the search: search.json and plans/, written at every step.
-        identity: what else decides where the search leads, in JSON values: network, images, cost.
+        seed: seed of all random masks.
+        directory: directory of search.json and plans/, written at every step.
+        identity: JSON values of everything else that determines the result: network, images, cost.
         model: name of the network.
 
     Raises:
-        UserError: the folder holds a search with another identity, or one that cannot be read.
+        UserError: the directory holds a search with another identity or an unreadable one.
     """
 
     def __init__(
@@ -246,7 +251,10 @@ class GreedySearch:
         model: str = "",
     ):
         if "impact" in settings.kinds and impacts_fn is None:
-            raise UserError("impact masks need images to take impacts on; expected impacts_fn")
+            raise UserError(
+                "impact masks need images to take impacts on; pass impacts_fn, or remove 'impact' "
+                "from the kinds"
+            )
         self.layers = tuple(layers)
         self.losses, self.cost_fn, self.impacts_fn = losses, cost_fn, impacts_fn
         self.settings = settings
@@ -271,11 +279,11 @@ class GreedySearch:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Accepted so far, those of earlier calls included."""
+        """Returns the accepted steps, including those of earlier calls."""
         return tuple(self._steps)
 
     def plan_at_step(self, number: int) -> PerforationPlan:
-        """The perforation after so many steps."""
+        """Returns the plan after `number` steps."""
         if number == 0:
             return dataclasses.replace(self._plan, layers={})
         return load_plan(self._plan_path(number))
@@ -288,26 +296,26 @@ class GreedySearch:
         progress: ProgressReporter | None = None,
         title: str = "search",
     ) -> SearchResult:
-        """Searches, or goes on where an earlier call with the same folder stopped.
+        """Runs the search, or resumes an earlier one in the same directory.
 
         Args:
-            steps: accepted steps at most, earlier ones included.
-            target: t0 / t at which enough is reached.
-            progress: where to show how far it is.
-            title: what to call it there.
+            steps: maximum number of accepted steps, including earlier ones.
+            target: speed-up t0 / t at which the search stops.
+            progress: progress reporter; None reports nothing.
+            title: title of the progress report.
 
         Raises:
-            Interrupted: SIGTERM or ^C; every accepted step is saved.
+            Interrupted: SIGTERM or ^C was received; every accepted step is saved.
         """
         progress = progress or SilentProgress()
-        # A step passes over the images once; the first pass gives L0 as well.
+        # A step is one pass over the images; the first pass also gives L0.
         per_step = self.losses.batches
         total = steps * per_step
         progress.start(title, done=len(self._steps) * per_step, total=total, unit="batches")
         try:
             with InterruptGuard() as guard:
                 while True:
-                    ended = self._ended(steps, target)
+                    ended = self._stop_reason(steps, target)
                     if ended is None:
                         ended = self._take_step(_Reporter(progress, guard, self, per_step))
                     if ended is not None:
@@ -315,7 +323,7 @@ class GreedySearch:
         finally:
             progress.finish()
 
-    def _ended(self, steps: int, target: float) -> Literal["target", "steps"] | None:
+    def _stop_reason(self, steps: int, target: float) -> Literal["target", "steps"] | None:
         if self._steps and self._result("steps").reduction >= target:
             return "target"
         return "steps" if len(self._steps) >= steps else None
@@ -425,13 +433,15 @@ class GreedySearch:
             steps = [Step(**step) for step in content["steps"]]
             loss, amounts = content["loss"], dict(content["amounts"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} cannot be read; move {self.directory} away") from error
+            raise UserError(
+                f"{path} cannot be read; move {self.directory} away to start a new search"
+            ) from error
         for name in {**identity, **self._identity}:
-            there, here = identity.get(name), self._identity.get(name)
-            if there != here:
+            stored, requested = identity.get(name), self._identity.get(name)
+            if stored != requested:
                 raise UserError(
-                    f"{self.directory} holds a search with {name} {there!r}; expected {here!r}, or "
-                    "another folder"
+                    f"{self.directory} holds a search with {name} {stored!r}; expected "
+                    f"{requested!r}, or another directory"
                 )
         self._steps, self._original_loss, self._amounts = steps, loss, amounts
         if steps:
@@ -439,7 +449,7 @@ class GreedySearch:
 
 
 class _Reporter:
-    """Moves the bar, and stops at a batch's end when asked to."""
+    """Reporter of search progress that raises `Interrupted` after a signal."""
 
     def __init__(
         self, progress: ProgressReporter, guard: InterruptGuard, search: GreedySearch, batches: int
@@ -448,7 +458,7 @@ class _Reporter:
         self._done = len(search.steps) * batches
 
     def after_batch(self) -> None:
-        """A batch has been evaluated."""
+        """Advances the progress by one batch."""
         self._done += 1
         shown = {}
         if self._search.steps:
@@ -458,6 +468,6 @@ class _Reporter:
         self.check()
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal came; what was accepted is on the disk."""
+        """Raises `Interrupted` if a signal was received; accepted steps are on disk."""
         if self._guard.received is not None:
             raise Interrupted(self._guard.received, len(self._search.steps))

@@ -21,8 +21,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns a hint for an unknown name: its closest match, or all known names if none is close.
 
     Args:
-        name: Name that the user typed.
-        known: Names that exist.
+        name: name that the user typed.
+        known: names that exist.
 
     Returns:
         A clause such as ``did you mean 'mnist'?`` or ``known: cifar10, mnist``.

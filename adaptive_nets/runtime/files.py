@@ -18,7 +18,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Writes a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 
     Raises:
-        OSError: The disk is full or the directory is not writable; an existing file is unchanged.
+        OSError: the disk is full or the directory is not writable; an existing file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -64,7 +64,7 @@ def lock_directory(directory: Path) -> Iterator[None]:
     """Locks a directory for this process; the operating system releases the lock at process exit.
 
     Raises:
-        UserError: Another process holds the lock, or the directory cannot be created.
+        UserError: another process holds the lock, or the directory cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ class Interrupted(Exception):
     Attributes:
         signal_name: "SIGINT" or "SIGTERM".
         exit_code: 128 + signal number, the shell convention.
-        step: Number of optimiser steps saved.
+        step: number of optimiser steps saved.
     """
 
     def __init__(self, received: signal.Signals, step: int):

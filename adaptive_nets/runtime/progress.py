@@ -72,7 +72,7 @@ class ConsoleProgress:
     """Progress with rate and remaining time: a bar on a terminal, periodic lines in a log.
 
     Args:
-        console: Output console; standard error by default, so that standard output carries only
+        console: output console; standard error by default, so that standard output carries only
             results.
     """
 

@@ -1,4 +1,4 @@
-"""Sparse variational dropout: divergence, sampling, counting, pruning, as functions on arrays."""
+"""Sparse variational dropout as functions on arrays: KL divergence, sampling, sparsity, pruning."""
 
 from adaptive_nets.variational.local_reparameterisation import sample_linear
 from adaptive_nets.variational.log_uniform import (

@@ -1,10 +1,10 @@
-"""Sampling pre-activations instead of weights: the local reparameterisation trick.
+"""Local reparameterisation trick: samples pre-activations instead of weights.
 
-For a linear map of independent Gaussian weights the outputs of one example are Gaussian, with mean
-Aθ and variance A²σ². Drawing those is exact for a dense layer, and gives each example its own noise
-at the price of a second product. For a convolution the paper and its code draw noise independently
-at every position, which has the right marginals but not the correlations of one shared weight
-sample; so do we.
+If the weights of a linear map are independent Gaussians, the outputs of one example are Gaussian
+with mean Aθ and variance A²σ². Sampling them is exact for a dense layer and gives each example
+independent noise for the cost of a second product. For a convolution the noise is drawn
+independently at every position, as in the paper and its code: the marginals are exact, the
+correlations between positions that share weights are ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-# Keeps the square root differentiable where a row of inputs is all zero.
+# Keeps the gradient of the square root finite if all inputs of an output are zero.
 VARIANCE_FLOOR = 1e-8
 
 LinearMap = Callable[[Array, Array], Array]
@@ -28,18 +28,18 @@ def sample_linear(
     sigma2: Array,
     linear: LinearMap,
 ) -> Float[Array, "N *outputs"]:
-    """Draws the outputs of a linear map whose weights are N(θ, σ²), [molchanov2017] eqs. 17 and 18.
+    """Samples outputs of a linear map with weights N(θ, σ²), [molchanov2017] eqs. 17 and 18.
 
     Args:
-        key: a PRNG key.
+        key: PRNG key.
         x: inputs, float[N, ...].
         theta: means of the weights, in the layout that `linear` takes.
         sigma2: variances of the weights, same shape as `theta`.
-        linear: the map (x, weights) -> outputs, linear in each: a product or a convolution.
+        linear: map (x, weights) -> outputs, linear in both, such as a product or a convolution.
 
     Returns:
-        Γ + √(Δ + 1e-8)·ε with Γ = linear(x, θ), Δ = linear(x², σ²), ε ~ N(0, 1) of the outputs'
-        shape.
+        Γ + √(Δ + 1e-8)·ε with Γ = linear(x, θ), Δ = linear(x², σ²) and ε ~ N(0, 1) independent per
+        output.
     """
     mean = linear(x, theta)
     variance = linear(jnp.square(x), sigma2)

@@ -1,8 +1,8 @@
-"""Dropout rates of a Gaussian posterior and their divergence from the log-uniform prior.
+"""Dropout rates of Gaussian posteriors and their KL divergence from the log-uniform prior.
 
-Sparse variational dropout [molchanov2017] gives every weight its own posterior q(w) = N(w; θ, σ²)
-and the improper prior p(log|w|) = const. All that the prior sees of a weight is its dropout rate α
-= σ²/θ².
+Sparse variational dropout [molchanov2017] uses an independent posterior q(w) = N(w; θ, σ²) per
+weight and the improper prior p(log|w|) = const. The KL divergence depends only on the dropout rate
+α = σ²/θ².
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# The fit of section 4.2 (eq. 14): −KL ≈ k1·sigmoid(k2 + k3·log α) − ½·log(1 + 1/α) − k1.
+# Approximation of section 4.2 (eq. 14): −KL ≈ k1·sigmoid(k2 + k3·log α) − ½·log(1 + 1/α) − k1.
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 LOG_ALPHA_LIMIT = 8.0
 
 
 def log_alpha(theta: Float[Array, "..."], log_sigma2: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Log dropout rate of each weight: log α = log σ² − log θ² (additive form, section 4.1).
+    """Computes the log dropout rate, log α = log σ² − log θ² (additive form, section 4.1).
 
     Args:
         theta: posterior means θ, float[...].
         log_sigma2: posterior log variances log σ², float[...], same shape.
 
     Returns:
-        float[...]; large and finite, with a finite gradient, where θ is zero.
+        float[...]. If θ is zero, the value is large and both value and gradient are finite.
     """
     smallest = jnp.finfo(theta.dtype).tiny
     return log_sigma2 - 2.0 * jnp.log(jnp.maximum(jnp.abs(theta), smallest))
@@ -38,15 +38,15 @@ def noise_variance(
     *,
     limit: float = LOG_ALPHA_LIMIT,
 ) -> Float[Array, "..."]:
-    """Variance of each weight's noise: exp(clip(log α))·θ², as the authors' code computes it.
+    """Computes the noise variance exp(clip(log α))·θ², as in the authors' code.
 
-    That is σ² itself while |log α| ≤ limit. Beyond it the noise follows θ²: a weight that has long
-    been removed adds next to none, and its log σ² is at rest.
+    It equals σ² while |log α| ≤ limit. Beyond the limit it is proportional to θ²: a removed weight
+    adds almost no noise, and its log σ² gets no gradient.
 
     Args:
         theta: posterior means θ, float[...].
         log_sigma2: posterior log variances log σ², float[...], same shape.
-        limit: bound of |log α|.
+        limit: bound on |log α|.
 
     Returns:
         float[...], same shape; zero where θ is zero.
@@ -58,24 +58,23 @@ def noise_variance(
 def kl_log_uniform(
     log_alpha: Float[Array, "..."], *, limit: float | None = LOG_ALPHA_LIMIT
 ) -> Float[Array, "..."]:
-    """KL divergence of each weight's posterior from the log-uniform prior, in nats.
+    """Computes the KL divergence of each posterior from the log-uniform prior, in nats.
 
-    The constant is chosen such that the divergence vanishes as α → ∞. It is not the bound of a
-    proper Bayesian model (the prior is improper); it is the regulariser that the paper trains with.
+    The additive constant makes the divergence vanish as α → ∞. The prior is improper, so this is
+    the regulariser of the paper rather than the bound of a proper Bayesian model.
 
     Args:
         log_alpha: float[...].
-        limit: log α is clipped to [−limit, limit] first, as in the authors' code, so that weights
-            beyond it feel no pull from the prior; None leaves it as it is.
+        limit: bound to which |log α| is clipped first, as in the authors' code, so that the KL term
+            has no gradient beyond it; None disables clipping.
 
     Returns:
-        float[...], elementwise; sum it for the layer's divergence.
+        float[...], elementwise; sum it for the divergence of a layer.
     """
     if limit is None:
         half_log = 0.5 * jax.nn.softplus(-log_alpha)
     else:
-        # Within the limit exp(−log α) cannot overflow, and half of softplus' work is guarding
-        # against that.
+        # The clipped exp(−log α) cannot overflow, so the slower, guarded softplus is not needed.
         log_alpha = jnp.clip(log_alpha, -limit, limit)
         half_log = 0.5 * jnp.log1p(jnp.exp(-log_alpha))
     return K1 + half_log - K1 * jax.nn.sigmoid(K2 + K3 * log_alpha)

@@ -1,4 +1,4 @@
-"""From a variational network to the plain network that is left of it."""
+"""Conversion of a variational network to a plain sparse network."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
 
 
 def prune(params: Mapping[str, Any], *, threshold: float = THRESHOLD) -> dict[str, Any]:
-    """Parameters of the plain network: θ where log α < threshold, zero elsewhere; no variances.
+    """Returns parameters of the plain network: θ where log α < threshold, zero elsewhere.
 
-    The plain network computes with them exactly what the variational one computes in evaluation.
+    With them the plain network computes exactly the outputs of the variational one in evaluation.
 
     Args:
         params: parameter tree with ``kernel`` and ``log_sigma2`` in every variational layer.
         threshold: weights with log α at or above it are removed.
 
     Returns:
-        A tree of the same structure without ``log_sigma2``.
+        The tree without its ``log_sigma2`` leaves.
     """
     pruned: dict[str, Any] = {}
     for name, child in params.items():

@@ -1,4 +1,4 @@
-"""What is left of a network after weights with a high dropout rate are removed."""
+"""Sparsity of a variational network: weights kept below a dropout-rate threshold, per layer."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from jaxtyping import Array, Bool, Float
 
 from adaptive_nets.variational.log_uniform import kl_log_uniform, log_alpha
 
-# log α = 3 is a binary dropout rate above 0.95. The histogram of log α has two modes, so the exact
-# value matters little (issue 9 of the authors' repository).
+# log α = 3 corresponds to a binary dropout rate above 0.95. The histogram of log α is bimodal, so
+# results depend little on the exact value (issue 9 of the authors' repository).
 THRESHOLD = 3.0
 
 
 def keep_mask(
     theta: Float[Array, "..."], log_sigma2: Float[Array, "..."], *, threshold: float = THRESHOLD
 ) -> Bool[Array, "..."]:
-    """True for the weights that stay: log α < threshold."""
+    """Computes the mask of kept weights: log α < threshold."""
     return log_alpha(theta, log_sigma2) < threshold
 
 
 def variational_layers(params: Mapping[str, Any]) -> Iterator[tuple[str, Array, Array]]:
-    """Walks a parameter tree and yields (path, θ, log σ²) of every layer that has both."""
+    """Yields (path, θ, log σ²) of every variational layer of a parameter tree."""
     if "kernel" in params and "log_sigma2" in params:
         yield "", params["kernel"], params["log_sigma2"]
     for name, child in params.items():
@@ -35,7 +35,7 @@ def variational_layers(params: Mapping[str, Any]) -> Iterator[tuple[str, Array, 
 
 
 def kl_divergence(params: Mapping[str, Any]) -> Float[Array, ""]:
-    """Sum of the KL divergences of all variational layers in `params`, in nats (float32)."""
+    """Sums the KL divergences of all variational layers in `params`, in nats (float32)."""
     total = jnp.zeros((), jnp.float32)
     for _, theta, log_sigma2 in variational_layers(params):
         rates = log_alpha(theta.astype(jnp.float32), log_sigma2.astype(jnp.float32))
@@ -45,7 +45,7 @@ def kl_divergence(params: Mapping[str, Any]) -> Float[Array, ""]:
 
 @dataclasses.dataclass(frozen=True)
 class LayerSparsity:
-    """Weights of one layer, biases not counted."""
+    """Number of weights of one layer and number kept, biases excluded."""
 
     layer: str
     weights: int
@@ -53,17 +53,17 @@ class LayerSparsity:
 
     @property
     def sparsity(self) -> float:
-        """Fraction of weights removed."""
+        """Returns the fraction of weights removed."""
         return 1.0 - self.kept / self.weights
 
 
 def layer_sparsity(
     params: Mapping[str, Any], *, threshold: float = THRESHOLD
 ) -> tuple[LayerSparsity, ...]:
-    """Counts kept weights per layer, in the order in which the network applies them.
+    """Counts kept weights per layer, in the order of the parameter tree.
 
-    Linen keeps parameters in order of creation while they are made and sorts them by name
-    afterwards, so layers are named such that both agree (conv1, conv2, fc1 ...).
+    Linen orders parameters by creation during `init` and by name afterwards. Layer names such as
+    conv1, conv2, fc1 make both orders equal the order of execution.
     """
     layers = list(variational_layers(params))
     kept = jax.device_get([jnp.sum(keep_mask(t, s, threshold=threshold)) for _, t, s in layers])
@@ -74,13 +74,13 @@ def layer_sparsity(
 
 
 def compression(layers: tuple[LayerSparsity, ...]) -> float:
-    """|W| / |W ≠ 0| over all layers; infinite when nothing is kept."""
+    """Computes the compression rate |W| / |W ≠ 0| over all layers; inf if no weight is kept."""
     kept = sum(layer.kept for layer in layers)
     weights = sum(layer.weights for layer in layers)
     return weights / kept if kept else float("inf")
 
 
 def linear_warmup(step: Array | int, *, start: float, end: float) -> Float[Array, ""]:
-    """Weight β of the divergence: 0 before `start`, 1 from `end` on, linear between (steps)."""
+    """Computes the KL weight β: 0 before step `start`, 1 from step `end` on, linear between."""
     ramp = (jnp.asarray(step, jnp.float32) - start) / max(end - start, 1.0)
     return jnp.clip(ramp, 0.0, 1.0)

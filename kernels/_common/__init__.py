@@ -1,1 +1,1 @@
-"""What both operations share."""
+"""Code shared by the kernels: geometry, dispatch, tiling, cost model, gather convolution."""

@@ -1,4 +1,4 @@
-"""Chooses tiles by the clock. Explicit: no network, built or trained, comes here by itself."""
+"""Autotuning of tile sizes by measured time; runs only on request, never during training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from kernels._common import tuned
 from kernels._common.tiling import HEURISTICS, LANES, Problem, TileConfig
 
-_SHARED_MEMORY = 200_000  # bytes of a block on devices from compute capability 9.0 on, rounded down
-_REGISTERS = 128  # of a thread, for the accumulator
+_SHARED_MEMORY = 200_000  # bytes per block at compute capability 9.0 and later, rounded down
+_REGISTERS = 128  # maximum registers per thread for the accumulator
 
 
 def candidates(problem: Problem, implementation: str) -> list[TileConfig]:
-    """Tiles worth timing, the heuristic's first, each once.
+    """Lists distinct candidate tiles, the heuristic's tile first.
 
     Raises:
-        ValueError: an unknown implementation.
+        ValueError: the implementation is unknown.
     """
     if implementation not in HEURISTICS:
         raise ValueError(
@@ -41,22 +41,22 @@ def autotune(
     tiles: Sequence[TileConfig] | None = None,
     folder: Path | None = None,
 ) -> TileConfig:
-    """Times tiles and writes the best one into the table of this device kind.
+    """Times tiles and writes the fastest one to the table of the device kind.
 
     Args:
-        problem: sizes for which the tile is to be used.
-        time: seconds of one call with a tile; what it raises is recorded, and the tile left out.
+        problem: sizes for which to choose a tile.
+        time: tile -> seconds of one call. An exception is recorded and excludes the tile.
         op: "perforated_conv" or "masked_conv".
         implementation: "pallas_triton" or "mosaic_tpu".
-        device_kind: the maker's name of the device on which `time` measures.
-        tiles: what is tried; None: `candidates`.
-        folder: of the tables; None: the package's own.
+        device_kind: `device_kind` of the device on which `time` measures.
+        tiles: tiles to time; None for `candidates`.
+        folder: directory of the tables; None for that of this package.
 
     Returns:
         The fastest tile.
 
     Raises:
-        ValueError: no tile worked; the message has the last reason.
+        ValueError: no tile works; the message has the last reason.
     """
     trials: list[dict[str, Any]] = []
     best: tuple[float, TileConfig] | None = None
@@ -72,7 +72,7 @@ def autotune(
         if math.isfinite(seconds) and (best is None or seconds < best[0]):
             best = seconds, tile
     if best is None:
-        reason = trials[-1].get("error", "no finite time") if trials else "none to try"
+        reason = trials[-1].get("error", "no finite time") if trials else "no candidates"
         raise ValueError(f"no tile works for {problem.key} on {device_kind}: {reason}")
     table = tuned.read_table(device_kind, op, folder) or {
         "device_kind": device_kind,

@@ -1,4 +1,4 @@
-"""XLA's own convolution, with the sums that all implementations promise."""
+"""XLA's dense convolution with float32 accumulation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def direct_by_group(
     padding: tuple[tuple[int, int], tuple[int, int]],
     groups: int,
 ) -> Float[Array, "N H2 W2 O"]:
-    """As `direct`; on a CPU few channel groups one by one, several times faster than together."""
+    """Computes `direct`, on a CPU with one convolution per group if there are few groups.
+
+    XLA's grouped convolution is several times slower on a CPU.
+    """
     options = {"strides": strides, "padding": padding}
     if groups == 1 or groups > FEW_GROUPS or current_target().platform != "cpu":
         return direct(x, w, groups=groups, **options)
@@ -37,18 +40,18 @@ def direct(
     padding: tuple[tuple[int, int], tuple[int, int]],
     groups: int,
 ) -> Float[Array, "N H2 W2 O"]:
-    """Convolution with float32 sums; of float32 inputs, bit for bit that of `flax.linen`.
+    """Computes a convolution with float32 sums; for float32 inputs bitwise equal to `flax.linen`.
 
     Args:
         x: float[N, H, W, C].
         w: float[KH, KW, C / groups, O].
         strides: (vertical, horizontal).
-        padding: ((top, bottom), (left, right)); negative amounts leave pixels out.
+        padding: ((top, bottom), (left, right)); negative padding crops.
         groups: number of channel groups.
     """
     dtype = x.dtype
     if dtype in (jnp.bfloat16, jnp.float16) and current_target().platform == "cpu":
-        # Accelerators sum products of short floats in float32 by themselves.
+        # Accelerators already accumulate 16-bit products in float32.
         x, w = x.astype(jnp.float32), w.astype(jnp.float32)
     y = lax.conv_general_dilated(
         x, w, strides, padding, dimension_numbers=_DIMENSIONS, feature_group_count=groups

@@ -1,15 +1,15 @@
-"""What things cost on a CPU, in multiply-accumulates of a product at full speed.
+"""CPU cost model in units of one multiply-accumulate of a matrix product at full throughput.
 
-Fitted to medians on two cores; `adaptive-nets bench kernels` measures the layers again.
+Fitted to medians on two cores; `adaptive-nets bench kernels` measures the layers.
 """
 
-# Gathering an element of a row, beside multiplying it.
+# Overhead of gathering one element of a row.
 GATHER = 42.0
-# Output positions that the start and end of a row of them cost a direct convolution.
+# Overhead per output row of a direct convolution, in output positions.
 ROW_ENDS = 3.0
-# Writing an element of a copied output position.
+# Cost of writing one element of a copied output position.
 FILL = 50.0
 
-# Up to so many channel groups are computed one after the other: XLA's grouped convolution takes
+# Up to this number, channel groups are computed one by one: XLA's grouped convolution takes
 # several times as long on a CPU.
 FEW_GROUPS = 8

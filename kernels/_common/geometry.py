@@ -1,4 +1,4 @@
-"""Sizes of a convolution, checked once and passed on."""
+"""Validated sizes of a two-dimensional convolution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-"""What inputs may be; sums are kept in float32, in float64 for float64."""
+"""Accepted input dtypes; sums are float32, or float64 for float64 inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Geometry:
 
     Attributes:
         batch: number of images N.
-        height: of the input, H.
-        width: of the input, W.
-        channels: of the input, C.
+        height: height of the input, H.
+        width: width of the input, W.
+        channels: number of input channels C.
         outputs: number of output channels O.
         window: (height, width) of the kernel.
         strides: (vertical, horizontal).
-        padding: ((top, bottom), (left, right)), not negative.
+        padding: ((top, bottom), (left, right)), non-negative.
         groups: number of channel groups.
     """
 
@@ -41,40 +41,40 @@ class Geometry:
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """(H, W) of the padded input."""
+        """Returns (H, W) of the padded input."""
         (top, bottom), (left, right) = self.padding
         return self.height + top + bottom, self.width + left + right
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(H', W') of the output."""
+        """Returns (H', W') of the output."""
         sizes = zip(self.padded_size, self.window, self.strides, strict=True)
         height, width = (max((size - k) // s + 1, 0) for size, k, s in sizes)
         return height, width
 
     @property
     def positions(self) -> int:
-        """H'·W'."""
+        """Returns the number of output positions per image, H'·W'."""
         return math.prod(self.output_size)
 
     @property
     def taps(self) -> int:
-        """Number of kernel taps."""
+        """Returns the number of kernel taps."""
         return math.prod(self.window)
 
     @property
     def pointwise(self) -> bool:
-        """Whether an output reads one input position, the one at its own place."""
+        """Checks whether this is a 1x1 convolution with stride 1 and no padding."""
         return self.window == (1, 1) and self.strides == (1, 1) and self.padded_size == self.size
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the input."""
+        """Returns (H, W) of the input."""
         return self.height, self.width
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one computed position of one image."""
+        """Returns the multiply-accumulates of one output position of one image."""
         return self.taps * self.channels // self.groups * self.outputs
 
 
@@ -86,22 +86,22 @@ def make_geometry(
     padding: str | Sequence[tuple[int, int]],
     groups: int,
 ) -> Geometry:
-    """Checks inputs, weights and options of a convolution.
+    """Checks inputs, weights and options of a convolution and returns its geometry.
 
     Args:
-        x: float[N, H, W, C], array or shape with dtype.
+        x: float[N, H, W, C], array or `ShapeDtypeStruct`.
         w: float[KH, KW, C / groups, O].
         strides: (vertical, horizontal).
         padding: "SAME", "VALID" or ((top, bottom), (left, right)).
         groups: number of channel groups.
 
     Raises:
-        ValueError: something does not fit; the message names it, its value and what was expected.
+        ValueError: an argument is invalid; the message has its name, value and accepted values.
     """
     _check_floating("x", x, "[N, H, W, C]")
     _check_floating("w", w, "[KH, KW, C / groups, O]")
     if jnp.dtype(x.dtype) != jnp.dtype(w.dtype):
-        raise ValueError(f"w has dtype {w.dtype}; expected that of x, {x.dtype}")
+        raise ValueError(f"w has dtype {w.dtype}; expected the dtype of x, {x.dtype}")
     if len(strides) != 2 or any(int(s) != s or s < 1 for s in strides):
         raise ValueError(f"strides is {strides!r}; expected two positive integers")
     n, height, width, channels = x.shape
@@ -139,10 +139,10 @@ def _check_floating(name: str, array, axes: str) -> None:
 
 
 def explicit_padding(padding, size, window, strides) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Padding as ((top, bottom), (left, right)).
+    """Converts padding to ((top, bottom), (left, right)).
 
     Raises:
-        ValueError: neither a known name nor pairs of whole numbers that are not negative.
+        ValueError: the padding is neither a known name nor two pairs of non-negative integers.
     """
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):

@@ -1,4 +1,4 @@
-"""Convolutions of the papers' networks: what the benchmark times and the tests run on, smaller."""
+"""Convolution shapes of the papers' networks, for benchmarks and, scaled down, for tests."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A convolution of a network, at the network's own input size.
+    """Convolution of a network at the network's original input size.
 
     Attributes:
-        network: whose it is.
-        name: in that network.
-        size: height and width of its input.
-        channels: input channels.
-        outputs: output channels.
+        network: name of the network.
+        name: name of the layer in the network.
+        size: height and width of the input.
+        channels: number of input channels.
+        outputs: number of output channels.
         window: height and width of the kernel.
-        stride: in both directions.
-        padding: on each side.
-        groups: channel groups.
+        stride: stride in both directions.
+        padding: padding on each side.
+        groups: number of channel groups.
     """
 
     network: str
@@ -33,17 +33,17 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """Network and name."""
+        """Returns network and name."""
         return f"{self.network} {self.name}"
 
     @property
     def output_size(self) -> int:
-        """Height and width of its output."""
+        """Returns height and width of the output."""
         return (self.size + 2 * self.padding - self.window) // self.stride + 1
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image."""
+        """Returns the multiply-accumulates of one image."""
         depth = self.window**2 * self.channels // self.groups
         return self.output_size**2 * depth * self.outputs
 
@@ -73,14 +73,14 @@ LAYERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A residual unit of stride 1.
+    """Residual unit of stride 1.
 
     Attributes:
-        network: whose it is.
-        name: of its stage.
-        size: height and width.
-        channels: (of the input, inside).
-        windows: of its convolutions.
+        network: name of the network.
+        name: name of the stage.
+        size: height and width of its maps.
+        channels: (input channels, inner channels).
+        windows: kernel size of each convolution.
     """
 
     network: str
@@ -91,12 +91,12 @@ class Unit:
 
     @property
     def label(self) -> str:
-        """Network and name."""
+        """Returns network and name."""
         return f"{self.network} {self.name}"
 
     @property
     def kernel_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """HWIO shapes."""
+        """Returns the HWIO kernel shape of each convolution."""
         outer, inner = self.channels
         widths = [outer] + [inner] * (len(self.windows) - 1) + [outer]
         return tuple(

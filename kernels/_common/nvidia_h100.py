@@ -1,4 +1,4 @@
-"""An H100 as XLA's compiler wants it described, to compile without one."""
+"""XLA target configuration of an H100, for compilation without a device."""
 
 TARGET_CONFIG = """
 platform_name: "CUDA"
@@ -24,4 +24,4 @@ gpu_device_info {
   clock_rate_ghz: 1.98
 }
 """
-"""GpuTargetConfigProto, text form: the maker's public figures of the SXM5 board with 80 GB."""
+"""GpuTargetConfigProto in text format: public specification of the SXM5 board with 80 GB."""

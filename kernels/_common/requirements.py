@@ -1,4 +1,4 @@
-"""Checks that a Pallas kernel can run on this machine with these inputs."""
+"""Checks that a Pallas kernel supports the target device and the inputs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from kernels._common import tile_conv
 from kernels._common.geometry import Geometry
 from kernels._common.target import require_platform
 
-# Platform that each Pallas kernel is for, and the dtypes they take.
+# Platform of each Pallas kernel, and the dtypes of the gather kernels.
 KERNEL_PLATFORMS = {"pallas_triton": "gpu", "mosaic_tpu": "tpu", "mosaic_gpu": "gpu"}
 _KERNEL_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def require_kernel(name: str, x, geometry: Geometry) -> None:
-    """Checks that a Pallas kernel can run here on these inputs.
+    """Checks that a Pallas kernel supports the target device and the inputs.
 
     Args:
-        name: of the kernel.
-        x: the input, array or shape with dtype.
-        geometry: of the convolution.
+        name: name of the implementation.
+        x: input, array or `ShapeDtypeStruct`.
+        geometry: geometry of the convolution.
 
     Raises:
-        NotImplementedError: it cannot; the message says what it needs.
+        NotImplementedError: it does not; the message states the requirement.
     """
     if name == "mosaic_gpu":
         tile_conv.require(x, geometry)

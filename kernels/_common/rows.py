@@ -1,9 +1,9 @@
-"""Convolution at listed positions as products of gathered rows, in pieces that stay in cache.
+"""Convolution at listed positions as matrix products of gathered rows, in cache-sized pieces.
 
-A source is a matrix of pixels, float[M, C]: a padded image flattened, or what a perforated layer
-has kept. An output position reads one row of it per kernel tap. The rows of a piece of positions
-are gathered side by side and multiplied by the weights in one product; a loop goes over the pieces,
-so that the gathered rows are written and read in cache and never lie in memory as a whole.
+The source is a matrix of pixels, float[M, C]: a flattened padded image, or the kept positions of a
+perforated layer. An output position reads one source row per kernel tap. For each piece (block of
+positions) the rows are gathered side by side and multiplied by the weights in one product. The loop
+over pieces keeps gathered rows in cache; the full im2col matrix never exists.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-# Bytes of gathered rows per piece, and the fewest and most positions. Measured on two cores with
-# 0.5 MB of second-level cache each: the product wants some hundred rows, more of them when they are
-# short, and loses where a piece leaves the third level.
+# Bytes of gathered rows per piece, and bounds on its positions. Measured on two cores with 0.5 MB
+# of L2 cache each: the product needs some hundred rows, more if rows are short, and slows down if a
+# piece exceeds the L3 cache.
 PIECE_BYTES = 6_000_000
 FEWEST, MOST = 256, 1024
 _ALIGNMENT = 8
 
 Expand = Callable[[Int[Array, " B"]], Int[Array, "B T"]]
-"""Numbers of positions -> the source row that each tap reads."""
+"""Indices of positions -> source row that each tap reads."""
 
 
 class Pieces(NamedTuple):
-    """How positions are divided: `count` pieces of `size`, the last one perhaps beyond the end."""
+    """Division of positions into `count` pieces of `size`; the last may extend beyond the end."""
 
     size: int
     count: int
 
 
 def pieces(positions: int, depth: int, *, element_bytes: int = 4) -> Pieces:
-    """Divides positions evenly into pieces of a good size.
+    """Divides positions evenly into cache-sized pieces.
 
     Args:
-        positions: number of output positions, of all images, positive.
+        positions: number of output positions over all images, positive.
         depth: length of a gathered row, taps times channels.
-        element_bytes: size of an element.
+        element_bytes: bytes per element.
     """
     target = min(MOST, max(FEWEST, PIECE_BYTES // (depth * element_bytes)))
-    # Two at least: XLA gathers at half the speed outside of a loop.
+    # At least two pieces: outside a loop XLA gathers at half the speed.
     count = max(math.ceil(positions / target), min(2, positions // _ALIGNMENT), 1)
     size = math.ceil(math.ceil(positions / count) / _ALIGNMENT) * _ALIGNMENT
     return Pieces(size, math.ceil(positions / size))
 
 
 def accumulator(dtype) -> jnp.dtype:
-    """In what sums of products are kept: float32, float64 for float64."""
+    """Returns the accumulator dtype: float32, or float64 for float64."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def split_weights(w: Float[Array, "KH KW Cg O"], groups: int) -> Float[Array, "G TCg Og"]:
-    """Weights as the products take them, one matrix per channel group."""
+    """Reshapes weights to one matrix per channel group."""
     kh, kw, per_group, outputs = w.shape
     split = w.reshape(kh * kw * per_group, groups, outputs // groups)
     return jnp.moveaxis(split, 1, 0)
 
 
 def _gather(source: Array, index: Array, groups: int) -> list[Float[Array, "B TCg"]]:
-    """Rows of a piece side by side, one matrix per channel group."""
+    """Gathers the rows of a piece side by side, one matrix per channel group."""
     size = index.shape[0]
     width = source.shape[1] // groups
     parts = (source[:, i * width : (i + 1) * width] for i in range(groups))
@@ -70,7 +70,7 @@ def _gather(source: Array, index: Array, groups: int) -> list[Float[Array, "B TC
 
 
 def _product(rows: list[Float[Array, "B D"]], weights: Float[Array, "G D Og"]) -> Array:
-    """One product per group: XLA's batched product and grouped convolution are far slower."""
+    """Multiplies with one product per group; XLA's batched product is far slower on a CPU."""
     dtype = accumulator(weights.dtype)
     parts = [
         jnp.dot(r, w, preferred_element_type=dtype) for r, w in zip(rows, weights, strict=True)
@@ -81,7 +81,7 @@ def _product(rows: list[Float[Array, "B D"]], weights: Float[Array, "G D Og"]) -
 def multiply_rows(
     source: Float[Array, "M C"], index: Int[Array, "B T"], w: Array, *, groups: int = 1
 ) -> Float[Array, "B O"]:
-    """Outputs of the positions whose taps read the rows `index`, in the accumulator's dtype."""
+    """Computes the outputs of positions whose taps read rows `index`, in the accumulator dtype."""
     return _product(_gather(source, index, groups), split_weights(w, groups))
 
 
@@ -93,13 +93,13 @@ def convolve_rows(
     *,
     groups: int = 1,
 ) -> Float[Array, "R O"]:
-    """Outputs of all positions 0 ... numbers − 1, in the accumulator's dtype.
+    """Computes the outputs of positions 0 ... numbers − 1, in the accumulator dtype.
 
     Args:
         source: float[M, C].
         w: float[KH, KW, C / groups, O].
         numbers: number of positions R.
-        expand: of position numbers; it is asked for numbers up to the end of the last piece.
+        expand: position indices -> source rows of their taps; indices are clamped to R − 1.
         groups: number of channel groups.
     """
     outputs = w.shape[3]
@@ -126,13 +126,13 @@ def differentiate_rows(
     *,
     groups: int = 1,
 ) -> tuple[Float[Array, "M C"], Float[Array, "KH KW Cg O"]]:
-    """Gradients of `convolve_rows` for the source and the weights.
+    """Computes the gradients of `convolve_rows` with respect to source and weights.
 
     Args:
         source: float[M, C].
         w: float[KH, KW, C / groups, O].
-        cotangents: float[R, O], of the outputs.
-        expand: as in the forward pass.
+        cotangents: float[R, O], cotangents of the outputs.
+        expand: position indices -> source rows of their taps, as in the forward pass.
         groups: number of channel groups.
     """
     numbers = cotangents.shape[0]
@@ -143,7 +143,7 @@ def differentiate_rows(
         if numbers
         else Pieces(0, 0)
     )
-    # Positions beyond the end have cotangent zero and repeat the last one's rows.
+    # Padded positions have cotangent zero and repeat the rows of the last position.
     cotangents = jnp.pad(cotangents, ((0, size * count - numbers), (0, 0)))
 
     def piece(i, sums):
@@ -161,7 +161,7 @@ def differentiate_rows(
 
 
 def add_gradients(sums, source, weights, index, cotangents, *, groups: int):
-    """Adds the gradients of one piece to (source's, weights'); weights as `split_weights` gives."""
+    """Adds the gradients of one piece to (source, weights) sums; weights from `split_weights`."""
     d_source, d_weights = sums
     size, taps = index.shape
     dtype = accumulator(source.dtype)
@@ -177,7 +177,7 @@ def add_gradients(sums, source, weights, index, cotangents, *, groups: int):
 
 
 def finish_gradients(sums, source, w, *, groups: int):
-    """Sums of gradients in the shapes and dtypes of the source and of w."""
+    """Converts summed gradients to the shapes and dtypes of the source and of w."""
     d_source, d_weights = sums
     d_w = jnp.moveaxis(d_weights, 0, 1).reshape(w.shape)
     return d_source.astype(source.dtype), d_w.astype(w.dtype)

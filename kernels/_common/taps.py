@@ -1,4 +1,4 @@
-"""Convolution said as plainly as possible: a sum over kernel taps of shifted inputs."""
+"""Reference convolution: a sum over kernel taps of shifted inputs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kernels._common.rows import accumulator
 def convolve_by_taps(
     x: Float[Array, "N H W C"], w: Float[Array, "KH KW Cg O"], geometry: Geometry
 ) -> Float[Array, "N H2 W2 O"]:
-    """Σ K(i, j) · U(x + i, y + j) at every position, in the accumulator's dtype.
+    """Computes Σ K(i, j) · U(x + i, y + j) at every position, in the accumulator dtype.
 
     Args:
         x: float[N, H, W, C].
         w: float[KH, KW, C / groups, O].
-        geometry: of the convolution.
+        geometry: geometry of the convolution.
     """
     dtype = accumulator(x.dtype)
     padded = jnp.pad(x.astype(dtype), ((0, 0), *geometry.padding, (0, 0)))

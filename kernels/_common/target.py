@@ -1,4 +1,4 @@
-"""The machine a kernel is traced for: the local default device, or an abstract one."""
+"""Target device of a kernel trace: the default device, or an abstract one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a kernel must know about its machine before anything is compiled.
+    """Device properties that a kernel depends on at trace time.
 
     Attributes:
         platform: "cpu", "gpu" or "tpu".
-        device_kind: the maker's name, e.g. "NVIDIA H100" or "TPU v5 lite".
+        device_kind: vendor name, such as "NVIDIA H100" or "TPU v5 lite".
     """
 
     platform: str
@@ -21,10 +21,10 @@ class Target:
 
 
 def current_target() -> Target:
-    """The abstract device of the current mesh if it names one, else the default device.
+    """Returns the abstract device of the current mesh if it has one, else the default device.
 
-    An abstract device (`jax.sharding.use_abstract_mesh` over a mesh with an `AbstractDevice`) is
-    how code is lowered or compiled for a machine that is not there.
+    An abstract device (`jax.sharding.use_abstract_mesh` over a mesh with an `AbstractDevice`)
+    allows lowering and compiling for absent hardware.
     """
     abstract = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     if abstract is not None and abstract.platform is not None:
@@ -36,10 +36,14 @@ def current_target() -> Target:
 
 
 def require_platform(platform: str, what: str) -> Target:
-    """The current target.
+    """Returns the current target if it is of the given platform.
+
+    Args:
+        platform: "gpu" or "tpu".
+        what: name of the kernel, for the message.
 
     Raises:
-        NotImplementedError: it is not of this platform.
+        NotImplementedError: the target is of another platform.
     """
     target = current_target()
     if target.platform != platform:

@@ -1,9 +1,9 @@
-"""Convolution at listed tiles of positions for Hopper GPUs, through Mosaic GPU.
+"""Convolution at listed tiles of positions for Hopper GPUs, in Mosaic GPU.
 
-A tile is 64 output positions that follow one another (n·H'·W' + y·W' + x), computed as a whole.
-The hardware's own im2col copy brings, for one kernel tap and 64 channels, the pixels of all 64
-windows to shared memory, padding and row ends included; warpgroup products accumulate them in
-float32. Positions beside the wanted ones cost their time: worth it where wanted ones lie together.
+A tile is 64 consecutive output positions (n·H'·W' + y·W' + x), all of which are computed. For one
+kernel tap and 64 channels, a hardware im2col copy (TMA) loads the pixels of all 64 windows to
+shared memory, including padding and row ends; warpgroup products (wgmma) accumulate in float32. A
+tile with one active position costs as much as a full one, so active positions should be clustered.
 """
 
 from __future__ import annotations
@@ -24,39 +24,42 @@ from kernels._common.target import require_platform
 
 NAME = "mosaic_gpu"
 TILE = 64
-"""Output positions of a tile, the rows of one warpgroup product."""
-_CHANNELS = 64  # of one step: 128 bytes, the widest swizzle
-_SLOTS = 4  # steps whose copies are under way
+"""Output positions per tile: the rows of one warpgroup product."""
+_CHANNELS = 64  # channels per step: 128 bytes, the widest swizzle
+_SLOTS = 4  # stages of the copy pipeline
 _HOPPER = re.compile(r"\b(H100|H200|GH200|H800|H20)\b")
 
 
 def require(x, geometry: Geometry, *, interpret: Any = False) -> None:
-    """Checks that the kernel can compute this here.
+    """Checks that the kernel supports the target device and the inputs.
 
     Raises:
-        NotImplementedError: it cannot; the message says what it needs.
+        NotImplementedError: it does not; the message states the requirement.
     """
     if not hasattr(plgpu, "im2col_ref"):
-        raise NotImplementedError(f"{NAME} needs JAX 0.12 (im2col copies), not {jax.__version__}")
+        raise NotImplementedError(
+            f"{NAME} needs JAX 0.12 or later (im2col copies); this is {jax.__version__}"
+        )
     if not interpret:
         kind = require_platform("gpu", NAME).device_kind
         if not _HOPPER.search(kind):
-            raise NotImplementedError(f"{NAME} needs a Hopper GPU; this is {kind!r}")
+            raise NotImplementedError(f"{NAME} needs a Hopper GPU; the device is {kind!r}")
     if x.dtype.name not in ("bfloat16", "float16"):
-        raise NotImplementedError(f"{NAME} needs bfloat16 or float16; x is {x.dtype}")
+        raise NotImplementedError(f"{NAME} needs bfloat16 or float16; x has dtype {x.dtype}")
     if geometry.strides != (1, 1) or geometry.groups != 1:
         raise NotImplementedError(
-            f"{NAME} needs strides (1, 1) and one group, not {geometry.strides} and "
-            f"{geometry.groups}"
+            f"{NAME} needs strides (1, 1) and one group; got strides {geometry.strides} and "
+            f"{geometry.groups} groups"
         )
     if geometry.channels % _CHANNELS or geometry.outputs % 64:
         raise NotImplementedError(
-            f"{NAME} needs multiples of 64 channels, not {geometry.channels} and {geometry.outputs}"
+            f"{NAME} needs multiples of 64 channels; got {geometry.channels} input and "
+            f"{geometry.outputs} output channels"
         )
     if max(geometry.window) > 16 or max(map(max, geometry.padding)) > 15:
         raise NotImplementedError(
-            f"{NAME} needs a window of at most 16 and padding of at most 15, not "
-            f"{geometry.window} and {geometry.padding}"
+            f"{NAME} needs a window of at most 16 and padding of at most 15; got window "
+            f"{geometry.window} and padding {geometry.padding}"
         )
 
 
@@ -69,22 +72,22 @@ def tile_conv(
     *,
     interpret: Any = False,
 ) -> jax.Array:
-    """Convolution at the positions of listed tiles.
+    """Computes a convolution at the positions of listed tiles.
 
     Args:
-        x: bfloat16 or float16 [N, H, W, C].
+        x: [N, H, W, C], bfloat16 or float16.
         w: [KH, KW, C, O] of the same dtype.
-        tiles: int32[T], numbers of tiles; those from `count` on may hold anything.
-        count: int32[], how many of them are computed.
-        geometry: of the convolution.
-        interpret: whether Pallas' interpreter runs it. That one knows no im2col copies: the windows
-            are then laid out beforehand and copied plainly, all else is the same.
+        tiles: int32[T], tile indices; entries from `count` on are ignored.
+        count: int32[], number of tiles computed.
+        geometry: geometry of the convolution.
+        interpret: whether to run in Pallas' interpreter. It does not support im2col copies, so the
+            im2col array is materialised first and copied plainly.
 
     Returns:
-        [number of positions filled up to whole tiles, O]; anything in tiles that are not listed.
+        [number of positions rounded up to whole tiles, O]; undefined in tiles that are not listed.
 
     Raises:
-        NotImplementedError: not for these inputs, or not on this machine.
+        NotImplementedError: the kernel does not support the inputs or the device.
     """
     require(x, geometry, interpret=interpret)
     positions = geometry.batch * geometry.positions
@@ -103,7 +106,7 @@ def tile_conv(
             _operand((TILE, block), x.dtype),
             plgpu.Barrier(num_arrivals=2, num_barriers=_SLOTS),
         ],
-        # Lane semantics: those that have im2col copies.
+        # Only lane semantics support im2col copies.
         compiler_params=plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Lane),
         interpret=plgpu.InterpretGPUParams() if interpret else None,
     )
@@ -148,7 +151,7 @@ def _kernel(
         rows = pl.ds(tiles_ref[index] * TILE, TILE)
 
         def fetch(step, slot):
-            # A step is one tap and one block of channels.
+            # A step covers one tap and one block of channels.
             tap, part = lax.div(step, jnp.int32(blocks)), lax.rem(step, jnp.int32(blocks))
             i, j = lax.div(tap, jnp.int32(width)), lax.rem(tap, jnp.int32(width))
             plgpu.copy_gmem_to_smem(
@@ -190,7 +193,7 @@ def _kernel(
 
 
 def _windows(x, geometry: Geometry, size: int):
-    """What an im2col view shows, laid out: [size, KH, KW, C], zeros behind the last position."""
+    """Materialises the im2col view: [size, KH, KW, C], zero beyond the last position."""
     height, width = geometry.output_size
     x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
     parts = [

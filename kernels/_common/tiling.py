@@ -1,4 +1,4 @@
-"""Tile sizes of the Pallas kernels: given, else tuned for this kind of device, else a heuristic."""
+"""Tile sizes of the Pallas kernels: explicit, else tuned for the device kind, else a heuristic."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from kernels._common import tuned
 
 MEBIBYTE = 1 << 20
 LANES = 128
-"""Elements of 32 bits in one row of a TPU register."""
+"""Number of 32-bit elements in one row of a TPU vector register."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TileConfig:
-    """How a kernel divides its work. A field that an implementation has no use for is ignored.
+    """Tile sizes and launch parameters; an implementation ignores fields that it does not use.
 
     Attributes:
-        block_rows: output positions computed by one program.
-        block_outputs: output channels computed by one program.
-        block_channels: input channels of one step of the reduction (Triton).
-        num_warps: of one program (Triton).
-        num_stages: loads in flight (Triton).
+        block_rows: output positions per program.
+        block_outputs: output channels per program.
+        block_channels: input channels per step of the reduction (Triton).
+        num_warps: warps per program (Triton).
+        num_stages: pipeline stages of the loads (Triton).
     """
 
     block_rows: int
@@ -30,7 +30,7 @@ class TileConfig:
     num_stages: int = 3
 
     def __post_init__(self):
-        """Raises ValueError where a field is not a positive integer."""
+        """Checks that every field is a positive integer."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -39,14 +39,14 @@ class TileConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Sizes on which the choice of a tile depends.
+    """Problem size that determines the choice of a tile.
 
     Attributes:
         dtype: name of the inputs' dtype.
-        rows: output positions R.
-        taps: kernel taps T.
-        channels: input channels of one group.
-        outputs: output channels of one group.
+        rows: number of output positions R.
+        taps: number of kernel taps T.
+        channels: input channels per group.
+        outputs: output channels per group.
         groups: number of groups.
     """
 
@@ -59,7 +59,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Name in a tuned table; the number of rows counts by its power of two."""
+        """Returns the key in a tuned table; the number of rows is rounded up to a power of two."""
         rows = 1 << max(self.rows - 1, 0).bit_length()
         return (
             f"{self.dtype} R<={rows} T={self.taps} C={self.channels} O={self.outputs} "
@@ -70,14 +70,14 @@ class Problem:
 def choose_tile(
     problem: Problem, *, op: str, implementation: str, device_kind: str, tile: TileConfig | None
 ) -> TileConfig:
-    """The tile to use: `tile` itself, else the tuned one, else the heuristic's.
+    """Returns `tile` if given, else the tuned tile, else the heuristic's tile.
 
     Args:
-        problem: sizes.
-        op: whose table is read, "perforated_conv" or "masked_conv".
+        problem: problem size.
+        op: operation whose table is read, "perforated_conv" or "masked_conv".
         implementation: "pallas_triton" or "mosaic_tpu".
-        device_kind: the maker's name of the device.
-        tile: the caller's wish, or None.
+        device_kind: `device_kind` of the target.
+        tile: explicit tile, or None.
     """
     if tile is not None:
         return tile
@@ -88,10 +88,10 @@ def choose_tile(
 
 
 def triton_heuristic(problem: Problem) -> TileConfig:
-    """Powers of two that fill a GPU of about a hundred multiprocessors; not measured.
+    """Returns power-of-two tiles for a GPU with about 100 multiprocessors; not tuned.
 
-    The accumulator takes block_rows·block_outputs/(32·num_warps) registers of a thread, 128 at
-    most here; the shared memory of the loads in flight stays under 100 KB.
+    The accumulator needs block_rows·block_outputs/(32·num_warps) registers per thread, at most 128
+    here. The pipeline buffers need less than 100 KB of shared memory.
     """
     wide = problem.dtype == "float32"
     block_outputs = _power_of_two(problem.outputs, 16, 64 if wide else 128)
@@ -116,7 +116,7 @@ def _programs(problem: Problem, block_rows: int, block_outputs: int) -> int:
 
 
 def tpu_heuristic(problem: Problem) -> TileConfig:
-    """Windows of up to 256 rows gathered in 6 MiB of VMEM, weights in blocks of 3 MiB."""
+    """Returns a tile of up to 256 rows with 6 MiB of VMEM for windows and 3 MiB for weights."""
     padded = padded_channels(problem.dtype, problem.channels)
     itemsize = 2 if problem.dtype == "bfloat16" else 4
     per_row = 2 * problem.taps * padded * problem.groups * itemsize
@@ -133,7 +133,7 @@ def tpu_heuristic(problem: Problem) -> TileConfig:
 
 
 def padded_channels(dtype: str, channels: int) -> int:
-    """Channels of one group as a TPU kernel stores them: whole rows of 128 words of 32 bits."""
+    """Rounds the channels of a group up to whole TPU rows of 128 32-bit words."""
     unit = 2 * LANES if dtype == "bfloat16" else LANES
     return -(-channels // unit) * unit
 

@@ -1,4 +1,4 @@
-"""Convolution at the active positions of a run-time mask, zero elsewhere."""
+"""Convolution at the active positions of a run-time mask, with zeros elsewhere."""
 
 from kernels.masked_conv.api import IMPLEMENTATIONS, choose, masked_conv
 

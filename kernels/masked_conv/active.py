@@ -1,4 +1,4 @@
-"""Active positions of a run-time mask as a list, and loops over as many of them as there are."""
+"""Compaction of a run-time mask to a list of active positions, and loops of run-time length."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kernels._common.rows import MOST, PIECE_BYTES
 
 
 class ActivePositions(NamedTuple):
-    """Where a mask is True.
+    """Compacted positions of a mask.
 
     Attributes:
-        rows: int32[R], flat indices of the active positions in ascending order, then zeros.
-        count: int32[], how many there are.
-        number: int32[M], 1 + place in `rows` of an active position, 0 of another one.
+        rows: int32[R], flat indices of the active positions in ascending order, padded with zeros.
+        count: int32[], number of active positions.
+        number: int32[M], 1 + index in `rows` at active positions, 0 elsewhere.
     """
 
     rows: Int[Array, " R"]
@@ -28,33 +28,33 @@ class ActivePositions(NamedTuple):
 
 
 def list_active(mask: Bool[Array, "..."], *, capacity: int | None = None) -> ActivePositions:
-    """Lists the positions of a mask that are True, at most `capacity` of them.
+    """Lists the True positions of a mask by a prefix sum; positions beyond `capacity` are dropped.
 
     Args:
-        mask: bool[...], flattened row-major.
-        capacity: length R of the list; the mask's size where not given.
+        mask: bool[...], flattened in row-major order.
+        capacity: length R of the list; by default the size of the mask.
     """
     flat = mask.reshape(-1)
     size = flat.shape[0]
     capacity = size if capacity is None else capacity
-    until = jnp.cumsum(flat, dtype=jnp.int32)
-    number = jnp.where(flat, until, 0)
-    place = jnp.where(flat, until - 1, capacity)
+    prefix_sum = jnp.cumsum(flat, dtype=jnp.int32)
+    number = jnp.where(flat, prefix_sum, 0)
+    slot = jnp.where(flat, prefix_sum - 1, capacity)
     rows = jnp.zeros(capacity, jnp.int32)
-    rows = rows.at[place].set(jnp.arange(size, dtype=jnp.int32), mode="drop", unique_indices=True)
-    count = until[-1] if size else jnp.int32(0)
+    rows = rows.at[slot].set(jnp.arange(size, dtype=jnp.int32), mode="drop", unique_indices=True)
+    count = prefix_sum[-1] if size else jnp.int32(0)
     return ActivePositions(rows, count, number)
 
 
 def piece_sizes(depth: int, *, element_bytes: int = 4) -> tuple[int, ...]:
-    """Sizes of pieces for a number of positions known only at run time, large ones first.
+    """Returns the static piece sizes for a run-time number of positions, in descending order.
 
-    Most positions go through products of a good size; what is left over goes through smaller ones,
-    so that little is computed for nothing. Few sizes, since each is compiled.
+    Most positions are processed in pieces of the largest size and the remainder in smaller ones, so
+    that little padding is computed. There are few sizes, since each one is compiled.
 
     Args:
         depth: length of a gathered row.
-        element_bytes: size of an element.
+        element_bytes: bytes per element.
     """
     largest = 2 ** int(math.log2(max(PIECE_BYTES // (depth * element_bytes), 1)))
     largest = min(MOST, max(256, largest))
@@ -70,17 +70,17 @@ def fold_over_pieces(
     """Folds `body(start, size, state)` over pieces that cover 0 ... count − 1.
 
     Args:
-        count: number of positions, a run-time value: so many trips are made and no more.
-        sizes: of the pieces, descending.
-        body: of a piece's first position, its static size and the state; a piece may reach beyond
-            the end, by less than the largest size.
-        state: to begin with.
+        count: run-time number of positions; the number of iterations depends on it.
+        sizes: static piece sizes in descending order.
+        body: (first position, static size, state) -> state. A piece may extend beyond the end by
+            less than the largest size.
+        state: initial state.
     """
     start = jnp.int32(0)
     for size in sizes:
         left = count - start
-        # A product pays for its weights before its rows: one piece that is three quarters full
-        # is sooner done than several small ones.
+        # A product has a fixed cost for loading its weights, so one piece that is at least three
+        # quarters full is faster than several small ones.
         spare = size // 4 if size != sizes[-1] else size - 1
         trips = jnp.maximum(left + spare, 0) // size
 
@@ -95,14 +95,13 @@ def fold_over_pieces(
 def fold_over_all_positions(
     count: int, size: int, body: Callable[[Int[Array, ""], int, Any], Any], state: Any
 ) -> Any:
-    """Folds `body(start, size, state)` over pieces of 0 ... count − 1, as equal as they can be.
+    """Folds `body(start, size, state)` over nearly equal pieces of 0 ... count − 1.
 
     Args:
-        count: number of positions.
-        size: of a piece, at most.
-        body: of a piece's first position, its static size and the state; no piece reaches beyond
-            the end.
-        state: to begin with.
+        count: static number of positions.
+        size: maximum size of a piece.
+        body: (first position, static size, state) -> state. No piece extends beyond the end.
+        state: initial state.
     """
     size = -(-count // -(-count // size)) if count else size
     whole, rest = divmod(count, size)
@@ -112,13 +111,13 @@ def fold_over_all_positions(
 
 
 def take_rows(active: ActivePositions, start: Int[Array, ""], size: int) -> tuple[Array, Array]:
-    """Rows of a piece, and which of them are active; those beyond the end repeat row 0.
+    """Returns the rows of a piece and the mask of valid ones; rows beyond the end are 0.
 
     Args:
-        active: the list.
-        start: first place of the piece.
-        size: number of places.
+        active: list of active positions.
+        start: index of the first list entry.
+        size: number of entries.
     """
-    place = start + jnp.arange(size, dtype=jnp.int32)
-    rows = active.rows.at[place].get(mode="fill", fill_value=0)
-    return rows, place < active.count
+    slots = start + jnp.arange(size, dtype=jnp.int32)
+    rows = active.rows.at[slots].get(mode="fill", fill_value=0)
+    return rows, slots < active.count

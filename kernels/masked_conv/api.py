@@ -1,4 +1,4 @@
-"""Convolution at the active positions of a run-time mask."""
+"""Public function `masked_conv`: convolution at the active positions of a run-time mask."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ def masked_conv(
     activation: Literal["relu"] | None = None,
     implementation: Requested = None,
 ) -> Float[Array, "N H2 W2 O"]:
-    """Convolution where a run-time mask is True, zero where it is not.
+    """Computes a convolution where a run-time mask is True and zero elsewhere.
 
     ``y[n, p] = mask[n, p] · act(conv(x, w)[n, p] + bias)`` [figurnov2017]. Differentiable in x, w
-    and bias. A new mask of the same shape runs the same program.
+    and bias. A new mask of the same shape does not retrace.
 
     Args:
         x: float[N, H, W, C] in float32, bfloat16 or float16.
-        w: float[KH, KW, C / groups, O], of x's dtype. Sums are kept in float32.
-        mask: bool[N, H', W'], of each image.
+        w: float[KH, KW, C / groups, O] in x's dtype. Sums are float32.
+        mask: bool[N, H', W'], one mask per image.
         bias: float[O], added at active positions only.
         strides: (vertical, horizontal).
         padding: "SAME", "VALID" or ((top, bottom), (left, right)).
         groups: number of channel groups.
-        capacity: largest number of active positions, of all images together, that is worth listing.
-            A mask with more is computed densely: the result never depends on it, time and (for the
-            Pallas kernels) memory do. None: no such limit.
+        capacity: maximum number of active positions over all images to list; None for no limit. If
+            a mask exceeds it, every position is computed. The result never depends on it; time
+            does, and for the Pallas kernels also memory.
         activation: "relu" or None.
-        implementation: None chooses and may fall back; a name of `IMPLEMENTATIONS` means that one
-            or an error; a sequence is tried in order. "xla" computes everything where so much is
-            active that this is faster. `choose` says what None takes.
+        implementation: None chooses and may fall back; a name of `IMPLEMENTATIONS` selects that one
+            or raises; a sequence is tried in order. "xla" computes every position if the mask has
+            more active positions than its break-even. `choose` returns what None selects.
 
     Returns:
         float[N, H', W', O] in x's dtype.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
-        NotImplementedError: a named implementation cannot run here; the message says why.
+        ValueError: an argument is invalid; the message names it.
+        NotImplementedError: a named implementation does not support the inputs or the device.
 
     Example:
         >>> x, w = jnp.ones((2, 4, 4, 8)), jnp.ones((3, 3, 8, 16))
@@ -98,7 +98,7 @@ def choose(
     capacity: int | None = None,
     implementation: Requested = None,
 ) -> Choice:
-    """What `masked_conv` with these arguments runs; computes nothing. For records."""
+    """Returns what `masked_conv` runs with these arguments, for records; computes nothing."""
     return _resolve(x, w, mask, strides, padding, groups, capacity, implementation)[0]
 
 
@@ -108,7 +108,7 @@ def _resolve(
     geometry = make_geometry(x, w, strides=strides, padding=padding, groups=groups)
     _check_mask(mask, geometry)
     if capacity is not None and (int(capacity) != capacity or capacity < 0):
-        raise ValueError(f"capacity is {capacity!r}; expected None or a whole number >= 0")
+        raise ValueError(f"capacity is {capacity!r}; expected None or an integer >= 0")
 
     def bind(function, *more):
         return lambda: lambda x, w, mask: function(x, w, mask, geometry, *more)
@@ -142,6 +142,6 @@ def _check_mask(mask, geometry: Geometry) -> None:
     expected = (geometry.batch, *geometry.output_size)
     if jnp.dtype(mask.dtype) != jnp.bool_ or tuple(mask.shape) != expected:
         raise ValueError(
-            f"mask is {mask.dtype}{list(mask.shape)}; expected bool{list(expected)}, one entry per "
+            f"mask is {mask.dtype}{list(mask.shape)}; expected bool{list(expected)}, one value per "
             "output position of each image"
         )

@@ -1,4 +1,4 @@
-"""Up to how many active positions products of gathered rows beat the dense convolution on a CPU."""
+"""Break-even of gathered-row products against the dense convolution on a CPU."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from kernels._common.geometry import Geometry
 
 
 def break_even(geometry: Geometry) -> int:
-    """Number of active positions, of all images, beyond which everything is computed."""
+    """Returns the number of active positions over all images above which dense is faster."""
     per_group = geometry.outputs / geometry.groups
     if 1 < geometry.groups <= FEW_GROUPS:
-        # XLA's grouped convolution is never the faster one.
+        # XLA's grouped convolution is never faster on a CPU.
         return geometry.batch * geometry.positions
     dense = 1.0 if geometry.pointwise else 1 + ROW_ENDS / max(geometry.output_size[1], 1)
     share = dense / (1 + GATHER / per_group)

@@ -1,4 +1,4 @@
-"""Masked convolution for TPUs: values only, at listed positions."""
+"""Masked convolution for TPUs: forward pass at listed positions."""
 
 from __future__ import annotations
 

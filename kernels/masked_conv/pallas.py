@@ -1,4 +1,4 @@
-"""The Pallas kernels behind one differentiable call: values by the kernel, gradients by XLA."""
+"""Differentiable wrapper of the Pallas kernels: forward pass in Pallas, gradients in XLA."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from kernels.masked_conv.xla import active_gradients, dense
 
 
 def bind(name: str, x, w, mask, geometry: Geometry, capacity: int | None):
-    """A function (x, w, mask) -> output that runs the kernel `name`.
+    """Returns a function (x, w, mask) -> output that runs the kernel `name`.
 
     Raises:
-        NotImplementedError: not for these inputs, or not on this machine.
+        NotImplementedError: the kernel does not support the inputs or the device.
     """
     require_kernel(name, x, geometry)
     positions = geometry.batch * geometry.positions
@@ -35,7 +35,7 @@ def bind(name: str, x, w, mask, geometry: Geometry, capacity: int | None):
             lambda: _sparse(x, w, mask, name, geometry, room),
         )
 
-    # Limits of a kernel's own show when it is traced, while another can still be chosen.
+    # Tracing now raises the kernel's own limits while dispatch can still fall back.
     jax.eval_shape(compute, x, w, mask)
     return compute
 

@@ -1,4 +1,4 @@
-"""Masked convolution for CUDA devices, by Triton: values only, at listed positions."""
+"""Masked convolution for CUDA devices by Triton: forward pass at listed positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masked convolution, slow and plain: every position computed, the inactive ones set to zero."""
+"""Reference masked convolution: computes every position and zeroes the inactive ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def forward(
     mask: Bool[Array, "N H2 W2"],
     geometry: Geometry,
 ) -> Float[Array, "N H2 W2 O"]:
-    """Any shapes, differentiable."""
+    """Computes the masked convolution for any shapes; differentiable."""
     y = convolve_by_taps(x, w, geometry).astype(x.dtype)
     return jnp.where(mask[..., None], y, jnp.zeros((), y.dtype))

@@ -1,7 +1,7 @@
-"""Masked convolution from XLA's own operations: everywhere, differentiable, fast on CPU.
+"""Masked convolution in XLA operations: every platform, differentiable, optimised for CPU.
 
-As many products of gathered rows as the mask asks for: the loops have run-time lengths, so time
-follows the number of active positions, and one program serves all masks.
+It multiplies gathered rows of the active positions in loops of run-time length, so that time is
+proportional to the number of active positions and one program serves all masks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kernels.masked_conv.active import (
 
 
 def dense(x: Array, w: Array, mask: Array, geometry: Geometry) -> Float[Array, "N H2 W2 O"]:
-    """Every position computed, the inactive ones set to zero."""
+    """Computes every position and zeroes the inactive ones."""
     y = direct(x, w, strides=geometry.strides, padding=geometry.padding, groups=geometry.groups)
     return jnp.where(mask[..., None], y, jnp.zeros((), y.dtype))
 
@@ -41,14 +41,15 @@ def forward(
     geometry: Geometry,
     capacity: int | None,
 ) -> Float[Array, "N H2 W2 O"]:
-    """Active positions only; everything where so many are active that the dense way is faster.
+    """Computes active positions only, or every position above the break-even.
 
     Args:
-        x: the input.
-        w: the weights.
-        mask: where outputs are computed.
-        geometry: of the convolution.
-        capacity: beyond so many active positions all are computed; None for no such limit.
+        x: input.
+        w: weights.
+        mask: mask of active output positions.
+        geometry: geometry of the convolution.
+        capacity: number of active positions above which every position is computed; None for no
+            limit besides the break-even.
     """
     sizes = geometry.batch * geometry.positions
     if not sizes:
@@ -108,7 +109,7 @@ def active_gradients(
     cotangents: Float[Array, "N H2 W2 O"],
     geometry: Geometry,
 ) -> tuple[Array, Array]:
-    """Gradients for x and w of the active positions, of any implementation's output."""
+    """Computes the gradients for x and w of any implementation, over active positions."""
     flat = cotangents.reshape(-1, geometry.outputs)
     groups = geometry.groups
 
@@ -135,7 +136,7 @@ def active_gradients(
 
 
 def _window_index(rows: Array, geometry: Geometry) -> Array:
-    """Pixels that the taps of output positions read: int32[B, T]."""
+    """Returns the pixels that the taps of output positions read, int32[B, T]."""
     offsets = jnp.asarray(tap_offsets(geometry), jnp.int32)
     return window_rows(rows, geometry)[:, None] + offsets[None]
 

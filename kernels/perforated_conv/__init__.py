@@ -1,4 +1,4 @@
-"""Convolution at the kept positions of a fixed mask, the others copied from the nearest one."""
+"""Convolution at the kept positions of a static mask; other positions copy the nearest one."""
 
 from kernels.perforated_conv.api import IMPLEMENTATIONS, choose, perforated_conv
 from kernels.perforated_conv.compact import (

@@ -1,4 +1,4 @@
-"""Convolution at the kept positions of a fixed mask."""
+"""Public function `perforated_conv`: convolution at the kept positions of a static mask."""
 
 from __future__ import annotations
 
@@ -44,36 +44,37 @@ def perforated_conv(
     activation: Literal["relu"] | None = None,
     implementation: Requested = None,
 ) -> Array:
-    """Convolution computed exactly at kept positions; the others copy the nearest one.
+    """Computes a convolution at kept positions; every other position copies the nearest one.
 
     ``y[n, p] = act(conv(x, w)[n, l(p)] + bias)`` with l(p) the kept position nearest to p
-    [figurnov2016, eq. 2]. Differentiable in x, w and bias; a copied position passes its cotangent
-    to the one it copies.
+    [figurnov2016, eq. 2]. Differentiable in x, w and bias; the cotangent of a copy is added to that
+    of its source.
 
     Args:
-        x: float[N, H, W, C] in float32, bfloat16 or float16, or a `CompactTensor` that is read
-            through its map.
-        w: float[KH, KW, C / groups, O], of x's dtype. Sums are kept in float32.
+        x: float[N, H, W, C] in float32, bfloat16 or float16, or a `CompactTensor`, which is read
+            through its nearest-kept map.
+        w: float[KH, KW, C / groups, O] in x's dtype. Sums are float32.
         mask: bool[H', W'], concrete and the same for all images; True where the output is computed.
         bias: float[O].
         strides: (vertical, horizontal).
         padding: "SAME", "VALID" or ((top, bottom), (left, right)).
         groups: number of channel groups.
-        fill: what stands at the other positions: "nearest" copies, "zeros", or nothing: "compact".
-        nearest: int[H', W'], flat index of the kept position that each position copies; made with
-            ties broken by a fixed seed where not given.
+        fill: values of the other positions: "nearest" copies the nearest kept one, "zeros" writes
+            zeros, "compact" returns kept positions only.
+        nearest: int[H', W'], flat index of the kept position that each position copies; by default
+            computed with ties broken by a fixed seed.
         activation: "relu" or None, applied to computed positions only.
-        implementation: None chooses the fastest known and may fall back, to the dense convolution
-            too; a name of `IMPLEMENTATIONS` means that one or an error; a sequence is tried in
-            order. `choose` says what None takes.
+        implementation: None chooses the fastest known and may fall back, also to the dense
+            convolution; a name of `IMPLEMENTATIONS` selects that one or raises; a sequence is
+            tried in order. `choose` returns what None selects.
 
     Returns:
         float[N, H', W', O] in x's dtype; float[N, P, O] with fill="compact", kept positions in
         row-major order.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
-        NotImplementedError: a named implementation cannot run here; the message says why.
+        ValueError: an argument is invalid; the message names it.
+        NotImplementedError: a named implementation does not support the inputs or the device.
 
     Example:
         >>> mask = np.zeros((4, 4), bool)
@@ -111,7 +112,7 @@ def choose(
     fill: Fill = "nearest",
     implementation: Requested = None,
 ) -> Choice:
-    """What `perforated_conv` with these arguments runs; computes nothing. For records."""
+    """Returns what `perforated_conv` runs with these arguments, for records; computes nothing."""
     return _resolve(x, w, mask, strides, padding, groups, fill, None, implementation)[0]
 
 
@@ -126,7 +127,7 @@ def _resolve(
     geometry = make_geometry(x, w, strides=strides, padding=padding, groups=groups)
     plan = make_plan(mask, nearest, geometry.output_size)
     platform = current_target().platform
-    way = xla.cheapest_path(geometry, plan)
+    path = xla.cheapest_path(geometry, plan)
     preferred = _PREFERRED.get(platform) or _cpu_order(geometry, plan, fill)
     if plan.kept == geometry.positions:
         preferred = ("dense",)
@@ -138,7 +139,7 @@ def _resolve(
         "perforated_conv",
         implementation,
         {
-            "xla": bind(xla.compact, way),
+            "xla": bind(xla.compact, path),
             "dense": bind(xla.compact, "dense"),
             "reference": bind(reference.forward),
             **{
@@ -147,16 +148,16 @@ def _resolve(
             },
         },
         preferred,
-        execution_paths={"xla": way},
+        execution_paths={"xla": path},
     )
     if choice.implementation == "xla":
-        choice = dataclasses.replace(choice, detail=way)
+        choice = dataclasses.replace(choice, detail=path)
     return choice, plan, compute
 
 
 def _cpu_order(geometry: Geometry, plan: Plan, fill: Fill) -> tuple[str, ...]:
-    ways = [cost.gathered(geometry, plan), cost.strided(geometry, plan)]
-    cheapest = min(way for way in ways if way is not None)
+    costs = [cost.gathered(geometry, plan), cost.strided(geometry, plan)]
+    cheapest = min(c for c in costs if c is not None)
     if fill != "compact":
         cheapest += cost.fill(geometry)
     return ("xla", "dense") if cheapest < cost.dense(geometry) else ("dense", "xla")
@@ -177,7 +178,7 @@ def _resolve_compact(
         return lambda: compute
 
     def refuse():
-        raise NotImplementedError("does not read compact tensors; pass x.filled()")
+        raise NotImplementedError("does not support compact inputs; pass x.filled()")
 
     choice, compute = dispatch.first_supported(
         "perforated_conv",

@@ -1,8 +1,8 @@
-"""Maps of which only the kept positions exist, and how others read them.
+"""Compact maps, stored at kept positions only, and pooling that reads them.
 
-A perforated convolution need not write the copies: whoever comes next can read every position
-through the map of the nearest kept one [figurnov2016, implicit interpolation]. What acts on each
-position alone (bias, ReLU, 1x1 convolution, normalisation) works on the values directly.
+A perforated convolution need not write the copies: the next layer can read every position through
+the nearest-kept map [figurnov2016, implicit interpolation]. Position-wise functions (bias, ReLU,
+1x1 convolution, normalisation) apply to the stored values directly.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Fill = Literal["nearest", "zeros", "compact"]
 
 @jax.tree_util.register_pytree_node_class
 class CompactTensor:
-    """A map float[N, H, W, C] of which only the kept positions are stored.
+    """Map float[N, H, W, C] of which only the kept positions are stored.
 
     Attributes:
-        values: float[N, P, C], the kept positions in row-major order.
-        plan: which ones they are, and which of them stands at each position.
+        values: float[N, P, C], kept positions in row-major order.
+        plan: kept positions and nearest-kept map.
     """
 
     def __init__(self, values: Float[Array, "N P C"], plan: Plan) -> None:
@@ -35,45 +35,45 @@ class CompactTensor:
         self.plan = plan
 
     def tree_flatten(self):
-        """Values are data, the plan is static."""
+        """Flattens the tensor; values are the child, the plan is static."""
         return (self.values,), self.plan
 
     @classmethod
     def tree_unflatten(cls, plan, children):
-        """The inverse of `tree_flatten`."""
+        """Inverts `tree_flatten`."""
         return cls(children[0], plan)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the map that is meant: (N, H, W, C)."""
+        """Returns the shape of the filled map, (N, H, W, C)."""
         return (self.values.shape[0], *self.plan.size, self.values.shape[2])
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of the values."""
+        """Returns the dtype of the values."""
         return self.values.dtype
 
     def replace(self, values: Float[Array, "N P D"]) -> CompactTensor:
-        """Other values at the same positions, after a ReLU for instance."""
+        """Returns a tensor with other values at the same positions, such as after a ReLU."""
         return CompactTensor(values, self.plan)
 
     def filled(self) -> Float[Array, "N H W C"]:
-        """The map itself, every position written."""
+        """Returns the filled map, with every position written."""
         return fill_positions(self.values, self.plan, "nearest")
 
 
 def compact_tensor(
     values: Float[Array, "N P C"], mask: np.ndarray, nearest: np.ndarray | None = None
 ) -> CompactTensor:
-    """What ``perforated_conv(..., fill="compact")`` has returned, as something others can read.
+    """Wraps the result of ``perforated_conv(..., fill="compact")`` as a `CompactTensor`.
 
     Args:
         values: float[N, P, C].
-        mask: bool[H, W] with P kept positions, the one that was convolved with.
-        nearest: int[H, W], the frozen map; made as `perforated_conv` makes it where not given.
+        mask: bool[H, W] with P kept positions, the mask of the convolution.
+        nearest: int[H, W], nearest-kept map; by default computed as by `perforated_conv`.
 
     Raises:
-        ValueError: values and mask do not fit.
+        ValueError: the number of values is not the number of kept positions.
     """
     plan = make_plan(mask, nearest)
     if values.ndim != 3 or values.shape[1] != plan.kept:
@@ -85,7 +85,7 @@ def compact_tensor(
 
 
 def fill_positions(y: Float[Array, "N P O"], plan: Plan, fill: Fill) -> Array:
-    """Writes kept positions out: their nearest copies elsewhere, zeros elsewhere, or not at all."""
+    """Expands kept positions to a map filled with nearest copies or zeros; "compact" keeps them."""
     if fill == "compact":
         return y
     n, _, outputs = y.shape
@@ -103,13 +103,13 @@ def max_pool(
     strides: tuple[int, int] | None = None,
     padding="VALID",
 ) -> Float[Array, "N H2 W2 C"]:
-    """Maximum over windows of the map that is meant, which is never written.
+    """Computes the maximum over windows of the filled map without writing it.
 
     Args:
-        x: the map.
+        x: compact map.
         window: (height, width).
-        strides: (vertical, horizontal); the window where not given.
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)); padding never is the maximum.
+        strides: (vertical, horizontal); by default the window.
+        padding: "SAME", "VALID" or ((top, bottom), (left, right)); padding is −inf.
 
     Returns:
         float[N, H', W', C].
@@ -123,7 +123,7 @@ def min_pool(
     strides: tuple[int, int] | None = None,
     padding="VALID",
 ) -> Float[Array, "N H2 W2 C"]:
-    """Minimum over windows; padding never is the minimum. As `max_pool`."""
+    """Computes the minimum over windows; padding is inf. Arguments as of `max_pool`."""
     return _pool(x, window, strides, padding, jnp.minimum, jnp.inf)
 
 
@@ -133,7 +133,7 @@ def sum_pool(
     strides: tuple[int, int] | None = None,
     padding="VALID",
 ) -> Float[Array, "N H2 W2 C"]:
-    """Sum over windows; padding counts as zeros. As `max_pool`."""
+    """Computes the sum over windows; padding is zero. Arguments as of `max_pool`."""
     return _pool(x, window, strides, padding, jnp.add, 0.0)
 
 
@@ -143,12 +143,12 @@ def avg_pool(
     strides: tuple[int, int] | None = None,
     padding="VALID",
 ) -> Float[Array, "N H2 W2 C"]:
-    """Mean over windows of the map that is meant; padding counts as zeros. As `max_pool`."""
+    """Computes the mean over windows, padding included as zeros. Arguments as of `max_pool`."""
     return sum_pool(x, window, strides, padding) / (window[0] * window[1])
 
 
 def global_avg_pool(x: CompactTensor) -> Float[Array, "N C"]:
-    """Mean over all positions of the map that is meant: kept values weighted by their copies."""
+    """Averages over all positions of the filled map: kept values weighted by number of copies."""
     copies = np.bincount(x.plan.source, minlength=x.plan.kept) / len(x.plan.source)
     return jnp.einsum("npc,p->nc", x.values, jnp.asarray(copies, x.dtype))
 
@@ -161,8 +161,7 @@ def _pool(x: CompactTensor, window, strides, padding, combine, neutral) -> Array
     if (table == x.plan.kept).any():
         border = jnp.full((values.shape[0], 1, values.shape[2]), neutral, values.dtype)
         values = jnp.concatenate([values, border], axis=1)
-    # A kept position that stands at several places of a window is read once for all of them, unless
-    # places are summed; one tap after the other, so that no array of all windows is made.
+    # Reduced tap by tap, so that no array of all windows is materialised.
     columns = [values.at[:, tap].get(mode="promise_in_bounds") for tap in table.T]
     pooled = functools.reduce(combine, columns)
     return pooled.reshape(values.shape[0], *size, values.shape[2])
@@ -175,16 +174,16 @@ def window_table(
     strides: tuple[int, int],
     padding: tuple[tuple[int, int], tuple[int, int]],
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Which kept position each place of each window reads.
+    """Computes the index of the kept position that each tap of each window reads.
 
     Args:
-        plan: of the map that is read.
+        plan: plan of the compact map.
         window: (height, width).
         strides: (vertical, horizontal).
         padding: ((top, bottom), (left, right)).
 
     Returns:
-        int32[H'·W', T] with indices below P, P itself for padding; and (H', W').
+        int32[H'·W', T], indices below P, or P for padding; and (H', W').
     """
     numbers = np.pad(plan.source.reshape(plan.size), padding, constant_values=plan.kept)
     sizes = [(n - k) // s + 1 for n, k, s in zip(numbers.shape, window, strides, strict=True)]
@@ -195,7 +194,7 @@ def window_table(
 
 
 def dense_positions(y: Float[Array, "N H W O"], plan: Plan) -> Float[Array, "N P O"]:
-    """The kept positions of a map of which all exist."""
+    """Gathers the kept positions of a dense map."""
     flat = y.reshape(y.shape[0], plan.size[0] * plan.size[1], y.shape[3])
     if plan.kept == flat.shape[1]:
         return flat

@@ -1,7 +1,4 @@
-"""How long each way of computing a perforated convolution takes on a CPU; the dense one takes 1.
-
-Estimates, for choosing among them.
-"""
+"""Estimated CPU time of each execution path of a perforated convolution, relative to dense."""
 
 from __future__ import annotations
 
@@ -10,45 +7,45 @@ from kernels._common.geometry import Geometry
 from kernels._common.target import current_target
 from kernels.perforated_conv.plan import Plan
 
-# Rows of a product beyond which it runs at full speed.
+# Fixed cost of a product, in rows.
 _FEW_ROWS = 40.0
-# A convolution with larger strides reads less of what it loads.
+# Slowdown of larger strides, which use less of each loaded cache line.
 _STRIDED = 1.1
-# XLA's grouped convolution over one per group.
+# Slowdown of XLA's grouped convolution against one convolution per group.
 _GROUPED = 3.0
 
 
 def dense(geometry: Geometry) -> float:
-    """Cost of the dense convolution: 1, and what short rows and groups cost it."""
+    """Estimates the cost of the dense convolution: 1 plus overhead of short rows and groups."""
     grouped = _GROUPED if 1 < geometry.groups <= FEW_GROUPS else 1
     return grouped + ROW_ENDS / geometry.output_size[1]
 
 
 def gathered(geometry: Geometry, plan: Plan) -> float:
-    """Cost of products of gathered rows."""
+    """Estimates the cost of products of gathered rows."""
     rows = geometry.batch * plan.kept
     per_group = geometry.outputs / geometry.groups
     return plan.keep * (1 + GATHER / per_group) * (1 + _FEW_ROWS / max(rows, 1))
 
 
 def strided(geometry: Geometry, plan: Plan) -> float | None:
-    """Cost of a convolution with larger strides, None where the mask is no regular grid."""
+    """Estimates the cost of a strided convolution; None if the mask is not a regular grid."""
     if plan.grid is None:
         return None
     return plan.keep * _STRIDED * (1 + ROW_ENDS / plan.grid.count[1])
 
 
 def fill(geometry: Geometry) -> float:
-    """Cost of writing the copies."""
+    """Estimates the cost of writing the copies."""
     depth = geometry.taps * geometry.channels / geometry.groups
     return FILL / depth
 
 
 def gradients_by_rows(geometry: Geometry, plan: Plan) -> bool:
-    """Whether products of gathered rows give gradients sooner than XLA's own of a convolution.
+    """Checks whether gathered-row products compute gradients faster than XLA's convolutions.
 
-    XLA's gradient for the weights runs at a third of the speed of a product or less on a CPU; thin
-    layers lose more by gathering.
+    On a CPU, XLA's weight gradient has at most a third of the throughput of a product. In layers
+    with few channels the overhead of gathering is larger than that.
     """
     if current_target().platform != "cpu":
         return False

@@ -1,4 +1,4 @@
-"""Perforated convolution for Hopper GPUs, by tiles: values only, kept positions only."""
+"""Perforated convolution for Hopper GPUs by tiles of positions: compact forward pass."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def forward(
     tile: None = None,
     interpret: Any = False,
 ) -> jax.Array:
-    """Convolution at kept positions; every tile of 64 positions with a kept one is computed.
+    """Computes a convolution at kept positions, in every tile of 64 positions that has one.
 
     Args:
         x: float[N, H, W, C], bfloat16 or float16, C a multiple of 64.
         w: float[KH, KW, C, O] of the same dtype, O a multiple of 64.
         positions: int32[P], NumPy, y·W' + x of the kept output positions.
-        geometry: sizes, padding; strides 1, one group.
+        geometry: geometry of the convolution; strides 1, one group.
         bias: float[O].
-        tile: None; this kernel has one size of tile.
+        tile: must be None; the tile size of this kernel is fixed.
         interpret: True to run in Pallas' interpreter.
 
     Returns:
         float[N, P, O].
 
     Raises:
-        ValueError: a tile is given.
-        NotImplementedError: not for these inputs, or not on this machine.
+        ValueError: `tile` is not None.
+        NotImplementedError: the kernel does not support the inputs or the device.
     """
     if tile is not None:
-        raise ValueError(f"tile is {tile}; mosaic_gpu has one size of tile, expected None")
+        raise ValueError(f"tile is {tile}; expected None, since mosaic_gpu has a fixed tile size")
     images = np.arange(geometry.batch, dtype=np.int64)[:, None] * geometry.positions
     rows = (images + np.asarray(positions, np.int64)[None, :]).astype(np.int32).reshape(-1)
     tiles = np.unique(rows // TILE)

@@ -1,4 +1,4 @@
-"""Perforated convolution for TPUs: values only, kept positions only."""
+"""Perforated convolution for TPUs: compact forward pass."""
 
 from __future__ import annotations
 

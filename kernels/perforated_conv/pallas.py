@@ -1,4 +1,4 @@
-"""The Pallas kernels behind one differentiable call: values by the kernel, gradients by XLA."""
+"""Differentiable wrapper of the Pallas kernels: forward pass in Pallas, gradients in XLA."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kernels.perforated_conv.xla import compact_gradients
 
 
 def bind(name: str, x, w, geometry: Geometry, plan: Plan):
-    """A function (x, w) -> compact output that runs the kernel `name`.
+    """Returns a function (x, w) -> compact output that runs the kernel `name`.
 
     Raises:
-        NotImplementedError: not for these inputs, or not on this machine.
+        NotImplementedError: the kernel does not support the inputs or the device.
     """
     require_kernel(name, x, geometry)
 
     def compute(x, w):
         return _compact(x, w, name, geometry, plan)
 
-    # Limits of a kernel's own show when it is traced, while another can still be chosen.
+    # Tracing now raises the kernel's own limits while dispatch can still fall back.
     jax.eval_shape(compute, x, w)
     return compute
 

@@ -1,4 +1,4 @@
-"""Perforated convolution for CUDA devices, by Triton: values only, kept positions only."""
+"""Perforated convolution for CUDA devices by Triton: compact forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fixed mask means for a convolution: kept positions, where each position copies from."""
+"""Static plan of a perforated convolution: kept positions and the source of each copy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from jax.core import Tracer
 
 from kernels._common.nearest import nearest_kept
 
-# Ties of the nearest map are broken by this seed when the caller brings no map.
+# Seed that breaks the ties of the nearest-kept map if the caller passes no map.
 _SEED = 0
 
 
 class Grid(NamedTuple):
-    """Kept positions that are every `step`-th row and column.
+    """Kept positions that form a regular grid: every `step`-th row and column.
 
     Attributes:
-        start: (row, column) of the first one.
+        start: (row, column) of the first position.
         step: (vertical, horizontal).
         count: (rows, columns).
     """
@@ -29,13 +29,13 @@ class Grid(NamedTuple):
 
 
 class Plan:
-    """A mask and its nearest map, equal and hashable by content, so that it can be static.
+    """Mask and nearest-kept map; compared and hashed by content, so usable as a static argument.
 
     Attributes:
         size: (H', W').
         positions: int32[P], flat indices of the kept positions, ascending.
-        source: int32[H'·W'], which of the P kept ones each position copies.
-        grid: the kept positions as a regular grid, or None.
+        source: int32[H'·W'], index below P of the kept position that each position copies.
+        grid: kept positions as a regular grid, or None.
     """
 
     def __init__(self, mask: np.ndarray, nearest: np.ndarray) -> None:
@@ -58,45 +58,45 @@ class Plan:
 
     @property
     def kept(self) -> int:
-        """Number of kept positions P."""
+        """Returns the number of kept positions P."""
         return len(self.positions)
 
     @property
     def keep(self) -> float:
-        """Share of kept positions."""
+        """Returns the fraction of positions kept."""
         return self.kept / (self.size[0] * self.size[1])
 
     @property
     def mask(self) -> np.ndarray:
-        """bool[H', W']."""
+        """Returns the mask, bool[H', W']."""
         mask = np.zeros(self.size[0] * self.size[1], bool)
         mask[self.positions] = True
         return mask.reshape(self.size)
 
 
 def make_plan(mask, nearest, size: tuple[int, int] | None = None) -> Plan:
-    """Checks a mask and its map; the work is done once for each content.
+    """Checks a mask and its nearest-kept map and returns their plan, cached by content.
 
     Args:
         mask: bool[H', W'], concrete.
-        nearest: int[H', W'], flat index of the kept position that each position copies, or None
-            for one with ties broken by a fixed seed.
-        size: (H', W') that the mask must have, where known.
+        nearest: int[H', W'], flat index of the kept position that each position copies; None
+            computes one with ties broken by a fixed seed.
+        size: required (H', W') of the mask, or None.
 
     Raises:
-        ValueError: the mask or the map does not fit.
+        ValueError: the mask or the map is invalid; the message names it.
     """
     for name, array in (("mask", mask), ("nearest", nearest)):
         if isinstance(array, Tracer):
             raise ValueError(
-                f"{name} is traced; perforated_conv needs a fixed array (a mask known only at run "
-                "time is masked_conv's)"
+                f"{name} is traced; perforated_conv needs a concrete NumPy array; for a run-time "
+                "mask use masked_conv"
             )
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"mask is {mask.dtype}{list(mask.shape)}; expected bool[H', W']")
     if size is not None and mask.shape != size:
-        raise ValueError(f"mask has shape {mask.shape}; expected that of the output, {size}")
+        raise ValueError(f"mask has shape {mask.shape}; expected the output's {size}")
     if not mask.any():
         raise ValueError(f"mask of shape {mask.shape} keeps no position; expected at least one")
     if nearest is not None:
@@ -106,7 +106,10 @@ def make_plan(mask, nearest, size: tuple[int, int] | None = None) -> Plan:
                 f"nearest is {nearest.dtype}{list(nearest.shape)}; expected int{list(mask.shape)}"
             )
         if nearest.min() < 0 or nearest.max() >= mask.size or not mask.flat[nearest].all():
-            raise ValueError("nearest points to positions that the mask does not keep")
+            raise ValueError(
+                "nearest points to positions that the mask does not keep; expected flat indices "
+                "of kept positions"
+            )
         nearest = nearest.astype(np.int64)
     return _plan(mask.tobytes(), mask.shape, None if nearest is None else nearest.tobytes())
 
@@ -122,6 +125,7 @@ def _plan(mask_bytes: bytes, shape: tuple[int, int], nearest_bytes: bytes | None
 
 
 def _regular_grid(mask: np.ndarray) -> Grid | None:
+    """Returns the kept positions as a regular grid, or None if they do not form one."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) * len(columns) != mask.sum():
         return None

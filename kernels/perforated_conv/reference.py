@@ -1,4 +1,4 @@
-"""Perforated convolution, slow and plain: every position computed, the kept ones taken."""
+"""Reference perforated convolution: computes every position and gathers the kept ones."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def forward(
     geometry: Geometry,
     plan: Plan,
 ) -> Float[Array, "N P O"]:
-    """Compact output; any shapes, differentiable."""
+    """Computes the compact output for any shapes; differentiable."""
     return dense_positions(convolve_by_taps(x, w, geometry), plan).astype(x.dtype)

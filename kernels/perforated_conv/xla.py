@@ -1,4 +1,4 @@
-"""Perforated convolution from XLA's own operations: everywhere, differentiable, fast on CPU."""
+"""Perforated convolution in XLA operations: every platform, differentiable, optimised for CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ExecutionPath = Literal["strided", "gathered", "dense"]
 
 
 def cheapest_path(geometry: Geometry, plan: Plan) -> ExecutionPath:
-    """The cheaper of a strided convolution (regular grids) and products of gathered rows."""
+    """Chooses between a strided convolution (regular grids) and products of gathered rows."""
     strided = cost.strided(geometry, plan)
     if strided is None or cost.gathered(geometry, plan) < strided:
         return "gathered"
@@ -30,13 +30,13 @@ def cheapest_path(geometry: Geometry, plan: Plan) -> ExecutionPath:
 
 
 def dense_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float[Array, "N P O"]:
-    """Every position computed, the kept ones taken."""
+    """Computes every position and gathers the kept ones."""
     y = direct(x, w, strides=geometry.strides, padding=geometry.padding, groups=geometry.groups)
     return dense_positions(y, plan)
 
 
 def strided_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float[Array, "N P O"]:
-    """A regular grid is a convolution with larger strides and shifted padding."""
+    """Computes a regular grid by a convolution with larger strides and shifted padding."""
     assert plan.grid is not None
     strides, padding, inside = [], [], []
     for axis in range(2):
@@ -44,7 +44,7 @@ def strided_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float
         before = geometry.padding[axis][0] - plan.grid.start[axis] * geometry.strides[axis]
         reach = (plan.grid.count[axis] - 1) * step + geometry.window[axis]
         after = reach - before - geometry.size[axis]
-        # Cropped here: with negative padding XLA of JAX 0.11 convolves wrongly on a CPU.
+        # Cropped explicitly: XLA of JAX 0.11 gives wrong results for negative padding on a CPU.
         inside.append(slice(max(-before, 0), geometry.size[axis] - max(-after, 0)))
         padding.append((max(before, 0), max(after, 0)))
         strides.append(step)
@@ -59,7 +59,7 @@ def strided_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float
 
 
 def gathered_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float[Array, "N P O"]:
-    """Products of gathered rows, piece by piece; any mask."""
+    """Computes any mask by products of gathered rows, piece by piece."""
     source = padded_pixels(x, geometry)
     expand = _image_rows(geometry, plan.positions)
     y = rows_lib.convolve_rows(
@@ -77,31 +77,31 @@ def compact(
     w: Float[Array, "KH KW Cg O"],
     geometry: Geometry,
     plan: Plan,
-    way: ExecutionPath,
+    path: ExecutionPath,
 ) -> Float[Array, "N P O"]:
-    """The kept positions, computed one way or another.
+    """Computes the kept positions by one execution path.
 
-    Gradients take products of gathered rows too, where XLA's own of a convolution are slower.
+    Gradients use products of gathered rows if those are faster than XLA's convolution gradients.
 
     Args:
-        x: the input.
-        w: the weights.
-        geometry: of the convolution.
+        x: input.
+        w: weights.
+        geometry: geometry of the convolution.
         plan: kept positions.
-        way: how the values are computed.
+        path: execution path of the forward pass.
     """
-    return _PATHS[way](x, w, geometry, plan)
+    return _PATHS[path](x, w, geometry, plan)
 
 
-def _compact_forward(x, w, geometry, plan, way):
-    return compact(x, w, geometry, plan, way), (x, w)
+def _compact_forward(x, w, geometry, plan, path):
+    return compact(x, w, geometry, plan, path), (x, w)
 
 
-def _compact_backward(geometry, plan, way, residuals, cotangents):
+def _compact_backward(geometry, plan, path, residuals, cotangents):
     x, w = residuals
-    if way == "gathered" or cost.gradients_by_rows(geometry, plan):
+    if path == "gathered" or cost.gradients_by_rows(geometry, plan):
         return compact_gradients(x, w, cotangents, geometry, plan.positions)
-    return jax.vjp(lambda x, w: _PATHS[way](x, w, geometry, plan), x, w)[1](cotangents)
+    return jax.vjp(lambda x, w: _PATHS[path](x, w, geometry, plan), x, w)[1](cotangents)
 
 
 compact.defvjp(_compact_forward, _compact_backward)
@@ -114,14 +114,14 @@ def compact_gradients(
     geometry: Geometry,
     positions: np.ndarray,
 ) -> tuple[Array, Array]:
-    """Gradients for x and w of any implementation's compact output.
+    """Computes the gradients for x and w of any implementation's compact output.
 
     Args:
-        x: the input.
-        w: the weights.
-        cotangents: of the compact output.
-        geometry: of the convolution.
-        positions: int32[P], the kept positions.
+        x: input.
+        w: weights.
+        cotangents: float[N, P, O], cotangents of the compact output.
+        geometry: geometry of the convolution.
+        positions: int32[P], kept positions.
     """
     source = padded_pixels(x, geometry)
     d_source, d_w = rows_lib.differentiate_rows(
@@ -155,14 +155,14 @@ def compact_to_compact(
     source_plan: Plan,
     plan: Plan,
 ) -> Float[Array, "N P O"]:
-    """Convolution of a map of which only kept positions exist, at the kept positions of the output.
+    """Convolves a compact map and computes the kept positions of the output.
 
     Args:
-        values: float[N, S, C], the input's kept positions.
+        values: float[N, S, C], kept positions of the input.
         w: float[KH, KW, C / groups, O].
-        geometry: of the convolution of the map that is meant.
-        source_plan: of the input.
-        plan: of the output.
+        geometry: geometry of the convolution on the filled map.
+        source_plan: plan of the input.
+        plan: plan of the output.
     """
     table, _ = window_table(source_plan, geometry.window, geometry.strides, geometry.padding)
     table = table[plan.positions]
@@ -172,7 +172,7 @@ def compact_to_compact(
 
 
 class _Table:
-    """A static index array, equal and hashable by content."""
+    """Static index array, compared and hashed by content."""
 
     def __init__(self, index: np.ndarray, sources: int) -> None:
         self.index, self.sources = index, sources
@@ -186,7 +186,7 @@ class _Table:
         return isinstance(other, _Table) and self._key == other._key
 
     def rows(self, batch: int) -> rows_lib.Expand:
-        """Row of the flattened values that each tap reads; the one after the last is padding."""
+        """Returns the map from positions to rows of the flattened values; the last is padding."""
         kept, border = len(self.index), batch * self.sources
 
         def expand(numbers):
@@ -200,7 +200,7 @@ class _Table:
         return expand
 
     def source(self, values: Array) -> Array:
-        """Values flattened, with a row of zeros behind them where padding is read."""
+        """Flattens values and appends a row of zeros if a tap reads padding."""
         flat = values.reshape(-1, values.shape[2])
         return jnp.pad(flat, ((0, 1), (0, 0))) if self.reads_padding else flat
 

@@ -240,5 +240,5 @@ def test_no_units_is_one_line(function):
 
 
 def test_logits_must_be_floating(key):
-    with pytest.raises(UserError, match="logits has dtype int32; expected a floating one"):
+    with pytest.raises(UserError, match="logits has dtype int32; expected a floating-point dtype"):
         relaxed_bernoulli(key, jnp.zeros((2,), jnp.int32), 1.0)

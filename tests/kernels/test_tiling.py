@@ -114,7 +114,7 @@ def test_no_working_tile_is_an_error_and_writes_nothing(folder):
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "no table of tuned tiles"),
+        ("[]", "not a table of tuned tiles"),
         ('{"device_kind": "TPU v4", "implementations": {}}', "is for 'TPU v4'"),
     ],
 )

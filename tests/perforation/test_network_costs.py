@@ -236,7 +236,7 @@ def test_impact_of_batches_and_mistakes(plain):
     parts = average_impact(model, variables, [(x[:1], labels[:1]), (x[1:2], labels[1:2])])
     for name, impact in whole.items():
         close(parts[name], impact, terms=100, gradient=True)
-    with pytest.raises(UserError, match="images has none"):
+    with pytest.raises(UserError, match="images is empty"):
         average_impact(model, variables, [])
     with pytest.raises(UserError, match="labels has 2 entries; expected 3"):
         average_impact(model, variables, x, labels[:2])
@@ -279,11 +279,11 @@ def test_plans_are_drawn_and_kept(plain, tmp_path):
         ({"conv1": -0.1}, "grid", "rate of conv1 is -0.1; expected"),
         ({"conv1": float("nan")}, "grid", "rate of conv1 is nan; expected"),
         ({"conv1": "half"}, "grid", "rate of conv1 is 'half'; expected"),
-        ({"conv3": 0.99}, "grid", "leaves none of 4x4 positions; expected at most 0.9375"),
+        ({"conv3": 0.99}, "grid", "keeps none of 4x4 positions; expected at most 0.9375"),
         ({"conv12": 0.5}, "grid", "no convolution 'conv12'; did you mean 'conv"),
-        ({"conv1": 0.5}, "stripes", "kind of conv1 is 'stripes'; expected uniform, grid"),
+        ({"conv1": 0.5}, "stripes", "kind of conv1 is 'stripes'; expected one of uniform, grid"),
         ({"conv2": 0.5}, "pooling", "kind of conv2 is 'pooling', but its next spatial layer"),
-        ({"conv2": 0.5}, "impact", "impacts has none of conv2"),
+        ({"conv2": 0.5}, "impact", "impacts has no entry for conv2"),
     ],
 )
 def test_mistakes_take_one_line(plain, rates, kind, message):

@@ -275,7 +275,7 @@ def test_mistakes_are_named(problem, tmp_path):
         search(problem, tmp_path)
     with pytest.raises(UserError, match="impact masks need images to take impacts on"):
         search(problem, tmp_path / "x", settings=SearchSettings())
-    with pytest.raises(UserError, match="expected fractions falling from 1"):
+    with pytest.raises(UserError, match="expected positive fractions, strictly decreasing"):
         SearchSettings(levels=(0.5, 0.25))
     with pytest.raises(UserError, match="expected at least one of each"):
         SearchSettings(kinds=())

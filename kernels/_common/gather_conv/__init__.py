@@ -1,10 +1,10 @@
-"""Convolution at listed rows: what both operations are made of on an accelerator.
+"""Convolution at listed rows, on which both operations are built on accelerators.
 
     out[r] = Σ_t pixels[rows[r] + taps[t]] · w[t]  (+ bias, + residual, ReLU)
 
-`pixels` is the padded input flattened over images and positions and `taps` are the offsets of a
-window's pixels from its first one. Stride, padding, window and mask are thereby nothing but a list
-of rows: a mask shared by all images and one mask per image are the same thing.
+`pixels` is the padded input flattened over images and positions; `taps` are the offsets of a
+window's pixels from its first pixel. The list of rows encodes stride, padding and mask, so a mask
+shared by all images and one mask per image use the same kernel.
 """
 
 from __future__ import annotations
@@ -37,34 +37,33 @@ def gather_conv(
     op: str = "masked_conv",
     interpret: Any = False,
 ) -> jax.Array:
-    """Convolution at listed rows.
+    """Computes a convolution at listed rows.
 
-    Sums are kept in float32. The precision of products of float32 is JAX's
-    `default_matmul_precision`, as for every other product.
+    Sums are float32. The precision of float32 products is `jax.default_matmul_precision`.
 
     Args:
         pixels: float[M, C].
         w: float[T, C / groups, O].
-        rows: int32[R], of the first pixel of each window; those from `count` on may hold anything.
-        taps: T offsets, not negative, so that rows[r] + taps[t] is a row of `pixels`. A row
-            outside is moved to the nearest one inside.
-        count: int32[], number of rows computed; the others are 0 and their tiles are skipped.
-            None: all.
+        rows: int32[R], row of the first pixel of each window; entries from `count` on are ignored.
+        taps: T non-negative offsets such that rows[r] + taps[t] is a row of `pixels`. Rows out of
+            bounds are clamped.
+        count: int32[], number of rows computed; later outputs are 0 and their tiles are skipped.
+            None computes all rows.
         bias: float[O].
         groups: number of channel groups.
         activation: None or "relu".
         residual: float[R, O], added before the activation.
-        tile: tile sizes; None: tuned, else heuristic.
+        tile: tile sizes; None for the tuned tile, else the heuristic's.
         implementation: "pallas_triton" (CUDA) or "mosaic_tpu" (TPU).
-        op: the operation whose tuned table is read.
-        interpret: True, or Pallas' interpreter parameters, to run without the device.
+        op: operation whose tuned table is read.
+        interpret: True or Pallas' interpreter parameters, to run without the device.
 
     Returns:
-        float[R, O] of the dtype of `pixels`.
+        float[R, O] in the dtype of `pixels`.
 
     Raises:
-        ValueError: the arguments do not fit together.
-        NotImplementedError: not for these inputs, or not on this machine.
+        ValueError: shapes or dtypes of the arguments are inconsistent.
+        NotImplementedError: the kernel does not support the inputs or the device.
     """
     taps = tuple(int(t) for t in taps)
     _check(pixels, w, rows, taps, count, bias, groups, activation, residual)
@@ -76,15 +75,18 @@ def gather_conv(
         raise ValueError(f"implementation is {implementation!r}; expected one of {IMPLEMENTATIONS}")
     if pixels.dtype.name not in DTYPES:
         raise NotImplementedError(
-            f"{implementation} needs one of {', '.join(DTYPES)}; x is {pixels.dtype}"
+            f"{implementation} needs one of {', '.join(DTYPES)}; x has dtype {pixels.dtype}"
         )
     if 0 in pixels.shape[1:] + w.shape:
-        raise NotImplementedError(f"{implementation} needs at least one tap and channel")
+        raise NotImplementedError(
+            f"{implementation} needs at least one tap and channel; pixels has shape "
+            f"{pixels.shape} and w {w.shape}"
+        )
     if rows.size == 0:
         return jnp.zeros((0, w.shape[2]), pixels.dtype)
     limit = jnp.int32(rows.size)
     limit = limit if count is None else jnp.minimum(count.astype(jnp.int32), limit)
-    # What lies behind the count may be anything, but it must not send a load out of bounds.
+    # Rows from `count` on are undefined; clamping keeps their loads in bounds.
     last = pixels.shape[0] - 1 - max(taps)
     rows = jnp.clip(rows.astype(jnp.int32), 0, last)
     pixels, w, taps = backend.merge(pixels, w, taps, groups)
@@ -105,7 +107,7 @@ def gather_conv(
 
 
 def consecutive_runs(taps: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(first tap's index, length) of every maximal run of taps that follow one another by one."""
+    """Returns (index of the first tap, length) of each maximal run of consecutive taps."""
     starts = [t for t in range(len(taps)) if t == 0 or taps[t] != taps[t - 1] + 1]
     return [(a, b - a) for a, b in zip(starts, [*starts[1:], len(taps)], strict=True)]
 
@@ -113,10 +115,11 @@ def consecutive_runs(taps: tuple[int, ...]) -> list[tuple[int, int]]:
 def merge_runs(
     pixels: jax.Array, w: jax.Array, taps: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
-    """The same convolution with every run of taps as one tap of several pixels' channels.
+    """Rewrites the convolution so that each run of consecutive taps becomes one tap.
 
-    A window of few channels then reads a few long rows in place of many short ones, for an input
-    as many times as large as a run is long. Of one group, and runs of equal length only.
+    The merged tap has the channels of all pixels of the run. With few channels, a window then reads
+    a few long rows instead of many short ones; the input grows by the run length. It requires one
+    group and runs of equal length; otherwise the arguments are returned unchanged.
     """
     lengths = {length for _, length in consecutive_runs(taps)}
     if len(lengths) != 1:
@@ -146,7 +149,7 @@ def _check(pixels, w, rows, taps, count, bias, groups, activation, residual) -> 
     if not jnp.issubdtype(rows.dtype, jnp.integer):
         raise ValueError(f"rows has dtype {rows.dtype}; expected int32")
     if count is not None and (count.ndim or not jnp.issubdtype(count.dtype, jnp.integer)):
-        raise ValueError(f"count is {count.dtype}{count.shape}; expected one int32")
+        raise ValueError(f"count is {count.dtype}{list(count.shape)}; expected int32[]")
     if activation not in (None, "relu"):
         raise ValueError(f'activation is {activation!r}; expected None or "relu"')
     outputs = w.shape[2]

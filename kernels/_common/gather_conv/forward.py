@@ -1,4 +1,4 @@
-"""Both operations on top of `gather_conv`; the backends' modules only name the implementation."""
+"""Forward passes of both operations on top of `gather_conv`, shared by its backends."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def perforated_forward(
     tile: TileConfig | None = None,
     interpret: Any = False,
 ) -> jax.Array:
-    """Convolution at kept positions, common to all images.
+    """Computes a convolution at kept positions that all images share.
 
     Args:
         x: float[N, H, W, C], float32, bfloat16 or float16.
         w: float[KH, KW, C / groups, O] of the same dtype.
         positions: int32[P], NumPy, y·W' + x of the kept output positions.
-        geometry: sizes, strides, padding, groups.
-        implementation: which kernel.
+        geometry: geometry of the convolution.
+        implementation: name of the kernel.
         bias: float[O].
-        tile: tile sizes; None: tuned, else heuristic.
-        interpret: True, or Pallas' interpreter parameters, to run without the device.
+        tile: tile sizes; None for the tuned tile, else the heuristic's.
+        interpret: True or Pallas' interpreter parameters, to run without the device.
 
     Returns:
         float[N, P, O].
 
     Raises:
-        ValueError: the arguments do not fit together.
-        NotImplementedError: not for these inputs, or not on this machine.
+        ValueError: shapes or dtypes of the arguments are inconsistent.
+        NotImplementedError: the kernel does not support the inputs or the device.
     """
     check_rows_fit(geometry)
     positions = np.asarray(positions)
@@ -60,7 +60,7 @@ def perforated_forward(
         )
     if positions.size and not 0 <= positions.min() <= positions.max() < geometry.positions:
         raise ValueError(
-            f"positions reaches from {positions.min()} to {positions.max()}; expected 0 to "
+            f"positions has values from {positions.min()} to {positions.max()}; expected 0 to "
             f"{geometry.positions - 1}"
         )
     first = window_rows(positions.astype(np.int64), geometry).astype(np.int32)
@@ -95,27 +95,27 @@ def masked_forward(
     tile: TileConfig | None = None,
     interpret: Any = False,
 ) -> jax.Array:
-    """Convolution at the first `count` of the listed positions.
+    """Computes a convolution at the first `count` of the listed positions.
 
     Args:
         x: float[N, H, W, C], float32, bfloat16 or float16.
         w: float[KH, KW, C / groups, O] of the same dtype.
-        rows: int32[R], n·H'·W' + y·W' + x of active output positions; from `count` on anything.
-        count: int32[], how many of them are computed.
-        geometry: sizes, strides, padding, groups.
-        implementation: which kernel.
+        rows: int32[R], n·H'·W' + y·W' + x of active output positions; ignored from `count` on.
+        count: int32[], number of positions computed.
+        geometry: geometry of the convolution.
+        implementation: name of the kernel.
         bias: float[O].
         activation: None or "relu".
         residual: float[R, O], added before the activation.
-        tile: tile sizes; None: tuned, else heuristic.
-        interpret: True, or Pallas' interpreter parameters, to run without the device.
+        tile: tile sizes; None for the tuned tile, else the heuristic's.
+        interpret: True or Pallas' interpreter parameters, to run without the device.
 
     Returns:
         float[R, O], 0 from `count` on.
 
     Raises:
-        ValueError: the arguments do not fit together.
-        NotImplementedError: not for these inputs, or not on this machine.
+        ValueError: shapes or dtypes of the arguments are inconsistent.
+        NotImplementedError: the kernel does not support the inputs or the device.
     """
     check_rows_fit(geometry)
     return gather_conv(

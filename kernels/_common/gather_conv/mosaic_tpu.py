@@ -1,14 +1,14 @@
 """Convolution at listed rows for TPUs, by asynchronous copies of window rows into VMEM.
 
-Layout. The pixels stay in HBM as rows of 128 words of 32 bits; a pixel is a whole number of rows,
-channels filled up with zeros. Such an array lies in memory as it is written down, so that any
-run of pixels is one contiguous copy, whatever its place. Two bfloat16 share a word: the first and
-the second half of a group's channels, so that a shift or a mask of the word gives back a whole
-operand; weights are ordered alike. A tile's windows are read back tap by tap by loads with a
-stride over the window. float16, which the matrix unit does not know, is computed as float32.
+Layout: pixels stay in HBM as rows of 128 32-bit words. A pixel is a whole number of rows, with
+channels padded by zeros. Such an array is linear in memory, so any run of pixels is one contiguous
+copy. Two bfloat16 values share a word: one from the first and one from the second half of a group's
+channels, so that a shift or a mask of the words gives a whole operand; weights have the same order.
+Strided loads over the window read a tile's windows tap by tap. float16, which the matrix unit does
+not support, is computed in float32.
 
-While one tile is multiplied, the copies of the next one are under way. The rows come to SMEM tile
-by tile, so that their number is limited by HBM alone; only the count is prefetched.
+The copies of the next tile overlap with the products of the current one. Row indices are copied to
+SMEM tile by tile, so only HBM limits their number; only the count is a prefetched scalar.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _UNROLL = 8
 
 
 def merge(pixels, w, taps, groups):
-    """Merges the taps of a window row where that makes copies a third shorter or more."""
+    """Merges the taps of a window row if that shortens the copies by at least a third."""
     runs = consecutive_runs(taps)
     length = runs[0][1]
     if groups > 1 or length == 1 or any(run[1] != length for run in runs):
@@ -56,7 +56,7 @@ def merge(pixels, w, taps, groups):
 def run(
     pixels, w, rows, count, *, taps, bias, groups, activation, residual, tile, op, interpret
 ) -> jax.Array:
-    """See `gather_conv`; arguments are checked, rows are inside."""
+    """Runs the kernel of `gather_conv` on checked arguments with rows in bounds."""
     target = current_target() if interpret else require_platform("tpu", NAME)
     dtype = pixels.dtype
     if dtype == jnp.float16:
@@ -82,7 +82,7 @@ def run(
         inputs.append(_pad_outputs(bias[None], groups, plan))
     if residual is not None:
         inputs.append(_pad_outputs(jnp.pad(residual, ((0, padding), (0, 0))), groups, plan))
-    # A batch of inputs that stay in HBM does not lower as one more axis of the grid.
+    # vmap over inputs in HBM does not lower to an additional grid axis, so it is sequential.
     call = jax.custom_batching.sequential_vmap(_call(plan, pixels.dtype, interpret))
     out = call(count.reshape(1), rows, rows, *inputs)
     out = out.reshape(out.shape[0], groups, -1)[:size, :, :outputs]
@@ -91,7 +91,7 @@ def run(
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """Sizes of one call; `words` is the number of rows of 128 words of a pixel of one group."""
+    """Static sizes of one call; `words` is the number of 128-word rows per pixel and group."""
 
     runs: tuple[tuple[int, int, int], ...]  # index of the first tap, its offset, length
     taps: int
@@ -109,17 +109,17 @@ class _Plan:
 
     @property
     def pixel(self) -> int:
-        """Rows of 128 words of a pixel."""
+        """Returns the number of 128-word rows of a pixel."""
         return self.groups * self.words
 
     @property
     def window(self) -> int:
-        """Rows of 128 words of a window."""
+        """Returns the number of 128-word rows of a window."""
         return self.taps * self.pixel
 
     @property
     def vmem_bytes(self) -> int:
-        """Two buffers of windows and of each block, the accumulator, one operand."""
+        """Estimates VMEM: double-buffered windows and blocks, the accumulator and one operand."""
         itemsize = 2 if self.packed else 4
         windows = 2 * self.block_rows * self.window * LANES * 4
         weights = 2 * self.taps * self.depth * self.block_outputs * itemsize
@@ -150,7 +150,7 @@ def _make_plan(problem: Problem, taps, tile: TileConfig, activation, with_bias, 
 
 
 def _pack_pixels(pixels, groups: int):
-    """[M, C] to words [M · pixel, 128]."""
+    """Packs pixels [M, C] to words [M · pixel, 128]."""
     size, channels = pixels.shape[0], pixels.shape[1] // groups
     depth = padded_channels(pixels.dtype.name, channels)
     pixels = pixels.reshape(size, groups, channels)
@@ -165,7 +165,10 @@ def _pack_pixels(pixels, groups: int):
 
 
 def _pack_weights(w, groups: int, block_outputs: int):
-    """[T, C / groups, O] to [T, groups, depth, O / groups filled up], in the order of `_pack`."""
+    """Reorders weights [T, C / groups, O] to [T, groups, depth, padded O / groups].
+
+    Channels have the order of `_pack_pixels`.
+    """
     taps, channels, outputs = w.shape
     depth = padded_channels(w.dtype.name, channels)
     w = w.reshape(taps, channels, groups, outputs // groups).transpose(0, 2, 1, 3)
@@ -177,7 +180,7 @@ def _pack_weights(w, groups: int, block_outputs: int):
 
 
 def _halves(array, axis: int, depth: int):
-    """First and second half along an axis, each filled up with zeros to depth / 2."""
+    """Splits an axis in two halves, each padded with zeros to depth / 2."""
     half = -(-array.shape[axis] // 2)
     parts = []
     for start, stop in ((0, half), (half, array.shape[axis])):
@@ -188,7 +191,7 @@ def _halves(array, axis: int, depth: int):
 
 
 def _pad_outputs(array, groups: int, plan: _Plan):
-    """[rows, O] to [rows, groups · blocks · block_outputs]."""
+    """Pads [rows, O] to [rows, groups · blocks · block_outputs]."""
     array = array.reshape(array.shape[0], groups, -1)
     fill = plan.blocks * plan.block_outputs - array.shape[2]
     return jnp.pad(array, ((0, 0), (0, 0), (0, fill))).reshape(array.shape[0], -1)
@@ -198,7 +201,7 @@ def _call(plan: _Plan, dtype, interpret):
     rows, outputs, blocks = plan.block_rows, plan.block_outputs, plan.blocks
 
     def block_of(i, g, o, count):
-        # Tiles that are skipped ask for the block that is already there.
+        # Skipped tiles request the block that is already loaded, which avoids a copy.
         skipped = i * rows >= count[0]
         return (
             jnp.where(skipped, plan.groups - 1, g).astype(jnp.int32),
@@ -246,7 +249,7 @@ def _call(plan: _Plan, dtype, interpret):
             ],
         ),
         compiler_params=pltpu.CompilerParams(
-            # Each tile starts the copies of the next one: the order matters.
+            # Each tile starts the copies of the next one, so the grid must run in order.
             dimension_semantics=("arbitrary", "arbitrary", "arbitrary"),
             vmem_limit_bytes=estimate * 5 // 4 if estimate > _DEFAULT_VMEM * 4 // 5 else None,
         ),
@@ -267,7 +270,7 @@ def _kernel(count_ref, rows_ref, next_ref, pixels_ref, w_ref, *refs, plan: _Plan
 
     def start_copies(tile_rows, slot):
         def start_row(_, r):
-            # The loop's own index is 64 bits wide where JAX has them switched on.
+            # `r` is carried as int32, since the loop index is 64 bits wide with x64 enabled.
             for tap, offset, length in plan.runs:
                 source = (tile_rows[0, 0, r] + offset) * plan.pixel
                 target = (r * plan.taps + tap) * plan.pixel
@@ -292,7 +295,7 @@ def _kernel(count_ref, rows_ref, next_ref, pixels_ref, w_ref, *refs, plan: _Plan
 
         @pl.when(active)
         def _wait():
-            # The semaphore counts bytes: one wait for the whole buffer is one for all its copies.
+            # The semaphore counts bytes: one wait on the buffer covers all of its copies.
             pltpu.make_async_copy(
                 windows_ref.at[slot], windows_ref.at[slot], semaphores.at[slot]
             ).wait()
@@ -318,7 +321,7 @@ def _kernel(count_ref, rows_ref, next_ref, pixels_ref, w_ref, *refs, plan: _Plan
 
 
 def _operand(windows_ref, slot, first, plan: _Plan):
-    """Channels of one group at one tap: [block_rows, depth], low halves first where packed."""
+    """Loads the channels of one group at one tap: [block_rows, depth], low halves first."""
     words = [
         windows_ref[slot, pl.ds(first + s, plan.block_rows, plan.window), :]
         for s in range(plan.words)
@@ -334,7 +337,7 @@ def _operand(windows_ref, slot, first, plan: _Plan):
 
 
 def _dot(a, b):
-    # A precision asked of JAX is about float32; bfloat16 has but one.
+    # `default_matmul_precision` applies to float32 only; bfloat16 has one precision.
     precision = None if a.dtype == jnp.float32 else lax.Precision.DEFAULT
     return jnp.dot(a, b, preferred_element_type=jnp.float32, precision=precision)
 
@@ -343,4 +346,6 @@ def _check_tile(tile: TileConfig) -> None:
     if tile.block_rows % _SUBLANES:
         raise ValueError(f"block_rows is {tile.block_rows}; {NAME} needs a multiple of {_SUBLANES}")
     if tile.block_outputs % LANES:
-        raise ValueError(f"block_outputs is {tile.block_outputs}; {NAME} needs a multiple of 128")
+        raise ValueError(
+            f"block_outputs is {tile.block_outputs}; {NAME} needs a multiple of {LANES}"
+        )

@@ -1,7 +1,7 @@
-"""Convolution at listed rows for CUDA devices, through the Triton route of Pallas.
+"""Convolution at listed rows for CUDA devices, by the Triton backend of Pallas.
 
-JAX calls this route deprecated; it works from 0.11.2 to 0.12. It is the one that gathers rows by
-plain masked loads, on every CUDA device, so it lives in this module alone.
+JAX has deprecated this backend; it works from 0.11.2 to 0.12. It gathers rows by masked loads on
+every CUDA device. Only this module depends on it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from kernels._common.target import current_target, require_platform
 from kernels._common.tiling import Problem, TileConfig, choose_tile
 
 NAME = "pallas_triton"
-_SMALLEST = 16  # side of a tensor core's operand
+_SMALLEST = 16  # minimum side of a tensor-core operand
 _MERGED_CHANNELS = 32
 
 
 def merge(pixels, w, taps, groups):
-    """Merges the taps of a window row where a tap alone has too few channels for a tensor core."""
+    """Merges the taps of a window row if one tap has too few channels for a tensor core."""
     if groups > 1 or w.shape[1] > _MERGED_CHANNELS:
         return pixels, w, taps
     return merge_runs(pixels, w, taps)
@@ -36,12 +36,12 @@ def merge(pixels, w, taps, groups):
 def run(
     pixels, w, rows, count, *, taps, bias, groups, activation, residual, tile, op, interpret
 ) -> jax.Array:
-    """See `gather_conv`; arguments are checked, rows are inside."""
+    """Runs the kernel of `gather_conv` on checked arguments with rows in bounds."""
     target = current_target() if interpret else require_platform("gpu", NAME)
     size, outputs = rows.size, w.shape[2] // groups
     if pixels.size >= 2**31 or w.size >= 2**31 or size * w.shape[2] >= 2**31:
         raise NotImplementedError(
-            f"{NAME} needs arrays of less than 2^31 elements; pixels has {pixels.shape}, w "
+            f"{NAME} needs arrays of fewer than 2^31 elements; pixels has shape {pixels.shape}, w "
             f"{w.shape}, the output {(size, w.shape[2])}"
         )
     problem = Problem(pixels.dtype.name, size, len(taps), w.shape[1], outputs, groups)
@@ -49,7 +49,7 @@ def run(
         problem, op=op, implementation=NAME, device_kind=target.device_kind, tile=tile
     )
     _check_tile(tile)
-    # At lowering time, that is in the caller's frames, JAX says that this route is deprecated.
+    # JAX warns at lowering time, outside this function, so the filter cannot be local.
     warnings.filterwarnings(
         "ignore", r"The Pallas Triton backend is deprecated", DeprecationWarning
     )
@@ -94,9 +94,9 @@ def _kernel(
     bias_ref = refs.pop(0) if with_bias else None
     residual_ref = refs.pop(0) if with_residual else None
     [out_ref] = refs
-    # Programs that read the same pixels follow one another.
+    # Programs that read the same pixels are consecutive.
     program, group = pl.program_id(0), pl.program_id(1)
-    # Division by lax: that of NumPy's rules for negative numbers does not lower here.
+    # lax.div, since floor division (`//`) does not lower here.
     first = lax.div(program, jnp.int32(blocks)) * tile.block_rows
     count = count_ref[0]
 
@@ -120,9 +120,9 @@ def _kernel(
         steps = -(-channels // tile.block_channels)
 
         def step(index, total, grid: _TapGrid):
-            # A step is one tap and one block of channels. The tap's offset is computed: were it
-            # loaded, Triton would not have the next steps' loads under way.
-            index = index.astype(jnp.int32)  # 64 bits wide where JAX has them switched on
+            # A step covers one tap and one block of channels. The tap's offset is computed, since a
+            # loaded offset would prevent Triton from pipelining the loads.
+            index = index.astype(jnp.int32)  # 64 bits wide with x64 enabled
             tap, block = lax.div(index, jnp.int32(steps)), lax.rem(index, jnp.int32(steps))
             offset = lax.div(tap, jnp.int32(grid.width)) * jnp.int32(grid.stride)
             offset += lax.rem(tap, jnp.int32(grid.width)) + jnp.int32(grid.offset)
@@ -167,7 +167,7 @@ def _kernel(
 
 
 class _TapGrid(NamedTuple):
-    """Taps that form a grid: offset + i·stride + j for j < width, in this order."""
+    """Taps that form a grid, in order: offset + i·stride + j for j < width."""
 
     first: int
     count: int
@@ -177,7 +177,7 @@ class _TapGrid(NamedTuple):
 
 
 def _tap_grids(taps: tuple[int, ...]) -> list[_TapGrid]:
-    """One grid where the taps are a rectangular window's, else one of a single tap for each."""
+    """Returns one grid if the taps form a rectangular window, else one grid per tap."""
     width = consecutive_runs(taps)[0][1]
     stride = taps[width] - taps[0] if len(taps) > width else 0
     grid = tuple(taps[0] + (t // width) * stride + t % width for t in range(len(taps)))
@@ -187,7 +187,7 @@ def _tap_grids(taps: tuple[int, ...]) -> list[_TapGrid]:
 
 
 def _dot(a, b):
-    # A precision asked of JAX is about float32; narrower types have but one.
+    # `default_matmul_precision` applies to float32 only; narrower dtypes have one precision.
     precision = None if a.dtype == jnp.float32 else lax.Precision.DEFAULT
     return jnp.dot(a, b, preferred_element_type=jnp.float32, precision=precision)
 
@@ -196,6 +196,8 @@ def _check_tile(tile: TileConfig) -> None:
     for name in ("block_rows", "block_outputs", "block_channels"):
         value = getattr(tile, name)
         if value < _SMALLEST or value & (value - 1):
-            raise ValueError(f"{name} is {value}; {NAME} needs a power of two from {_SMALLEST} on")
+            raise ValueError(
+                f"{name} is {value}; {NAME} needs a power of two, at least {_SMALLEST}"
+            )
     if tile.num_warps & (tile.num_warps - 1):
         raise ValueError(f"num_warps is {tile.num_warps}; {NAME} needs a power of two")

@@ -18,16 +18,16 @@ FOLDER = Path(__file__).parent
 
 
 def table_path(device_kind: str, op: str, folder: Path | None = None) -> Path:
-    """Where the table of a device kind and an operation lies."""
+    """Returns the path of the table of a device kind and an operation."""
     kind = re.sub(r"[^a-z0-9]+", "_", device_kind.lower()).strip("_")
     return (folder or FOLDER) / kind / f"{op}.json"
 
 
 def read_table(device_kind: str, op: str, folder: Path | None = None) -> dict[str, Any] | None:
-    """The table, or None where there is none.
+    """Reads a table; returns None if it does not exist.
 
     Raises:
-        ValueError: the file is no such table, or belongs to another kind of device.
+        ValueError: the file is not a table of tuned tiles, or is for another device kind.
     """
     path = table_path(device_kind, op, folder)
     try:
@@ -37,14 +37,17 @@ def read_table(device_kind: str, op: str, folder: Path | None = None) -> dict[st
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(table, dict) or not isinstance(table.get("implementations"), dict):
-        raise ValueError(f"{path} is no table of tuned tiles: it has no 'implementations'")
+        raise ValueError(
+            f"{path} is not a table of tuned tiles; expected a JSON object with 'implementations', "
+            "as written by `adaptive-nets bench autotune`"
+        )
     if table.get("device_kind") != device_kind:
         raise ValueError(f"{path} is for {table.get('device_kind')!r}; expected {device_kind!r}")
     return table
 
 
 def write_table(table: dict[str, Any], op: str, folder: Path | None = None) -> Path:
-    """Writes a table to its place, whole or not at all; returns the place."""
+    """Writes a table atomically and returns its path."""
     path = table_path(table["device_kind"], op, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
@@ -55,7 +58,7 @@ def write_table(table: dict[str, Any], op: str, folder: Path | None = None) -> P
 
 
 def lookup(device_kind: str, op: str, implementation: str, key: str) -> dict[str, int] | None:
-    """Fields of the tuned tile of one problem, or None."""
+    """Returns the fields of the tuned tile of a problem, or None."""
     table = _cached_table(device_kind, op, FOLDER)
     if table is None:
         return None
