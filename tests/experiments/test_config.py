@@ -40,7 +40,7 @@ def test_where_and_how_a_run_is_carried_out_is_not_its_identity():
 )
 def test_everything_else_is(changed):
     config = SparseVDConfig()
-    other = dataclasses.replace(config, **changed)
+    other = config_lib.replace_groups(config, **changed)
     assert config_lib.identity_hash(config) != config_lib.identity_hash(other)
     (name,) = config_lib.differences(config_lib.identity(config), config_lib.identity(other))
     assert name.split(".")[0] == next(iter(changed))
