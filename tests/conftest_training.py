@@ -15,6 +15,7 @@ from adaptive_nets.data import Dataset, Split
 from adaptive_nets.models.mlp import MultilayerPerceptron
 from adaptive_nets.runtime.files import read_json_lines
 from adaptive_nets.runtime.progress import SilentProgress
+from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -23,7 +24,6 @@ from adaptive_nets.training.config import (
     TrainConfig,
 )
 from adaptive_nets.training.loop import train
-from adaptive_nets.training.setup import Task
 
 CLASSES = 4
 
@@ -87,7 +87,7 @@ def network(**options) -> MultilayerPerceptron:
 
 
 def run(config, dataset, directory: Path, *, seed=0, model=None, **options):
-    task = Task(model or network(), **options.pop("task", {}))
+    task = classification_task(model or network(), **options.pop("task", {}))
     directory.mkdir(parents=True, exist_ok=True)
     return train(task, config, dataset=dataset, directory=directory, seed=seed, **options)
 

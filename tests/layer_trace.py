@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from adaptive_nets.training.step import STREAMS
+from adaptive_nets.training.task import STREAMS
 
 
 @dataclasses.dataclass(frozen=True)

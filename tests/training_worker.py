@@ -107,12 +107,14 @@ def main(spec: dict[str, Any]) -> None:
     from conftest_training import make_dataset
 
     from adaptive_nets.runtime.interrupt import Interrupted
+    from adaptive_nets.training.classification import (
+        classification,
+        classification_task,
+        make_predict,
+    )
     from adaptive_nets.training.config import DistributedConfig
     from adaptive_nets.training.distributed import is_process_0, process_group
-    from adaptive_nets.training.evaluation import make_predict
     from adaptive_nets.training.loop import train
-    from adaptive_nets.training.setup import Task
-    from adaptive_nets.training.step import classification
 
     asked = 0
 
@@ -135,7 +137,8 @@ def main(spec: dict[str, Any]) -> None:
         directory = Path(spec["directory"])
         if not is_process_0():
             directory = directory / "elsewhere"
-        task = Task(make_model(), classification(penalty=penalty), describe)
+        objective = classification(penalty=penalty)
+        task = classification_task(make_model(), lambda timing: objective, describe=describe)
         try:
             result = train(
                 task, make_config(spec.get("mesh", {})), dataset=make_dataset(),

@@ -18,7 +18,8 @@ from adaptive_nets.training.config import TrainConfig
 Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
 """Type of the field `train`: its groups are flags without a prefix."""
 
-_TRAIN = "train"
+TRAIN = "train"
+"""Name of that field."""
 
 # Values that say where and how a run is carried out, not what comes out of it. Where the data come
 # from is told by their fingerprint.
@@ -47,7 +48,7 @@ def training(config: Any) -> TrainConfig:
 def group(config: Any, name: str) -> Any:
     """A group of values by its name, of the training or beside it; None where there is none."""
     found = getattr(config, name, None)
-    return getattr(getattr(config, _TRAIN, None), name, None) if found is None else found
+    return getattr(getattr(config, TRAIN, None), name, None) if found is None else found
 
 
 def replace_groups(config: Any, **groups: Any) -> Any:
@@ -55,14 +56,14 @@ def replace_groups(config: Any, **groups: Any) -> Any:
     own = {name: value for name, value in groups.items() if hasattr(config, name)}
     rest = {name: value for name, value in groups.items() if name not in own}
     if rest:
-        own[_TRAIN] = dataclasses.replace(config.train, **rest)
+        own[TRAIN] = dataclasses.replace(config.train, **rest)
     return dataclasses.replace(config, **own)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """All values, nested by group, as JSON holds them."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
-    return {**values.pop(_TRAIN, {}), **values}
+    return {**values.pop(TRAIN, {}), **values}
 
 
 def identity(config: Any) -> dict[str, Any]:

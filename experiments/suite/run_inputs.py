@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_nets.runtime.errors import UserError
+from experiments.suite import config as config_lib
 
 if TYPE_CHECKING:
     from adaptive_nets.models.weights import StoredNetwork
@@ -86,7 +87,8 @@ def fields_of(config: Any, prefix: str = "") -> dict[str, tuple[RunInputField, s
         if mark is not None:
             found[prefix + field.name] = (mark, value)
         elif dataclasses.is_dataclass(value):
-            found |= fields_of(value, f"{prefix}{field.name}.")
+            inner = "" if field.name == config_lib.TRAIN else f"{field.name}."
+            found |= fields_of(value, prefix + inner)
     return found
 
 

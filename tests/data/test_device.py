@@ -37,9 +37,8 @@ def on_device(images, *, centre="channel", standardise=True, scale=255.0):
         images, pixel_scale=scale, centre=centre, standardise=standardise
     )
     labels = np.arange(len(images), dtype=np.int32)
-    return DeviceSplit(
-        *(jnp.asarray(x) for x in (images, labels, offset, factor)), jnp.float32(scale)
-    )
+    arrays = {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
+    return DeviceSplit(arrays, jnp.asarray(offset), jnp.asarray(factor), jnp.float32(scale))
 
 
 @pytest.mark.parametrize("centre", ["none", "channel", "pixel"])

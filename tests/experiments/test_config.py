@@ -14,6 +14,8 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from experiments.commands.parsing import parse
+from experiments.commands.run import form_with_config_flags
 from experiments.papers.sparse_vd.configs import SparseVDConfig, VariationalConfig
 from experiments.suite import config as config_lib
 
@@ -40,7 +42,7 @@ def test_where_and_how_a_run_is_carried_out_is_not_its_identity():
 )
 def test_everything_else_is(changed):
     config = SparseVDConfig()
-    other = dataclasses.replace(config, **changed)
+    other = config_lib.replace_groups(config, **changed)
     assert config_lib.identity_hash(config) != config_lib.identity_hash(other)
     (name,) = config_lib.differences(config_lib.identity(config), config_lib.identity(other))
     assert name.split(".")[0] == next(iter(changed))
@@ -49,6 +51,20 @@ def test_everything_else_is(changed):
 def test_groups_of_another_class_count_as_different():
     first, second = config_lib.identity(TrainConfig()), config_lib.identity(SparseVDConfig())
     assert "variational.threshold" in config_lib.differences(first, second)
+
+
+def test_a_training_within_a_configuration_counts_as_its_own_groups():
+    config = SparseVDConfig()
+    plain, whole = config_lib.to_dict(config.train), config_lib.to_dict(config)
+    assert list(whole) == [*plain, "variational"]
+    assert config_lib.text(config).startswith(config_lib.text(config.train))
+    assert config_lib.training(config) is config_lib.group(config, "train")
+    assert config_lib.group(config, "data") is config.train.data
+    assert config_lib.group(config, "search") is None
+    arguments = ["ID", "--data.batch-size", "50", "--variational.threshold", "2"]
+    read = parse(form_with_config_flags(config), arguments, program="run").values
+    data, variational = DataConfig(batch_size=50), VariationalConfig(threshold=2.0)
+    assert read == config_lib.replace_groups(config, data=data, variational=variational)
 
 
 def test_names_become_flags():

@@ -27,7 +27,6 @@ from experiments.papers.perforated_cnn.configs.fields import (
     RuleConfig,
     RuledConfig,
     SearchConfig,
-    SearchedConfig,
     TimingConfig,
     TradeoffConfig,
 )
@@ -131,10 +130,8 @@ def tiny_dataset() -> Dataset:
     )
 
 
-CONFIG = SearchedConfig(
-    data=DataConfig(name="cifar10", centre="pixel", standardise=True),
-    model=ModelConfig(name="nin_cifar10"),
-)
+DATA = DataConfig(name="cifar10", centre="pixel", standardise=True)
+MODEL = ModelConfig(name="nin_cifar10")
 
 
 def stored_network(path, dataset, *, scale=1.0, model="nin_cifar10"):
@@ -142,7 +139,7 @@ def stored_network(path, dataset, *, scale=1.0, model="nin_cifar10"):
     example = jnp.zeros((1, 8, 8, 3))
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), example, train=False))
     variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), shapes)
-    plain = source.load_source(CONFIG, "random", dataset, seed=0)
+    plain = source.load_source(DATA, MODEL, "random", dataset, seed=0)
     offset, deviation = jax.device_get((plain.train.offset, plain.train.scale))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_network(
@@ -155,7 +152,7 @@ def test_a_source_is_found_in_its_run_and_its_images_are_the_networks(tmp_path):
     dataset = tiny_dataset()
     stored_network(tmp_path / "seed0" / "network.safetensors", dataset)
     for where in (tmp_path, tmp_path / "seed0", tmp_path / "seed0" / "network.safetensors"):
-        found = source.load_source(CONFIG, str(where), dataset, seed=0)
+        found = source.load_source(DATA, MODEL, str(where), dataset, seed=0)
         assert float(found.variables["params"]["conv1"]["kernel"].mean()) == pytest.approx(0.01)
     images, labels = found.training_images(7, seed=3)
     again, _ = found.training_images(7, seed=3)
@@ -174,7 +171,7 @@ def test_a_wrong_source_is_named(tmp_path):
 
     def message(where):
         with pytest.raises(UserError) as error:
-            source.load_source(CONFIG, str(where), dataset, seed=0)
+            source.load_source(DATA, MODEL, str(where), dataset, seed=0)
         return str(error.value)
 
     assert "--perforation.source is ''; expected the folder of a run" in message("")
@@ -375,4 +372,4 @@ def test_imagenets_rows_name_what_they_lack(tmp_path):
     with pytest.raises(UserError, match=r"source is 'absent.pth', which is no file; expected"):
         imagenet_errors.load_weights("absent.pth", "vgg16")
     with pytest.raises(UserError, match=r"--data.name is 'cifar10'.* expected a prepared"):
-        imagenet_errors.validation_batches(tiny_dataset(), CONFIG, (224, 224, 3))
+        imagenet_errors.validation_batches(tiny_dataset(), RuledConfig(), (224, 224, 3))

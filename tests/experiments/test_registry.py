@@ -53,7 +53,7 @@ def test_entries_are_complete(experiment):
     assert experiment.row in load_paper(experiment.paper).rows
     assert callable(experiment.load_runner())
     for preset in experiment.presets.values():
-        assert model_entry(preset.config.model.name)
+        assert model_entry(config_lib.group(preset.config, "model").name)
         assert preset.seeds >= 1
     for bound in experiment.presets["paper"].bounds:
         assert bound.low < bound.high

@@ -21,7 +21,7 @@ from tolerances import close
 import adaptive_nets as an
 from adaptive_nets.analysis.macs import Cost, count_cost
 from adaptive_nets.models import auxiliary_logits_of, logits_of, model_entry
-from adaptive_nets.training.step import STREAMS
+from adaptive_nets.training.task import STREAMS
 
 pytestmark = pytest.mark.core
 NAMES = an.list_models()

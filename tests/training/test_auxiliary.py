@@ -12,9 +12,9 @@ from conftest_training import CLASSES, with_values
 from tolerances import close
 
 from adaptive_nets.models import ModelOutput
+from adaptive_nets.training.classification import classification, classification_task
 from adaptive_nets.training.losses import cross_entropy
-from adaptive_nets.training.setup import Task, set_up
-from adaptive_nets.training.step import classification
+from adaptive_nets.training.setup import set_up
 
 pytestmark = pytest.mark.core
 MOMENTUM = 0.9
@@ -38,7 +38,8 @@ class Branched(nn.Module):
 
 
 def trained(config, dataset, *, steps, objective=None, model=None):
-    task = Task(model or Branched(), objective or classification())
+    chosen = objective or classification()
+    task = classification_task(model or Branched(), lambda timing: chosen)
     setup = set_up(task, config, dataset, seed=0)
     return setup.feed.advance(setup.create_state(), 0, steps), setup
 

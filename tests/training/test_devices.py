@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from conftest_training import with_values
 
-from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.data.device import DeviceSplit, finish_rows
 from adaptive_nets.layers import SparseVDLayers
 from adaptive_nets.models.adaptive.resnet_cifar import AdaptiveCifarResNet
 from adaptive_nets.models.mlp import MultilayerPerceptron
+from adaptive_nets.training.batches import labelled_image_shapes
+from adaptive_nets.training.classification import classification, classification_task
 from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.distributed import put
 from adaptive_nets.training.mesh import batch_sharding, make_mesh, replicated
-from adaptive_nets.training.setup import Task, make_program
-from adaptive_nets.training.step import classification
-from adaptive_nets.training.streamed import take_streamed_batch
+from adaptive_nets.training.setup import make_program
 from adaptive_nets.variational import kl_divergence
 
 SHAPE, SIZE = (8, 8, 3), 8
@@ -27,12 +27,13 @@ SHAPE, SIZE = (8, 8, 3), 8
 def kl_task():
     model = MultilayerPerceptron(hidden=(16,), num_classes=4, layers=SparseVDLayers())
     penalty = lambda params, step: {"kl": kl_divergence(params) / 100}  # noqa: E731
-    return Task(model, classification(penalty=penalty))
+    return classification_task(model, lambda timing: classification(penalty=penalty))
 
 
 def ponder_task():
     model = AdaptiveCifarResNet((2,), num_classes=4, widths=(8,))
-    return Task(model, adaptive_depth(lambda step: jnp.float32(0.05)))
+    objective = adaptive_depth(lambda step: jnp.float32(0.05))
+    return classification_task(model, lambda timing: objective)
 
 
 def metrics_on(task, config, devices, **mesh):
@@ -41,17 +42,18 @@ def metrics_on(task, config, devices, **mesh):
     program = make_program(
         task, with_values(config, mesh={"shard_from": 0, **mesh}),
         mesh=make_mesh(mesh_config, jax.devices()[:devices]),
-        examples=64, image_shape=SHAPE, streamed=True,
+        examples=64, rows=labelled_image_shapes(SHAPE), streamed=True,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     divided, copied = batch_sharding(program.mesh), replicated(program.mesh)
     images = rng.integers(0, 256, (SIZE, *SHAPE)).astype(np.uint8)
+    labels = rng.integers(0, 4, SIZE).astype(np.int32)
     batch = DeviceSplit(
-        put(images, divided), put(rng.integers(0, 4, SIZE).astype(np.int32), divided),
+        {"image": put(images, divided), "label": put(labels, divided)},
         put(np.zeros((1, 1, 3), np.float32), copied), put(np.ones((1, 1, 3), np.float32), copied),
         put(np.float32(255), copied),
     )  # fmt: skip
-    assert take_streamed_batch(batch)["image"].shape == images.shape
+    assert finish_rows(batch, batch.arrays)["image"].shape == images.shape
     key = np.asarray(jax.random.key_data(jax.random.key(1)))
     state = jax.jit(program.create, out_shardings=program.shardings)(key)
     step = jax.jit(program.train_step, out_shardings=program.shardings)

@@ -21,7 +21,7 @@ from adaptive_nets.runtime.files import read_json_lines
 from adaptive_nets.runtime.interrupt import Interrupted
 from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training import loop
-from adaptive_nets.training.step import classification
+from adaptive_nets.training.classification import classification
 
 
 def test_it_learns_and_writes_what_it_did(config, dataset, tmp_path):
@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_step_and_keeps_a_good_state(
     def penalty(params, step):
         return {"trap": jnp.where(step == 20, trap[0], 0.0) * jnp.mean(params["fc1"]["bias"])}
 
-    task = {"objective": classification(penalty=penalty)}
+    task = {"objective": lambda timing: classification(penalty=penalty)}
     with pytest.raises(UserError, match=r"not finite at step 20 \(learning rate 0\.01\)") as error:
         run(config, dataset, tmp_path, task=task)
     assert "the state of step 18 is kept" in str(error.value)
@@ -141,7 +141,12 @@ def test_a_bad_gradient_of_a_good_loss_is_not_saved(config, dataset, tmp_path):
         return {"trap": root}
 
     with pytest.raises(UserError, match=r"not finite at step 1[78].*the state of step 12 is kept"):
-        run(config, dataset, tmp_path, task={"objective": classification(penalty=penalty)})
+        run(
+            config,
+            dataset,
+            tmp_path,
+            task={"objective": lambda timing: classification(penalty=penalty)},
+        )
 
 
 def test_the_number_of_devices_may_change_on_the_way(config, dataset, tmp_path, monkeypatch):

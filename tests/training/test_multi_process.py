@@ -12,11 +12,10 @@ from conftest_training import run
 from training_worker import RESULT, launch, losses, make_config, make_model, penalty
 
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.classification import classification, make_predict
 from adaptive_nets.training.config import DistributedConfig, MeshConfig
 from adaptive_nets.training.distributed import LOST_PEER_EXIT_CODE, start
-from adaptive_nets.training.evaluation import make_predict
 from adaptive_nets.training.mesh import make_mesh
-from adaptive_nets.training.step import classification
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def alone(tmp_path_factory):
     model = make_model()
     result = run(
         make_config({}), make_dataset(), directory, seed=3, model=model,
-        task={"objective": classification(penalty=penalty)},
+        task={"objective": lambda timing: classification(penalty=penalty)},
     )  # fmt: skip
     variables = result.state.eval_variables
     predicted = make_predict(model)(variables, result.test)

@@ -14,7 +14,7 @@ from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.optimiser import make_optimiser, make_schedule
 
 pytestmark = pytest.mark.core
-TIMING = Timing(total_steps=1000, steps_per_epoch=5, batch_size=10)
+TIMING = Timing(total_steps=1000, steps_per_epoch=5, batch_size=10, examples=50)
 
 
 def rates(**values):

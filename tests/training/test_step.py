@@ -11,19 +11,20 @@ from conftest_training import CLASSES, network, with_values
 
 from adaptive_nets.layers import SparseVDLayers
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.classification import classification, classification_task
 from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.losses import cross_entropy
 from adaptive_nets.training.mesh import check_batch, make_mesh, path_name, state_shardings
-from adaptive_nets.training.setup import Task, set_up
+from adaptive_nets.training.setup import set_up
 from adaptive_nets.training.state import HEALTHY, is_healthy
-from adaptive_nets.training.step import classification
 
 pytestmark = pytest.mark.core
 
 
 def trained(config, dataset, *, steps=3, model=None, objective=None, seed=0):
     """State after some steps, with its set-up."""
-    task = Task(model or network(), objective or classification())
+    chosen = objective or classification()
+    task = classification_task(model or network(), lambda timing: chosen)
     setup = set_up(task, config, dataset, seed=seed)
     return setup.feed.advance(setup.create_state(), 0, steps), setup
 
