@@ -11,14 +11,19 @@ import numpy as np
 
 from adaptive_nets.data.catalogue import CATALOGUE, lookup
 from adaptive_nets.data.checksums import CHECKSUMS, check_sums
-from adaptive_nets.data.embedded import find_embedded, read_embedded
+from adaptive_nets.data.embedded import find_embedded
 from adaptive_nets.data.entries import DatasetInfo
-from adaptive_nets.data.errors import AbsentDataError, PartialDataError
+from adaptive_nets.data.errors import PartialDataError
 from adaptive_nets.data.folders import data_root, list_names
 from adaptive_nets.data.image_records import build
-from adaptive_nets.data.official import check_whole, find_official, read_official
+from adaptive_nets.data.official import (
+    OfficialCopy,
+    check_whole,
+    find_official,
+    read_official,
+)
 from adaptive_nets.data.preparation import Progress, prepare
-from adaptive_nets.data.sources import EMBEDDED, absent_message, assemble
+from adaptive_nets.data.sources import absent_message, assemble
 from adaptive_nets.data.splits import Split
 from adaptive_nets.data.streams import open_streamed
 from adaptive_nets.data.tfds_sets import check_format, find_prepared, read_prepared
@@ -35,8 +40,8 @@ class Finding:
         state: ``"ok"``, ``"partial"``, ``"damaged"`` or ``"absent"``.
         message: one line: what was found, and what to do if that is not enough.
         source: ``"tfds"``, ``"files"`` or ``"embedded"``; None if absent.
-        form: how it is stored there: ``"array_record"``, ``"idx"``, ``"binary"``, ``"python"``,
-            ``"csv"``; None if absent or unknown.
+        form: how it is stored there: ``"array_record"``, ``"idx"``, ``"binary"``, ``"python"``;
+            None if absent or unknown.
         location: the folder or file; None if absent.
         counts: examples of each split that is there.
         complete: whether these are the official counts.
@@ -196,8 +201,6 @@ def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
             if copy is not None:
                 findings.append(_examine(info, copy, read=read))
         except UserError as error:
-            if source == "embedded" and isinstance(error, AbsentDataError):
-                continue
             findings.append(
                 Finding(
                     name=info.name,
@@ -275,31 +278,27 @@ def _find_official(info: DatasetInfo, root: Path) -> _Copy | None:
     if copy is None:
         return None
     check_whole(info, copy)
+    return _describe(info, copy, "files")
+
+
+def _find_embedded(info: DatasetInfo, root: Path) -> _Copy | None:
+    del root
+    copy = find_embedded(info)
+    return None if copy is None else _describe(info, copy, "embedded")
+
+
+def _describe(info: DatasetInfo, copy: OfficialCopy, source: str) -> _Copy:
     known = sum(
         bool(file.md5 or (file.gz_md5 and path.suffix == ".gz"))
         for file, path in copy.paths.items()
     )
     return _Copy(
-        "files",
+        source,
         copy.form.kind,
         copy.folder,
         {split: info.splits[split] for split in copy.splits},
         f"the known md5 of {known} of {len(copy.paths)} files" if known else "counts alone",
         lambda splits: read_official(info, copy, splits),
-    )
-
-
-def _find_embedded(info: DatasetInfo, root: Path) -> _Copy | None:
-    del root
-    if info.name != EMBEDDED:
-        return None
-    return _Copy(
-        "embedded",
-        "csv",
-        find_embedded(),
-        {"train": 4000, "test": 1000},
-        "its sha256",
-        lambda splits: read_embedded(),
     )
 
 
@@ -331,7 +330,7 @@ def _examine(info: DatasetInfo, copy: _Copy, *, read: bool) -> Finding:
     return Finding(
         name=info.name,
         title=info.title,
-        state="ok" if complete or copy.source == "embedded" else "partial",
+        state="ok" if complete else "partial",
         message=message,
         source=copy.source,
         form=copy.form,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_nets.data.catalogue import lookup
-from adaptive_nets.data.embedded import find_embedded, read_embedded
+from adaptive_nets.data.embedded import EMBEDDED, find_embedded
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import data_root
@@ -19,7 +19,6 @@ from adaptive_nets.data.tfds_sets import find_prepared, read_prepared
 from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 SOURCES = ("tfds", "files", "embedded")
-EMBEDDED = "mnist"  # The only set that comes along with an installed package.
 
 
 def load(
@@ -34,9 +33,10 @@ def load(
     Args:
         name: a name of the catalogue, such as ``"mnist"``.
         root: the data root; see `data_root`.
-        source: ``"tfds"`` (a prepared set), ``"files"`` (the official files), ``"embedded"`` (5,000
-            digits of MNIST), or ``"auto"``: the first of these that is there. A copy that is there
-            in part or damaged is an error, never passed over.
+        source: ``"tfds"`` (a prepared set), ``"files"`` (the official files), ``"embedded"`` (the
+            official files of MNIST that come with this distribution), or ``"auto"``: the first of
+            these that is there. A partial or damaged copy is an error; the search does not go past
+            it.
         splits: the splits to load, of ``"train"`` and ``"test"``.
 
     Returns:
@@ -136,10 +136,10 @@ def _read(
         if official is not None:
             check_whole(info, official)
             return "files", str(official.folder), read_official(info, official, splits)
-    if source in ("auto", "embedded") and info.name == EMBEDDED:
-        path = find_embedded()
-        read = read_embedded(path)
-        return "embedded", str(path), {name: read[name] for name in splits}
+    if source in ("auto", "embedded"):
+        embedded = find_embedded(info)
+        if embedded is not None:
+            return "embedded", str(embedded.folder), read_official(info, embedded, splits)
     raise AbsentDataError(absent_message(info, root, source))
 
 

@@ -33,7 +33,7 @@ class DataConfig:
     name: str = "mnist"
     """Name of the data set, see 'adaptive-nets data list'."""
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
-    """Where it may come from; auto takes the first of the three that is there."""
+    """Where it may come from; auto takes the first of tfds, files and embedded that is there."""
     batch_size: int = 100
     """Examples per optimiser step, over all devices."""
     eval_batch_size: int = 1000

@@ -16,7 +16,6 @@ PACKAGES = (
     "optax",
     "orbax-checkpoint",
     "numpy",
-    "mlxtend",
     "adaptive-nets",
 )
 

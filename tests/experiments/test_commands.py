@@ -226,10 +226,10 @@ def test_published_weights_have_their_published_error(call, name, file, error):
 def test_data_list_and_check_of_the_embedded_digits(call):
     code, out, _ = call("data", "list")
     assert code == 0
-    assert "4,000 train + 1,000 test" in out
+    assert "60,000 train + 10,000 test" in out
     code, out, _ = call("data", "check", "mnist")
     assert code == 0
-    assert "'train': '400-400 of each class'" in out
+    assert "'train': '5421-6742 of each class'" in out
 
 
 def test_doctor_finds_what_is_here(call):
