@@ -6,6 +6,10 @@
     model = an.create_model("lenet_300_100")
     an.count_params("lenet5_caffe"), an.count_macs("lenet5_caffe")
 
+    model, variables, config = an.load_run("runs/ID/quick")
+    images = an.prepare_images(["digit.png"], config)
+    an.logits_of(model.apply(variables, images, train=False))
+
 The methods live in rooms of their own: `adaptive_nets.variational` and its neighbours hold the
 mathematics as functions on arrays, `adaptive_nets.layers` and `adaptive_nets.models` the modules,
 `adaptive_nets.training` the loop.
@@ -16,16 +20,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adaptive_nets.analysis import count_macs, count_params
-    from adaptive_nets.models import create_model, list_models
+    from adaptive_nets.models import create_model, list_models, logits_of
+    from adaptive_nets.models.weights.trained import load_run, prepare_images
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "count_macs", "count_params", "create_model", "list_models"]
+__all__ = [
+    "__version__",
+    "count_macs",
+    "count_params",
+    "create_model",
+    "list_models",
+    "load_run",
+    "logits_of",
+    "prepare_images",
+]
 
 _LAZY_EXPORTS = {
     "count_macs": "adaptive_nets.analysis",
     "count_params": "adaptive_nets.analysis",
     "create_model": "adaptive_nets.models",
     "list_models": "adaptive_nets.models",
+    "load_run": "adaptive_nets.models.weights.trained",
+    "logits_of": "adaptive_nets.models",
+    "prepare_images": "adaptive_nets.models.weights.trained",
 }
 
 

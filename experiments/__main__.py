@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "one HTML page with tables, curves and pictures",
     "models": "the networks by name, with parameters and multiply-accumulates",
     "data": "list, check and import data sets",
+    "predict": "classes of image files, by the network of a run or by stored weights",
     "evaluate": "error of a stored network on a data set",
     "bench": "measure time: training, networks, kernels",
     "doctor": "devices, versions, data, and what works here",

@@ -23,6 +23,25 @@ class InputNormalisation:
     scale: np.ndarray
     per_image: bool = False
 
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Computes the network's input from 8-bit pixels.
+
+        Args:
+            images: uint8[N, H, W, C].
+
+        Returns:
+            float32[N, H, W, C].
+        """
+        x = images.astype(np.float32) / np.float32(self.pixel_scale)
+        x = (x - self.offset) * self.scale
+        if self.per_image:
+            # A constant image has no deviation; it becomes zero.
+            least = np.float32(x[0].size ** -0.5) if len(x) else np.float32(1)
+            axes = (1, 2, 3)
+            mean, deviation = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
+            x = (x - mean) / np.maximum(deviation, least)
+        return x
+
 
 @dataclasses.dataclass(frozen=True)
 class Normalisation:

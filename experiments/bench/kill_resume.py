@@ -24,6 +24,7 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from experiments.suite.execution import truncated_dataset
 
 FINAL = "final.npz"
 _TEMPORARY = "*.orbax-checkpoint-tmp"
@@ -159,7 +160,8 @@ def compare(
         UserError: a run did not go on after a kill.
     """
     random.seed(seed)
-    dataset = load("mnist", source="embedded")
+    # Few digits: every process of many copies them to its device.
+    dataset = truncated_dataset(load("mnist", source="embedded"), train=4000, test=1000)
     cache = directory / "compiled"
     whole = directory / "undisturbed"
     process = _start(dataset, whole, cache)

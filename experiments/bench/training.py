@@ -70,7 +70,7 @@ class Comparison:
 
 def our_training(experiment: str) -> tuple[Contender, TrainConfig]:
     """The suite's own training, as its loop calls it, and its configuration."""
-    config = experiments()[experiment].presets["quick"].config
+    config = experiments()[experiment].presets["paper"].config
     values = training(config)
     dataset = load(values.data.name, source="embedded")
     sparse = isinstance(config, SparseVDConfig)

@@ -69,6 +69,8 @@ def test_presets_differ_in_size_only(experiment):
         )
         assert set(changed) <= {
             "schedule.length", "variational.kl_start", "variational.kl_full",
+            # What makes up for a short schedule.
+            "schedule.hold", "optimiser.learning_rate",
             "data.batch_size", "data.train_limit", "data.test_limit",
             "layer.batch_size", "layer.images", "layer.impact_images", "layer.rates",
             "search.batch_size", "search.cost", "search.images", "search.impact_images",

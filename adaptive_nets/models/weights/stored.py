@@ -131,7 +131,8 @@ def save_network(
             shapes[name] = list(leaf.shape)
             tensors[name + _VALUES], tensors[name + _GAPS] = _encode_sparse(leaf)
         else:
-            tensors[name] = np.ascontiguousarray(leaf)
+            # Unlike `np.ascontiguousarray`, this leaves a scalar a scalar.
+            tensors[name] = np.asarray(leaf, order="C")
     tensors[_OFFSET] = np.asarray(normalisation.offset, np.float32)
     tensors[_SCALE] = np.asarray(normalisation.scale, np.float32)
     header = {

@@ -19,8 +19,14 @@ from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import TrainResult, train
+<<<<<<< HEAD
 from adaptive_nets.training.task import Task
 from experiments.shared.adaptive_depth.configs import ScoresTrainConfig
+=======
+from adaptive_nets.training.setup import Task
+from adaptive_nets.training.step import classification
+from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
+>>>>>>> 921d91f (Trained networks are loaded by their run, and classify image files; scalars stay scalars in network files)
 from experiments.shared.adaptive_depth.measures import (
     counter,
     flops_metrics,
@@ -70,7 +76,18 @@ def run(
     else:
         macs = count_macs(task.model, input_shape=result.test.images.shape[1:])
         metrics |= flops_metrics(np.array([2.0 * macs]), count=result.test.size)
+<<<<<<< HEAD
     metrics |= export(values, result, dataset.num_classes, directory, seed)
+=======
+    metrics |= export(
+        config,
+        result,
+        dataset.num_classes,
+        directory,
+        seed,
+        overrides=model_overrides(config.halting) if adaptive else None,
+    )
+>>>>>>> 921d91f (Trained networks are loaded by their run, and classify image files; scalars stay scalars in network files)
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 
 
@@ -88,9 +105,14 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
     model = create_model(
         config.train.model.name,
         num_classes=dataset.num_classes,
+<<<<<<< HEAD
         dtype=jnp.dtype(config.train.model.dtype),
         head_norm=halting.head_norm,
         eps=halting.eps,
+=======
+        dtype=jnp.dtype(config.model.dtype),
+        **model_overrides(halting),
+>>>>>>> 921d91f (Trained networks are loaded by their run, and classify image files; scalars stay scalars in network files)
     )
     smoothing = config.train.optimiser.label_smoothing
     return classification_task(
@@ -98,6 +120,11 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
         lambda timing: adaptive_depth(tau_schedule(halting, timing), label_smoothing=smoothing),
         start=warm_start_fn(halting),
     )
+
+
+def model_overrides(halting: ScoresConfig) -> dict[str, Any]:
+    """Returns the options of the model that its configuration decides."""
+    return {"head_norm": halting.head_norm, "eps": halting.eps}
 
 
 def accuracy_metrics(result: TrainResult) -> dict[str, Metric]:
@@ -142,6 +169,6 @@ def export(
         num_classes=num_classes,
         variables=variables,
         normalisation=InputNormalisation(float(pixel_scale), offset, scale, data.per_image),
-        note={"seed": seed, "overrides": dict(overrides or {})},
+        note={"seed": seed, "data": config.data.name, "overrides": dict(overrides or {})},
     )
     return {"file_size": Metric(float(size), "bytes")}

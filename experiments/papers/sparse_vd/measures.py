@@ -100,7 +100,7 @@ def export_pruned(
         "num_classes": network.num_classes,
         "variables": {"params": pruned},
         "normalisation": normalisation_of(network.result),
-        "note": {**note, "threshold": threshold},
+        "note": {**note, "data": network.config.data.name, "threshold": threshold},
     }
     file, dense_file = directory / "pruned.safetensors", directory / "unpruned.safetensors"
     size = save_network(file, **common, sparse=True)
@@ -130,7 +130,7 @@ def export_dense(
         num_classes=num_classes,
         variables=variables,
         normalisation=normalisation_of(result),
-        note={"seed": seed},
+        note={"seed": seed, "data": config.data.name},
     )
     return {
         "compression": Metric(1.0, "x", 1, "every weight is kept"),

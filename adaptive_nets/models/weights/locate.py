@@ -1,0 +1,86 @@
+"""The file that holds the trained network of a run.
+
+A run is a folder with ``run.json`` and one folder ``seedN`` for each seed. A finished seed has a
+``record.json`` and, where its experiment trains a network, the network beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from adaptive_nets.models.weights.files import is_native_format
+from adaptive_nets.runtime.errors import UserError
+
+RECORD = "record.json"
+NETWORK_FILES = ("pruned.safetensors", "network.safetensors")
+"""Names of exported networks, the preferred one first."""
+
+_SEED = re.compile(r"seed(\d+)")
+_EXPECTED = "the folder of a finished run, of one of its seeds, or a file that a run exported"
+
+
+def find_network(path: str | Path) -> Path:
+    """Finds the trained network of a run.
+
+    Args:
+        path: Folder of a run, whose first finished seed counts; folder of a seed; or an exported
+            file.
+
+    Returns:
+        The file, in the format of `save_network`; ``pruned.safetensors`` where both exist.
+
+    Raises:
+        UserError: The path does not exist, the run is not finished or exports no network, or the
+            file was written by another program.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return _check_file(path)
+    if not path.is_dir():
+        raise UserError(f"no run in {path}: it does not exist; expected {_EXPECTED}")
+    found = _network_in(path)
+    if found is not None:
+        return found
+    if (path / RECORD).is_file():
+        raise UserError(f"no network in {path}: the experiment of this run exports none")
+    if _SEED.fullmatch(path.name) and any(path.iterdir()):
+        raise UserError(f"the run in {path} is not finished; the command that began it resumes it")
+    return _network_of_seeds(path)
+
+
+def _network_of_seeds(folder: Path) -> Path:
+    seeds = [child for child in folder.iterdir() if _SEED.fullmatch(child.name) and child.is_dir()]
+    finished = sorted(
+        (seed for seed in seeds if (seed / RECORD).is_file()), key=lambda seed: int(seed.name[4:])
+    )
+    for seed in finished:
+        found = _network_in(seed)
+        if found is not None:
+            return found
+    if finished:
+        raise UserError(f"no network in {folder}: the experiment of this run exports none")
+    if seeds:
+        raise UserError(
+            f"the run in {folder} is not finished; the command that began it resumes it"
+        )
+    runs = sorted(child.name for child in folder.iterdir() if any(child.glob(f"seed*/{RECORD}")))
+    if runs:
+        more = f" ({len(runs)} runs are in it)" if len(runs) > 1 else ""
+        raise UserError(f"no run in {folder}, but in folders below{more}; try {folder / runs[0]}")
+    raise UserError(f"no run in {folder}; expected {_EXPECTED}")
+
+
+def _network_in(folder: Path) -> Path | None:
+    return next((folder / name for name in NETWORK_FILES if (folder / name).is_file()), None)
+
+
+def _check_file(path: Path) -> Path:
+    if is_native_format(path):
+        return path
+    if path.name in (RECORD, "run.json"):
+        raise UserError(f"{path} is no network; name the folder that it is in")
+    raise UserError(
+        f"{path} was not exported by a run; a file of another tool (PyTorch, safetensors) needs the "
+        "name of its network: adaptive-nets predict --model NAME --weights FILE"
+    )

@@ -1,0 +1,283 @@
+"""adaptive-nets predict: classes of image files, by a trained network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from adaptive_nets.data.image_files import find_images, read_image
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.config import require
+from experiments.commands.parsing import parse, print_error
+
+PROGRAM = "adaptive-nets predict"
+_BATCH = 64
+# A border brighter than this is a bright background.
+_BRIGHT = 127
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Classifies image files with a trained network.
+
+    The network is that of a run (--run), or any weights of a network of the zoo (--model, --weights).
+    """
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files; a folder stands for all images in it."""
+    run: Path | None = None
+    """Folder of a finished run, such as runs/ID/quick, or a file that a run exported."""
+    model: str | None = None
+    """With --weights: name of the network, see 'adaptive-nets models'."""
+    weights: Path | None = None
+    """With --model: file of a run, or a PyTorch or safetensors state dict."""
+    mean: tuple[float, ...] | None = None
+    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's where not given."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation per channel, likewise."""
+    data: str | None = None
+    """Data set that names the classes, where the network does not say."""
+    top: int = 5
+    """Number of classes to print, the most probable first."""
+    invert: bool = False
+    """Exchange dark and bright: MNIST has white strokes on black, paper has not."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a network says of one image.
+
+    Attributes:
+        image: The file.
+        probabilities: float[K].
+        units: Mean number of units per position in each block; empty for a network of fixed depth.
+        flops: Spent on the image, 2 per multiply-accumulate; None for a network of fixed depth.
+    """
+
+    image: Path
+    probabilities: np.ndarray
+    units: tuple[float, ...] = ()
+    flops: int | None = None
+
+    def best(self, count: int) -> list[int]:
+        """Returns the labels of the most probable classes."""
+        return np.argsort(-self.probabilities, kind="stable")[:count].tolist()
+
+
+def classify(
+    model: Any, variables: Any, inputs: np.ndarray, files: Sequence[Path]
+) -> list[Prediction]:
+    """Runs a network on prepared images.
+
+    Args:
+        model: The network.
+        variables: Its variables.
+        inputs: float32[N, H, W, C], normalised.
+        files: The N files they were read from.
+    """
+    import jax
+
+    from adaptive_nets.models import blocks_of, logits_of
+    from adaptive_nets.models.adaptive.cost import flops_per_image
+
+    forward = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
+    size = min(_BATCH, len(files))
+    predictions: list[Prediction] = []
+    for start in range(0, len(files), size):
+        part = inputs[start : start + size]
+        count = len(part)
+        # A last, smaller batch is filled up rather than compiled for.
+        batch = np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
+        output = forward(variables, batch)
+        probabilities = np.asarray(jax.nn.softmax(logits_of(output).astype(np.float32)))
+        blocks = [np.asarray(b.num_units).reshape(size, -1).mean(1) for b in blocks_of(output)]
+        flops = flops_per_image(model, output, image_size=batch.shape[1:3]) if blocks else None
+        for i in range(count):
+            predictions.append(
+                Prediction(
+                    files[start + i],
+                    probabilities[i],
+                    tuple(float(units[i]) for units in blocks),
+                    None if flops is None else int(flops[i]),
+                )
+            )
+    return predictions
+
+
+def plain_flops(name: str, shape: tuple[int, ...]) -> int:
+    """Returns the FLOPs per image of the plain network under one of adaptive depth."""
+    from adaptive_nets.analysis import count_macs
+    from experiments.bench.adaptive_depth import plain_name
+
+    return 2 * count_macs(plain_name(name), input_shape=shape)
+
+
+def _load(options: Predict) -> tuple[Any, Any, dict[str, Any]]:
+    """Returns the network that the flags name.
+
+    Raises:
+        UserError: They name none, or two.
+    """
+    by_name = options.model is not None or options.weights is not None
+    if (options.run is not None) == by_name:
+        raise UserError(
+            f"{PROGRAM} expects either --run DIR or --model NAME --weights FILE "
+            f"(see: {PROGRAM} --help)"
+        )
+    from adaptive_nets.models.weights.trained import load_run, load_weights
+
+    if options.run is not None:
+        if options.mean is not None or options.std is not None:
+            raise UserError("--mean and --std are for --weights; a run says how it was normalised")
+        return load_run(options.run)
+    if options.model is None or options.weights is None:
+        missing = "--model NAME" if options.model is None else "--weights FILE"
+        raise UserError(f"--model and --weights belong together; {missing} is missing")
+    return load_weights(options.weights, options.model, mean=options.mean, std=options.std)
+
+
+def _class_names(options: Predict, config: dict[str, Any]) -> tuple[str, ...] | None:
+    """Returns names of the classes by label, None where they are not known."""
+    if options.data is None:
+        return config["class_names"]
+    from adaptive_nets.data.catalogue import lookup
+    from adaptive_nets.models.weights.trained import class_names
+
+    names = class_names(lookup(options.data).name) or ()
+    outputs = config["model"]["num_classes"]
+    if len(names) != outputs:
+        raise UserError(
+            f"--data {options.data} has {len(names)} classes; the network has {outputs}"
+        )
+    return names
+
+
+def _note_bright_backgrounds(pixels: np.ndarray, files: Sequence[Path], data: str | None) -> None:
+    """Says which images look like ink on paper, where the network expects the opposite."""
+    border = np.ones(pixels.shape[1:3], bool)
+    border[1:-1, 1:-1] = False
+    bright = np.median(pixels[:, border], axis=(1, 2)) > _BRIGHT
+    if bright.any():
+        more = f" and {bright.sum() - 1} more" if bright.sum() > 1 else ""
+        print_error(
+            f"{files[int(np.argmax(bright))]}{more}: bright background; a network of {data} expects "
+            "bright strokes on black, --invert exchanges the two"
+        )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the most probable classes of every image."""
+    options = parse(Predict, arguments, program=PROGRAM)
+    require(options.top > 0, "top", options.top, "a positive number")
+    if not options.images:
+        raise UserError(f"{PROGRAM} expects image files or folders (see: {PROGRAM} --help)")
+    files = find_images(options.images)
+    model, variables, config = _load(options)
+    names = _class_names(options, config)
+    shape, data = config["input_shape"], config.get("data", {}).get("name")
+    if len(shape) != 3 or shape[-1] not in (1, 3):
+        raise UserError(
+            f"{config['model']['name']} takes inputs of {'x'.join(map(str, shape))}; expected a "
+            "network that classifies grey or colour images"
+        )
+    pixels = np.stack([read_image(file, shape, invert=options.invert) for file in files])
+    if data in ("mnist", "notmnist", "fashion_mnist") and not options.invert:
+        _note_bright_backgrounds(pixels, files, data)
+
+    from adaptive_nets.models.weights.trained import prepare_images
+
+    predictions = classify(model, variables, prepare_images(pixels, config), files)
+    whole = None
+    if predictions[0].flops is not None:
+        whole = plain_flops(config["model"]["name"], shape)
+    if options.json:
+        print(json.dumps(as_json(predictions, options, config, names, whole), indent=2))
+    elif sys.stdout.isatty():
+        _print_for_people(predictions, options.top, names, whole)
+    else:
+        _print_lines(predictions, options.top, names, whole)
+
+
+def as_json(
+    predictions: Sequence[Prediction],
+    options: Predict,
+    config: dict[str, Any],
+    names: tuple[str, ...] | None,
+    whole: int | None,
+) -> dict[str, Any]:
+    """Returns predictions as JSON values."""
+    images = []
+    for prediction in predictions:
+        entry: dict[str, Any] = {
+            "image": str(prediction.image),
+            "classes": [
+                {
+                    "label": label,
+                    "name": _name(names, label),
+                    "probability": float(prediction.probabilities[label]),
+                }
+                for label in prediction.best(options.top)
+            ],
+        }
+        if prediction.flops is not None and whole is not None:
+            entry |= {
+                "units": list(prediction.units),
+                "flops": prediction.flops,
+                "plain_flops": whole,
+            }
+        images.append(entry)
+    return {
+        "model": config["model"]["name"],
+        "network": str(options.run or options.weights),
+        "data": config.get("data", {}).get("name"),
+        "input_shape": list(config["input_shape"]),
+        "inverted": options.invert,
+        "images": images,
+    }
+
+
+def _name(names: tuple[str, ...] | None, label: int) -> str:
+    return names[label] if names else f"class {label}"
+
+
+def _print_for_people(
+    predictions: Sequence[Prediction], top: int, names: tuple[str, ...] | None, whole: int | None
+) -> None:
+    for prediction in predictions:
+        print(prediction.image)
+        for label in prediction.best(top):
+            print(f"  {100 * prediction.probabilities[label]:5.1f} %  {_name(names, label)}")
+        if prediction.flops is not None and whole is not None:
+            units = " + ".join(f"{value:.2f}" for value in prediction.units)
+            share = 100 * prediction.flops / whole
+            print(f"  {units} units, {share:.0f} % of the plain network's FLOPs")
+
+
+def _print_lines(
+    predictions: Sequence[Prediction], top: int, names: tuple[str, ...] | None, whole: int | None
+) -> None:
+    header = ["image", "rank", "label", "class", "probability"]
+    if whole is not None:
+        header += ["units", "flops", "plain_flops"]
+    print("\t".join(header))
+    for prediction in predictions:
+        for rank, label in enumerate(prediction.best(top), start=1):
+            row = [
+                str(prediction.image),
+                str(rank),
+                str(label),
+                _name(names, label),
+                f"{prediction.probabilities[label]:.6f}",
+            ]
+            if prediction.flops is not None and whole is not None:
+                row += [f"{sum(prediction.units):.3f}", str(prediction.flops), str(whole)]
+            print("\t".join(row))
