@@ -21,14 +21,14 @@ PIP := -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce      train on the digits that come along and show the paper's table beside ours"
+	@echo "make reproduce      train LeNet-300-100 on MNIST, dense and sparse; show the paper's row beside ours"
 	@echo "make test           run the tests"
 	@echo "make setup          only make $(VENV)"
 	@echo "make lint           ruff and pyright"
 	@echo "make test-floor     kernels and core on the oldest supported JAX"
 	@echo "make compile-kernels  compile the Pallas kernels for an H100, a TPU v5e and a v6e, none needed"
 	@echo "make compile-steps  compile ResNet-50 training steps for four TPU v5e and four H100, none needed"
-	@echo "make docs           render the tables of README and BUILD_NOTES again from the records"
+	@echo "make docs           render the tables of the documents again from the records"
 	@echo "make lock           refresh requirements.lock (needs uv)"
 
 setup: $(VENV)/.ready
@@ -50,10 +50,11 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	touch $@
 
 reproduce: setup
-	@$(BIN)/adaptive-nets run $(ROW)-original --preset quick --data.source embedded
-	@$(BIN)/adaptive-nets run $(ROW)-sparse --preset quick --data.source embedded
+	@$(BIN)/adaptive-nets run $(ROW)-original
+	@$(BIN)/adaptive-nets run $(ROW)-sparse
 	@$(BIN)/adaptive-nets table $(ROW) --results runs
-	@$(BIN)/adaptive-nets report --results runs --out report.html
+	@$(BIN)/adaptive-nets report $(ROW) --results runs --out report.html
+	@echo "      $(BIN)/adaptive-nets predict docs/digit.png --run runs/$(ROW)-sparse/quick"
 
 test: setup
 	@$(BIN)/python $(TEST)

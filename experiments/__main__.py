@@ -39,9 +39,12 @@ Reproduces the tables of papers on convolutional networks that spend less.
 
 {commands}
 
-adaptive-nets COMMAND --help explains each one. To begin with:
-  adaptive-nets run sparse_vd.table1.lenet-300-100-sparse --preset quick
-  adaptive-nets table sparse_vd"""
+adaptive-nets COMMAND --help explains each one. To begin with, train a network in minutes (the data
+come with this program), compare it with the paper, and use it:
+  adaptive-nets run sparse_vd.table1.lenet-300-100-sparse
+  adaptive-nets table sparse_vd.table1.lenet-300-100
+  adaptive-nets report sparse_vd.table1.lenet-300-100
+  adaptive-nets predict IMAGE... --run runs/sparse_vd.table1.lenet-300-100-sparse/quick"""
 
 
 def usage() -> str:

@@ -52,7 +52,9 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def read_image(path: str | Path, shape: tuple[int, int, int], *, invert: bool = False) -> np.ndarray:
+def read_image(
+    path: str | Path, shape: tuple[int, int, int], *, invert: bool = False
+) -> np.ndarray:
     """Reads one image file.
 
     The orientation of EXIF is applied. Colour becomes grey or grey becomes colour as `shape` asks;

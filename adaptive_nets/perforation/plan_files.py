@@ -34,7 +34,7 @@ def save_plan(
     Returns:
         Size of the file in bytes.
     """
-    tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flatten(variables or {}).items()}
+    tensors = {name: np.asarray(leaf, order="C") for name, leaf in flatten(variables or {}).items()}
     for name, layer in plan.layers.items():
         tensors[_MASK + name] = np.ascontiguousarray(layer.mask)
         tensors[_NEAREST + name] = np.ascontiguousarray(layer.nearest, np.int32)

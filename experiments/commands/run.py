@@ -65,6 +65,18 @@ def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
     return name, preset
 
 
+def next_steps(name: str, out: Path) -> list[str]:
+    """Returns the commands that show a finished run and use its network."""
+    from adaptive_nets.models.weights.locate import find_network
+
+    lines = [f"next: adaptive-nets table {name}", f"      adaptive-nets report {name}"]
+    try:
+        find_network(out)
+    except UserError:
+        return lines  # Not every experiment trains a network.
+    return [*lines, f"      adaptive-nets predict IMAGE... --run {out}"]
+
+
 def main(arguments: Sequence[str]) -> None:
     """Runs an experiment and prints its numbers beside the paper's."""
     name, preset_name = peek_id_and_preset(arguments)
@@ -119,6 +131,5 @@ def main(arguments: Sequence[str]) -> None:
         ours = [cell for cell in cells if cell.verdict != "cited"]
         console.print(terminal_table(title, ours))
     console.print(VERDICT_RULES, style="dim")
-    console.print(
-        f"next: adaptive-nets table {experiment.paper}   or   adaptive-nets report", markup=False
-    )
+    for line in next_steps(experiment.id, out):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

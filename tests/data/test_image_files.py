@@ -46,9 +46,7 @@ def test_orientation_of_cameras_and_transparency(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # To be turned clockwise by 90 degrees.
     image.save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "turned.png", (30, 30, 1))[..., 0], upright
-    )
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png", (30, 30, 1))[..., 0], upright)
     Image.new("RGBA", (9, 9), (200, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (read_image(tmp_path / "clear.png", (9, 9, 3)) == 255).all()
 

@@ -57,7 +57,9 @@ def test_digits_are_recognised_as_by_the_network_itself(call, run, digits):
     report = json.loads(out)
     assert (report["model"], report["data"]) == ("lenet_300_100", "mnist")
     found = [entry["classes"] for entry in report["images"]]
-    assert np.mean([classes[0]["label"] == k for classes, k in zip(found, labels, strict=True)]) > 0.8
+    assert (
+        np.mean([classes[0]["label"] == k for classes, k in zip(found, labels, strict=True)]) > 0.8
+    )
     model, variables, config = an.load_run(run)
     logits = np.asarray(model.apply(variables, an.prepare_images(images, config), train=False))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -52,7 +52,14 @@ def one_line(err):
 
 
 # The first digits of the embedded files are enough for a test, and do not take as long.
-FEW_DIGITS = ("--data.source", "embedded", "--data.train-limit", "4000", "--data.test-limit", "1000")
+FEW_DIGITS = (
+    "--data.source",
+    "embedded",
+    "--data.train-limit",
+    "4000",
+    "--data.test-limit",
+    "1000",
+)
 
 
 def quick(*more):

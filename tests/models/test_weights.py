@@ -49,6 +49,20 @@ def saved(path, variables, **options):
     )
 
 
+def test_scalars_stay_scalars(tmp_path):
+    params = {"head": {"bias": np.float32(0.5), "kernel": np.ones((2, 3), np.float32).T}}
+    save_network(
+        tmp_path / "net.safetensors",
+        model="lenet_300_100",
+        num_classes=10,
+        variables={"params": params},
+        normalisation=NORMALISATION,
+    )
+    found = load_network(tmp_path / "net.safetensors").variables["params"]["head"]
+    assert found["bias"].shape == ()
+    np.testing.assert_array_equal(found["kernel"], params["head"]["kernel"])
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_comes_back_exactly(tmp_path, variables, sparse):
     path = tmp_path / "network.safetensors"

@@ -104,9 +104,7 @@ def load_weights(
     return assemble(stored, source=file, record=None)
 
 
-def assemble(
-    stored: StoredNetwork, *, source: Path, record: Mapping[str, Any] | None
-) -> Trained:
+def assemble(stored: StoredNetwork, *, source: Path, record: Mapping[str, Any] | None) -> Trained:
     """Returns module, variables and configuration of a stored network.
 
     Args:
@@ -122,9 +120,7 @@ def assemble(
     module = create_model(entry.name, num_classes=stored.num_classes, **overrides)
     data = _dataset_name(stored, record, entry)
     shape = _input_shape(stored.normalisation, data, entry)
-    check_fits(
-        stored.variables, abstract_variables(module, entry.input_shape), source=str(source)
-    )
+    check_fits(stored.variables, abstract_variables(module, entry.input_shape), source=str(source))
     config: dict[str, Any] = {**(record["config"] if record else {})}
     # The record names the network that was trained; a pruned one is stored as a plain network.
     config["model"] = {
