@@ -1,4 +1,4 @@
-"""MNIST inside this distribution: its four official files, so that a default run needs no others."""
+"""MNIST inside this distribution: its four official files, for runs without a data root."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ _BRIGHT = 127
 class Predict:
     """Classifies image files with a trained network.
 
-    The network is that of a run (--run), or any weights of a network of the zoo (--model, --weights).
+    The network is that of a run (--run), or a network of the zoo with weights from a file (--model,
+    --weights).
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
@@ -169,8 +170,8 @@ def _note_bright_backgrounds(pixels: np.ndarray, files: Sequence[Path], data: st
     if bright.any():
         more = f" and {bright.sum() - 1} more" if bright.sum() > 1 else ""
         print_error(
-            f"{files[int(np.argmax(bright))]}{more}: bright background; a network of {data} expects "
-            "bright strokes on black, --invert exchanges the two"
+            f"{files[int(np.argmax(bright))]}{more}: bright background; a network of {data} "
+            "expects bright strokes on black, --invert exchanges the two"
         )
 
 

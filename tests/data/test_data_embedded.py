@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from adaptive_nets.data import load, lookup, verify
 from adaptive_nets.data import embedded as embedded_room
+from adaptive_nets.data import load, lookup, verify
 from adaptive_nets.data.embedded import FOLDER, find_embedded
 
 # What the committed records of the official files carry, wherever those were read from.

@@ -65,7 +65,8 @@ def test_digits_are_recognised_as_by_the_network_itself(call, run, digits):
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for classes, row in zip(found, shares, strict=True):
         assert [c["label"] for c in classes] == np.argsort(-row)[:5].tolist()
-        np.testing.assert_allclose([c["probability"] for c in classes], np.sort(row)[::-1][:5], rtol=1e-4)  # fmt: skip
+        probabilities = [c["probability"] for c in classes]
+        np.testing.assert_allclose(probabilities, np.sort(row)[::-1][:5], rtol=1e-4)
         assert all(c["name"] == str(c["label"]) for c in classes)
 
 

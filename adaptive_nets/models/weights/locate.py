@@ -81,6 +81,6 @@ def _check_file(path: Path) -> Path:
     if path.name in (RECORD, "run.json"):
         raise UserError(f"{path} is no network; name the folder that it is in")
     raise UserError(
-        f"{path} was not exported by a run; a file of another tool (PyTorch, safetensors) needs the "
-        "name of its network: adaptive-nets predict --model NAME --weights FILE"
+        f"{path} was not exported by a run; a PyTorch or safetensors file of another tool needs "
+        "the name of its network: adaptive-nets predict --model NAME --weights FILE"
     )

@@ -120,7 +120,7 @@ def assemble(stored: StoredNetwork, *, source: Path, record: Mapping[str, Any] |
     module = create_model(entry.name, num_classes=stored.num_classes, **overrides)
     data = _dataset_name(stored, record, entry)
     shape = _input_shape(stored.normalisation, data, entry)
-    check_fits(stored.variables, abstract_variables(module, entry.input_shape), source=str(source))
+    check_fits(stored.variables, abstract_variables(module, shape), source=str(source))
     config: dict[str, Any] = {**(record["config"] if record else {})}
     # The record names the network that was trained; a pruned one is stored as a plain network.
     config["model"] = {
