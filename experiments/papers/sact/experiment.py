@@ -19,14 +19,8 @@ from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import TrainResult, train
-<<<<<<< HEAD
 from adaptive_nets.training.task import Task
-from experiments.shared.adaptive_depth.configs import ScoresTrainConfig
-=======
-from adaptive_nets.training.setup import Task
-from adaptive_nets.training.step import classification
 from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
->>>>>>> 921d91f (Trained networks are loaded by their run, and classify image files; scalars stay scalars in network files)
 from experiments.shared.adaptive_depth.measures import (
     counter,
     flops_metrics,
@@ -76,18 +70,14 @@ def run(
     else:
         macs = count_macs(task.model, input_shape=result.test.images.shape[1:])
         metrics |= flops_metrics(np.array([2.0 * macs]), count=result.test.size)
-<<<<<<< HEAD
-    metrics |= export(values, result, dataset.num_classes, directory, seed)
-=======
     metrics |= export(
-        config,
+        values,
         result,
         dataset.num_classes,
         directory,
         seed,
-        overrides=model_overrides(config.halting) if adaptive else None,
+        overrides=model_overrides(config.halting) if isinstance(config, ScoresTrainConfig) else None,
     )
->>>>>>> 921d91f (Trained networks are loaded by their run, and classify image files; scalars stay scalars in network files)
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 
 
@@ -105,14 +95,8 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset) -> Task:
     model = create_model(
         config.train.model.name,
         num_classes=dataset.num_classes,
-<<<<<<< HEAD
         dtype=jnp.dtype(config.train.model.dtype),
-        head_norm=halting.head_norm,
-        eps=halting.eps,
-=======
-        dtype=jnp.dtype(config.model.dtype),
         **model_overrides(halting),
->>>>>>> 921d91f (Trained networks are loaded by their run, and classify image files; scalars stay scalars in network files)
     )
     smoothing = config.train.optimiser.label_smoothing
     return classification_task(
