@@ -76,7 +76,9 @@ def run(
         dataset.num_classes,
         directory,
         seed,
-        overrides=model_overrides(config.halting) if isinstance(config, ScoresTrainConfig) else None,
+        overrides=model_overrides(config.halting)
+        if isinstance(config, ScoresTrainConfig)
+        else None,
     )
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 

@@ -122,9 +122,7 @@ def _first_digits(config):
 
     Random labels can be memorised in minutes only where there are few of them.
     """
-    data = dataclasses.replace(
-        config_lib.training(config).data, train_limit=4000, test_limit=1000
-    )
+    data = dataclasses.replace(config_lib.training(config).data, train_limit=4000, test_limit=1000)
     return config_lib.replace_groups(config, data=data)
 
 

@@ -100,7 +100,7 @@ def export_pruned(
         "num_classes": network.num_classes,
         "variables": {"params": pruned},
         "normalisation": normalisation_of(network.result),
-        "note": {**note, "data": network.config.data.name, "threshold": threshold},
+        "note": {**note, "data": network.config.train.data.name, "threshold": threshold},
     }
     file, dense_file = directory / "pruned.safetensors", directory / "unpruned.safetensors"
     size = save_network(file, **common, sparse=True)
