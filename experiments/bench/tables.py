@@ -228,6 +228,19 @@ def adaptive_benchmark() -> str:
     )
 
 
+def adaptive_time() -> str:
+    """One line: time of a network that skips, beside the FLOPs it saves."""
+    content = _benchmark("adaptive")
+    settings, whole = content["values"]["settings"], content["values"]["parts"][0]
+    share = whole["time_share"]
+    verdict = "not faster yet" if share >= 1 else f"{1 / share:.2f} times as fast"
+    return (
+        f"- **Time of SACT.** `{settings['name']}` at {settings['height']} x {settings['width']} "
+        f"pixels, skipping, spends {whole['flops_share']:.2f} of the plain network's FLOPs and "
+        f"takes {share:.2f} of its time: {verdict}.\n"
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "bench-training": training_benchmark,
     "bench-networks": networks_benchmark,
@@ -237,4 +250,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "compile-kernels": compiled_kernels,
     "compile-steps": compiled_steps,
     "bench-adaptive": adaptive_benchmark,
+    "adaptive-time": adaptive_time,
 }

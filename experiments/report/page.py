@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from adaptive_nets.runtime.errors import UserError
@@ -100,7 +100,7 @@ class PaperPart:
         self.groups: list[Group] = sorted(
             group_records(self.records), key=lambda g: order[g.records[0].experiment]
         )
-        self.figures = _figures(name, self.records)
+        self.figures = [f for f in _figures(name, self.records) if _is_about(f, ids)]
 
     @property
     def cells(self) -> list[Cell]:
@@ -195,6 +195,16 @@ def _figures(paper: str, records: Sequence[Record]) -> list[Figure | Missing]:
         reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         warn(f"figures of paper {paper!r} are left out: {reason}")
         return [Missing(f"The figures are left out: {reason}", ())]
+
+
+def _is_about(figure: Figure | Missing, ids: Collection[str]) -> bool:
+    """Returns whether a figure, or the note of a missing one, concerns the experiments of a page.
+
+    A note of records that only other experiments can make is no answer to what was asked for.
+    """
+    if isinstance(figure, Figure) or not figure.commands:
+        return True
+    return any(word in ids for command in figure.commands for word in command.split())
 
 
 def _head(

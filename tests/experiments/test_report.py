@@ -350,6 +350,14 @@ def test_missing_figures_name_the_command_of_the_same_size(write):
     assert missing.commands == (f"adaptive-nets run {DENSE} --preset paper",)
 
 
+def test_a_selection_says_nothing_of_other_experiments():
+    chosen = [e for e in experiments().values() if "lenet-300-100" in e.id]
+    words = assert_sound(page.render([], rendered=NOON, experiments=chosen)).words
+    assert "sparse_vd.table1.lenet-300-100-sparse" in words
+    assert "LeNet-5-Caffe" not in words
+    assert "random-labels" not in words
+
+
 def test_records_without_arrays_lose_only_the_figures_made_from_them(write):
     record = write(SPARSE)
     record.path.with_name(ARRAYS).unlink()

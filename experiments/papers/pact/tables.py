@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from experiments.shared.adaptive_depth.tables import cost_table, ponder_table, text_of
+from experiments.shared.adaptive_depth.tables import cost_table, ponder_table, saving, text_of
 from experiments.suite import render
 from experiments.suite.comparison import group_records
 from experiments.suite.records import Record, mean_and_deviation
@@ -55,6 +55,12 @@ def parity_table(records: Sequence[Record]) -> str:
 PARTS = {
     "cost": functools.partial(cost_table, prefix="pact.table1."),
     "ponder": functools.partial(ponder_table, prefix="pact.table1."),
+    "saving": functools.partial(
+        saving,
+        prefix="pact.table1.",
+        name="**Probabilistic adaptive computation time** learns where to stop as a latent "
+        "variable.",
+    ),
     "estimators": estimator_table,
     "parity": parity_table,
 }

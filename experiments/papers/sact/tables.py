@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import functools
 
-from experiments.shared.adaptive_depth.tables import cost_table, ponder_table
+from experiments.shared.adaptive_depth.tables import cost_table, ponder_table, saving
 
 PARTS = {
     "cost": functools.partial(cost_table, prefix="sact."),
     "ponder": functools.partial(ponder_table, prefix="sact."),
+    "saving": functools.partial(
+        saving,
+        prefix="sact.table1.",
+        name="**Spatially adaptive computation time** (SACT) leaves out layers where the image is "
+        "easy.",
+    ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.suite import render
-from experiments.suite.comparison import compare
+from experiments.suite.comparison import Group, compare, group_records
 from experiments.suite.records import Record, mean_and_deviation
 from experiments.suite.registry import select
 
@@ -41,4 +41,27 @@ def summary_table(records: Sequence[Record]) -> str:
     return render.markdown_table(header, rows, (2, 3, 4, 5, 6))
 
 
-PARTS = {"summary": summary_table}
+def saving(records: Sequence[Record]) -> str:
+    """Returns one line: what the method saves on LeNet-300-100."""
+    name = "- **Sparse variational dropout** removes weights."
+    prefix = "sparse_vd.table1.lenet-300-100-"
+    sparse, dense = (
+        next(iter(group_records([r for r in records if r.experiment == prefix + row])), None)
+        for row in ("sparse", "original")
+    )
+    if sparse is None or dense is None:
+        return f"{name} Not run.\n"
+
+    def mean(group: Group, measure: str) -> float:
+        return mean_and_deviation(group.values(measure))[0]
+
+    return (
+        f"{name} LeNet-300-100 on MNIST keeps 1 weight in {mean(sparse, 'compression'):.0f} at "
+        f"{mean(sparse, 'error'):.2f} % test error (dense: {mean(dense, 'error'):.2f} %). Its file "
+        f"is {mean(sparse, 'file_size') / 1e3:,.0f} kB instead of "
+        f"{mean(dense, 'file_size') / 1e3:,.0f} kB. It saves no time: what is left runs as a dense "
+        "network.\n"
+    )
+
+
+PARTS = {"summary": summary_table, "saving": saving}

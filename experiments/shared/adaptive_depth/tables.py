@@ -75,6 +75,36 @@ def ponder_table(records: Sequence[Record], *, prefix: str) -> str:
     return render.markdown_table(header, rows, (1, 2, 3, 4, 5))
 
 
+def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
+    """Returns one line: FLOPs and accuracy of the cheapest run beside the plain network.
+
+    Args:
+        records: Records of any experiments; plain networks are looked for among all of them.
+        prefix: Beginning of the ids of the method.
+        name: Of the method, and what it saves, in Markdown.
+    """
+    everything = group_records(records)
+    plain = {_length(g): g for g in everything if ".baseline." in g.records[0].experiment}
+    pairs = [
+        (group, plain[_length(group)])
+        for group in everything
+        if group.records[0].experiment.startswith(prefix)
+        and _length(group) in plain
+        and group.values("flops")
+    ]
+    if not pairs:
+        return f"- {name} Not run.\n"
+    group, beside = min(pairs, key=lambda pair: mean_and_deviation(pair[0].values("flops"))[0])
+    first = group.records[0]
+    return (
+        f"- {name} `{first.config['model']['name']}` spends {_share(group, beside)} of the plain "
+        f"network's FLOPs and classifies {text_of(group, 'test_accuracy', 1)} % of the test images "
+        f"correctly, the plain one {text_of(beside, 'test_accuracy', 1)} % (both after "
+        f"{first.steps:,} steps of {first.config['data']['batch_size']} images, a short training)."
+        "\n"
+    )
+
+
 def _length(group: Group) -> tuple:
     """Depth of the network, data and length of the training."""
     first = group.records[0]
