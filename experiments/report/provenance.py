@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adaptive_nets.runtime.progress import format_seconds
@@ -61,14 +61,15 @@ def provenance(group: Group, anchor: str) -> Markup:
             ", ".join(f"{name} {version}" for name, version in r.packages.items())
             for r in group.records
         ),
-        "kernels": _each(
-            ", ".join(f"{name}: {used}" for name, used in r.kernels.items()) or "none of ours ran"
-            for r in group.records
-        ),
+        "kernels": _each(_kernels_text(r.kernels) for r in group.records),
         "finished": _each(record.finished for record in group.records),
     }
     if first.tuned_table:
-        facts["tuned table"] = str(first.tuned_table)
+        facts["tuned table"] = ", ".join(first.tuned_table)
+    if first.inputs:
+        facts["inputs"] = "; ".join(_input_text(found) for found in first.inputs)
+    if first.machine is not None:
+        facts["load of the machine"] = _each(_load_text(r.machine) for r in group.records)
     if devices.get("processes", 1) > 1:
         facts["processes"] = str(devices["processes"])
     listed = [join((element("dt", name), element("dd", fact))) for name, fact in facts.items()]
@@ -84,6 +85,38 @@ def provenance(group: Group, anchor: str) -> Markup:
         folded("Configuration", element("pre", _values(first), tabindex="0")),
         class_="origin",
     )
+
+
+def _kernels_text(kernels: Mapping[str, Any] | None) -> str:
+    if kernels is None:
+        return "not recorded"
+    parts = (
+        f"{name}: {used if isinstance(used, str) else ', '.join(used)}"
+        for name, used in kernels.items()
+    )
+    return "; ".join(parts) or "none of ours ran"
+
+
+def _input_text(found: Mapping[str, Any]) -> str:
+    """Returns one run input: flag, kind, where it is from, digest."""
+    origin = [found["experiment"]] if found.get("experiment") else []
+    origin += [f"{name} {found[name]}" for name in ("seed", "step") if found.get(name) is not None]
+    text = f"{config_lib.flag(found['flag'])}: {found['kind']}"
+    return (
+        f"{text} ({', '.join(map(str, origin))}) {found['digest']}"
+        if origin
+        else (f"{text} {found['digest']}")
+    )
+
+
+def _load_text(machine: Mapping[str, Any] | None) -> str:
+    if machine is None:
+        return "not recorded"
+    start, end = (
+        ", ".join(f"{value:.2f}" for value in machine[name]) or "unknown"
+        for name in ("load_at_start", "load_at_end")
+    )
+    return f"{start} at the start, {end} at the end (over one and five minutes)"
 
 
 def _each(texts: Iterable[str]) -> str:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import tyro
 
 from adaptive_nets.training.config import TrainConfig
+from experiments.suite.run_inputs import RANDOM, TRAIN, RunInput, fields_of
 
 Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
 """Type of the field `train`: its groups are flags without a prefix."""
 
-TRAIN = "train"
 """Name of that field."""
 
 # Values that say where and how a run is carried out, not what comes out of it. Where the data come
@@ -28,9 +29,6 @@ NOT_IN_IDENTITY = (
     "run",
     "data.source",
     "data.eval_batch_size",
-    # Folders; what was in them is told by digests.
-    "perforation.source",
-    "search.begin_from",
     # How long is timed.
     "timing.seconds",
 )
@@ -66,20 +64,45 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {**values.pop(TRAIN, {}), **values}
 
 
-def identity(config: Any) -> dict[str, Any]:
-    """The values that decide the results, flat: {'optimiser.learning_rate': 0.001, ...}."""
-    return {
+def identity(config: Any, inputs: Mapping[str, RunInput] | None = None) -> dict[str, Any]:
+    """Returns the values that decide the results, flat: {'optimiser.learning_rate': 0.001, ...}.
+
+    A run input stands for its content: its path is replaced by its digest.
+
+    Args:
+        config: Configuration of an experiment.
+        inputs: Its run inputs, from `run_inputs.resolve_all`. Not needed if it names none.
+    """
+    values = {
         name: value
         for name, value in flat(to_dict(config)).items()
         if name not in NOT_IN_IDENTITY
         and name.split(".")[0] not in NOT_IN_IDENTITY
         and not (name in ADDED_DEFAULTS and value == ADDED_DEFAULTS[name])
     }
+    for name, (field, value) in fields_of(config).items():
+        if field.role == "resumed" or (field.role == "required" and not value):
+            values.pop(name)
+        elif value and value != RANDOM:
+            values[name] = (inputs or {})[name].digest
+    return values
 
 
-def identity_hash(config: Any) -> str:
-    """12 hexadecimal digits over the identity."""
-    text = json.dumps(identity(config), sort_keys=True)
+def changed_values(
+    config: Any, preset: Any, inputs: Mapping[str, RunInput] | None = None
+) -> list[str]:
+    """Returns the names of the values in which a run differs from its preset, sorted.
+
+    An input that the experiment cannot run without is no change.
+    """
+    required = {name for name, (field, _) in fields_of(config).items() if field.role == "required"}
+    names = differences(identity(preset), identity(config, inputs))
+    return [name for name in names if name not in required]
+
+
+def identity_hash(config: Any, inputs: Mapping[str, RunInput] | None = None) -> str:
+    """Returns 12 hexadecimal digits over the identity."""
+    text = json.dumps(identity(config, inputs), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -23,13 +23,14 @@ from experiments.suite.records import (
     ARRAYS,
     RECORD,
     Record,
+    Surroundings,
     history,
     make_record,
     read_record,
     write_arrays,
 )
-
-RUN_FILE = "run.json"
+from experiments.suite.run_inputs import RUN_FILE, resolve_all
+from kernels import record_implementations
 
 
 def needs_data(config: Any) -> bool:
@@ -118,7 +119,8 @@ def claim_directory(directory: Path, experiment: Experiment, config: Any, *, pre
     Raises:
         UserError: the folder holds another experiment, or this one with other values.
     """
-    identity = config_lib.identity(config)
+    # Seed 0 speaks for the inputs of the whole run.
+    identity = config_lib.identity(config, resolve_all(config, seed=0))
     path = directory / RUN_FILE
     started = any(directory.glob("seed*/*"))
     if path.exists() and started:
@@ -222,15 +224,17 @@ def _run_seed(
     seed: int,
     progress: ProgressReporter,
 ) -> None:
-    code = provenance.commit()
-    outcome = experiment.load_runner()(
-        config,
-        dataset=dataset,
-        directory=directory,
-        seed=seed,
-        progress=progress,
-        title=f"{experiment.id.split('.', 1)[1]} seed {seed}",
-    )
+    inputs = resolve_all(config, seed=seed)
+    with record_implementations() as kernels:
+        surroundings = Surroundings(provenance.commit(), provenance.load(), kernels)
+        outcome = experiment.load_runner()(
+            config,
+            dataset=dataset,
+            directory=directory,
+            seed=seed,
+            progress=progress,
+            title=f"{experiment.id.split('.', 1)[1]} seed {seed}",
+        )
     record = make_record(
         experiment,
         preset=preset,
@@ -239,7 +243,8 @@ def _run_seed(
         dataset=dataset,
         outcome=outcome,
         curves=history(directory / "metrics.jsonl"),
-        code=code,
+        surroundings=surroundings,
+        inputs=inputs,
     )
     write_arrays(directory / ARRAYS, outcome.arrays)
     write_json_atomically(directory / RECORD, record)

@@ -120,14 +120,12 @@ class Outcome:
         arrays: small arrays for figures, by name.
         seconds: training time.
         steps: optimiser steps.
-        kernels: which implementation of each of our kernels ran.
     """
 
     metrics: Mapping[str, Metric]
     arrays: Mapping[str, np.ndarray]
     seconds: float
     steps: int
-    kernels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Runner(Protocol):

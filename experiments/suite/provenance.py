@@ -69,3 +69,20 @@ def devices() -> dict[str, Any]:
         "processes": jax.process_count(),
         "cpu_cores": os.cpu_count(),
     }
+
+
+def load() -> tuple[float, ...]:
+    """Returns the load averages of the machine over one and five minutes; none where unknown."""
+    try:
+        return tuple(round(value, 2) for value in os.getloadavg()[:2])
+    except OSError:
+        return ()
+
+
+def governor() -> str | None:
+    """Returns the frequency governor of the first processor core, if the system tells it."""
+    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

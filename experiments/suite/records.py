@@ -27,9 +27,12 @@ from experiments.suite import provenance
 from experiments.suite.experiment import Experiment, Metric, Outcome
 from experiments.suite.record_schema import SCHEMA, decode, validated
 from experiments.suite.registry import canonical, find_experiment, find_preset
+from experiments.suite.run_inputs import RunInput
 
 PUBLISHED = Path(__file__).parent.parent / "results"
 LOCAL = Path("runs")
+# Key of `kernels.record_implementations` for tables of tiles; the package itself needs JAX.
+TUNED_TABLES = "tuned tables"
 RECORD, ARRAYS = "record.json", "arrays.npz"
 
 # Points per curve that a record keeps.
@@ -109,7 +112,8 @@ def make_record(
     dataset: Any,
     outcome: Outcome,
     curves: Mapping[str, Any],
-    code: Mapping[str, Any],
+    surroundings: Surroundings,
+    inputs: Mapping[str, RunInput] | None = None,
 ) -> dict[str, Any]:
     """The JSON object of one finished seed.
 
@@ -121,9 +125,18 @@ def make_record(
         dataset: what it was trained on (`adaptive_nets.data.Dataset`).
         outcome: what was measured.
         curves: from `history`.
-        code: commit and dirty flag when the run began.
+        surroundings: state of code and machine when the run began, and the kernels that ran.
+        inputs: the run's inputs, from `run_inputs.resolve_all`.
     """
-    expected = config_lib.identity(experiment.presets[preset].config)
+    inputs = inputs or {}
+    recorded = config_lib.to_dict(config)
+    for flag in inputs:
+        *groups, name = flag.split(".")
+        group = recorded
+        for part in groups:
+            group = group[part]
+        # The path is of one machine; the entry under "inputs" says what was there.
+        group[name] = inputs[flag].digest
     return {
         "schema": SCHEMA,
         "experiment": experiment.id,
@@ -131,10 +144,10 @@ def make_record(
         "row": experiment.row,
         "seed": seed,
         "metrics": {name: dataclasses.asdict(metric) for name, metric in outcome.metrics.items()},
-        "config": config_lib.to_dict(config),
-        "config_hash": config_lib.identity_hash(config),
-        "changed": config_lib.differences(expected, config_lib.identity(config)),
-        "code": dict(code),
+        "config": recorded,
+        "config_hash": config_lib.identity_hash(config, inputs),
+        "changed": config_lib.changed_values(config, experiment.presets[preset].config, inputs),
+        "code": dict(surroundings.code),
         "packages": provenance.package_versions(),
         "devices": provenance.devices(),
         "seconds": round(outcome.seconds, 1),
@@ -147,11 +160,34 @@ def make_record(
             "complete": dataset.complete,
             "fingerprint": dataset.fingerprint,
         },
-        "kernels": dict(outcome.kernels),
-        "tuned_table": None,
+        "kernels": {
+            name: list(used) for name, used in surroundings.kernels.items() if name != TUNED_TABLES
+        },
+        "tuned_table": list(surroundings.kernels.get(TUNED_TABLES, ())),
+        "inputs": [found.to_record() for found in inputs.values()],
+        "machine": {
+            "load_at_start": list(surroundings.load),
+            "load_at_end": list(provenance.load()),
+            "governor": provenance.governor(),
+        },
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "history": dict(curves),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """State of code and machine when a run began, and what our kernels' dispatch noted since.
+
+    Attributes:
+        code: Commit and dirty flag.
+        load: Load averages of the machine.
+        kernels: What `kernels.record_implementations` yields; it fills as the run goes on.
+    """
+
+    code: Mapping[str, Any]
+    load: Sequence[float]
+    kernels: Mapping[str, Sequence[str]]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

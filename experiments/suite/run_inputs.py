@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_nets.runtime.errors import UserError
-from experiments.suite import config as config_lib
 
 if TYPE_CHECKING:
     from adaptive_nets.models.weights import StoredNetwork
 
 RANDOM = "random"
 RUN_FILE = "run.json"
+TRAIN = "train"
+"""Field that holds the training of a configuration; its groups count as the configuration's own."""
 
 Kind = Literal["run", "network", "weights", "checkpoint", "random"]
 Role = Literal["required", "optional", "resumed"]
@@ -87,7 +88,7 @@ def fields_of(config: Any, prefix: str = "") -> dict[str, tuple[RunInputField, s
         if mark is not None:
             found[prefix + field.name] = (mark, value)
         elif dataclasses.is_dataclass(value):
-            inner = "" if field.name == config_lib.TRAIN else f"{field.name}."
+            inner = "" if field.name == TRAIN else f"{field.name}."
             found |= fields_of(value, prefix + inner)
     return found
 

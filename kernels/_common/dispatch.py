@@ -15,6 +15,9 @@ from typing import Any
 Requested = None | str | Sequence[str]
 """None chooses and may fall back; a name is that one or an error; a sequence is tried in order."""
 
+TUNED_TABLES = "tuned tables"
+"""Key of a record for the tables of tuned tiles that were used."""
+
 ImplementationRecord = dict[str, list[str]]
 """Operation -> labels of its chosen implementations, each once, in the order of first use."""
 
@@ -86,11 +89,20 @@ def process_implementations() -> ImplementationRecord:
 
 def note_choice(operation: str, choice: Choice) -> None:
     """Adds a choice to the record of the process and to every open one."""
+    _note(operation, choice.label)
+
+
+def note_tuned_table(name: str) -> None:
+    """Adds a table of tuned tiles to the same records, under `TUNED_TABLES`."""
+    _note(TUNED_TABLES, name)
+
+
+def _note(operation: str, label: str) -> None:
     with _lock:
         for record in (_process_record, *_open_records):
             labels = record.setdefault(operation, [])
-            if choice.label not in labels:
-                labels.append(choice.label)
+            if label not in labels:
+                labels.append(label)
 
 
 def first_supported(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from kernels._common import tuned
+from kernels._common.dispatch import note_tuned_table
 
 MEBIBYTE = 1 << 20
 LANES = 128
@@ -83,6 +84,7 @@ def choose_tile(
         return tile
     found = tuned.lookup(device_kind, op, implementation, problem.key)
     if found is not None:
+        note_tuned_table(str(tuned.table_path(device_kind, op).relative_to(tuned.FOLDER)))
         return TileConfig(**found)
     return HEURISTICS[implementation](problem)
 

@@ -26,7 +26,15 @@ from experiments.report.settings import Role, curve, settings_of
 from experiments.suite import render
 from experiments.suite.comparison import compare
 from experiments.suite.experiment import Metric, Outcome
-from experiments.suite.records import ARRAYS, RECORD, Record, collect, make_record, write_arrays
+from experiments.suite.records import (
+    ARRAYS,
+    RECORD,
+    Record,
+    Surroundings,
+    collect,
+    make_record,
+    write_arrays,
+)
 from experiments.suite.registry import experiments
 
 NOON = datetime.datetime(2025, 3, 6, 12, tzinfo=datetime.UTC)
@@ -119,7 +127,9 @@ def write_record(
         dataset=dataset,
         outcome=outcome,
         curves=make_curves(name, empty=empty),
-        code={"commit": "0123456789abcdef", "dirty": False},
+        surroundings=Surroundings(
+            {"commit": "0123456789abcdef", "dirty": False}, (0.1, 0.2), {"masked_conv": ["xla"]}
+        ),
     )
     if edit:
         content = copy.deepcopy(content)
