@@ -14,6 +14,8 @@ from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 
+EXAMPLES = ("adaptive-nets bench autotune 'ResNet-101 conv4' --batch 32",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Autotune:
@@ -38,7 +40,7 @@ class Autotune:
 
 def main(arguments: Sequence[str]) -> None:
     """Tunes layer by layer."""
-    options = parse(Autotune, arguments, program="adaptive-nets bench autotune")
+    options = parse(Autotune, arguments, program="adaptive-nets bench autotune", examples=EXAMPLES)
     for keep in options.keep:
         require(0 < keep <= 1, "keep", keep, "shares in (0, 1]")
     for size in options.batch:

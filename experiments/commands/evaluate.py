@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,13 @@ import tyro
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
+from experiments.commands.output import show_fields
 from experiments.commands.parsing import parse
+
+EXAMPLES = (
+    "adaptive-nets evaluate lenet5_caffe --weights network.safetensors --data mnist",
+    "adaptive-nets evaluate resnet20_cifar10 --weights resnet20.th --data cifar10 --json",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +99,7 @@ def _check_images(model: Any, stored: Any, shape: tuple[int, int, int], *, where
 
 def main(arguments: Sequence[str]) -> None:
     """Prints error, loss, parameters and multiply-accumulates."""
-    options = parse(Evaluate, arguments, program="adaptive-nets evaluate")
+    options = parse(Evaluate, arguments, program="adaptive-nets evaluate", examples=EXAMPLES)
     require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
     import jax.numpy as jnp
     import numpy as np
@@ -182,14 +187,7 @@ def main(arguments: Sequence[str]) -> None:
             **_described(stored.normalisation),
         },
     }
-    if options.json:
-        print(json.dumps(report, indent=2))
-        return
-    for key, value in report.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name} {part}" for name, part in value.items())
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"{key.replace('_', ' '):<15}{shown}")
+    show_fields(report, as_json=options.json)
 
 
 def _described(normalisation: Any) -> dict[str, Any]:

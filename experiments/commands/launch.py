@@ -20,6 +20,11 @@ from experiments.suite.registry import find_experiment, find_preset
 PROGRAM = "adaptive-nets launch"
 TEMPLATES = Path(__file__).parent.parent / "launch"
 _PLACE = re.compile(r"@([A-Z_]+)@")
+EXAMPLES = {
+    "slurm": ("adaptive-nets launch slurm {id} --preset paper --job.nodes 2 > job.sh",),
+    "k8s": ("adaptive-nets launch k8s {id} --out /shared/run --job.nodes 2 > job.yaml",),
+    "ssh": ("adaptive-nets launch ssh {id} --job.hosts tpu0 tpu1 > start.sh",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +97,9 @@ class Ssh:
     """Port that process 0 listens on."""
 
 
+FORMS = {"slurm": Slurm, "k8s": Kubernetes, "ssh": Ssh}
+
+
 def _split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments of the run, and those of the job with their `--job.` taken off."""
     run, job, current = [], [], None
@@ -122,7 +130,7 @@ def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Any
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"usage: {program} ID [flags of 'run'] [--job.FLAG VALUE ...] > FILE\n")
         print("Flags of the job, each as --job.FLAG:")
-        parse(form, ["--help"], program=program)
+        parse(form, ["--help"], program=program, examples=EXAMPLES[kind])
     job = parse(form, own, program=program)
     name, preset_name = peek_id_and_preset(run)
     if name is None:
@@ -283,4 +291,5 @@ def main(arguments: Sequence[str]) -> None:
             "k8s": (printed(k8s), "a JobSet for kubectl, with GPUs or with TPUs of GKE"),
             "ssh": (printed(ssh), "a script that starts a process on every host"),
         },
+        examples=[example for examples in EXAMPLES.values() for example in examples],
     )

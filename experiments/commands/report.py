@@ -15,6 +15,8 @@ from experiments.commands.parsing import parse
 from experiments.suite.records import collect, default_roots
 from experiments.suite.registry import select
 
+EXAMPLES = ("adaptive-nets report {paper} --out {paper}.html",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -30,7 +32,7 @@ class Report:
 
 def main(arguments: Sequence[str]) -> None:
     """Renders the page and says where it is."""
-    options = parse(Report, arguments, program="adaptive-nets report")
+    options = parse(Report, arguments, program="adaptive-nets report", examples=EXAMPLES)
     for folder in options.results:
         if not folder.is_dir():
             raise UserError(

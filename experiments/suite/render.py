@@ -1,11 +1,9 @@
-"""Tables of numbers for the terminal and for Markdown, from records alone."""
+"""Texts of a comparison and Markdown tables, from records alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-from rich.table import Table
 
 from experiments.suite.comparison import Cell
 
@@ -70,29 +68,6 @@ def blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
     for cell in cells:
         made.setdefault((cell.row.id, id(cell.group)), []).append(cell)
     return list(made.values())
-
-
-def terminal_table(title: str, cells: Sequence[Cell]) -> Table:
-    """A table for the screen."""
-    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
-    for column in ("measure", "paper", "ours", "difference", "status"):
-        right = column in ("paper", "ours", "difference")
-        table.add_column(column, justify="right" if right else "left")
-    for block in blocks(cells):
-        table.add_section()
-        name, *size = block_text(block[0]).splitlines()
-        table.add_row(f"[bold]{name}[/]", *[""] * 4)
-        for line in size:
-            table.add_row(f"[dim]{line}[/]")
-        for cell in block:
-            table.add_row(
-                f"  {measure_text(cell)}",
-                paper_text(cell),
-                ours_text(cell),
-                difference_text(cell),
-                f"[{STYLES[cell.verdict]}]{verdict_text(cell)}[/]",
-            )
-    return table
 
 
 def markdown_table(
