@@ -69,7 +69,7 @@ def dispatch(arguments: Sequence[str]) -> None:
 
 
 def _silence_libraries() -> None:
-    """Keeps libraries from talking over our own messages."""
+    """Silences the logs of libraries, which repeat our own messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import logging
 

@@ -24,7 +24,7 @@ class Training:
     """Steps per second of our training beside the same network written directly in JAX."""
 
     rounds: int = 60
-    """How often each is timed, in turns."""
+    """Timings of each contender, in turns."""
     steps: int = 20
     """Steps per timing."""
     collectives: bool = False
@@ -34,7 +34,7 @@ class Training:
     batch_size: int = 64
     """Examples per step of that network, over all devices."""
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    """How the devices are arranged for that."""
+    """Mesh of devices for that."""
     json: Path | None = None
     """File for the measured values; - prints them."""
 
@@ -54,7 +54,7 @@ class Input:
     epochs: int = 3
     """Passes over the set; memory is measured after each."""
     copies: int = 1
-    """How often each file of records counts."""
+    """Number of times that each file of records is read."""
     workers: int = 0
     """Processes that decode; 0 for threads alone."""
     threads: int = 16
@@ -64,7 +64,7 @@ class Input:
     steps: int = 5
     """Steps of that training that are timed, with and without reading."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     json: Path | None = None
     """File for the measured values; - prints them."""
 
@@ -78,9 +78,9 @@ class Kills:
     """
 
     kills: int = 50
-    """How many times."""
+    """Number of kills."""
     seed: int = 0
-    """Of the random moments."""
+    """Seed of the random moments."""
     json: Path | None = None
     """File for what was found; - prints it."""
 

@@ -41,11 +41,11 @@ class Adaptive:
     stop_early: float = 0.5
     """Share of each block's positions that halt before its last unit, a fraction in (0, 1)."""
     blocks: bool = True
-    """Whether to time each block on its own too."""
+    """Time each block on its own too."""
     seconds: float = 30.0
-    """About how long the rounds of one comparison take."""
+    """Approximate time of the rounds of one comparison, in seconds."""
     seed: int = 0
-    """Of weights and images."""
+    """Seed of weights and images."""
     json: Path | None = None
     """File for the measured values; - prints them."""
 

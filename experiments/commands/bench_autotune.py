@@ -21,21 +21,21 @@ EXAMPLES = ("adaptive-nets bench autotune 'ResNet-101 conv4' --batch 32",)
 class Autotune:
     """Times the tiles of a Pallas kernel on this device and writes the best into its table.
 
-    Nothing else ever tunes; what is in the table is used from then on, and records say so.
+    Nothing else tunes; kernels use the table from then on, and records name it.
     """
 
     pattern: tyro.conf.Positional[str] = "ResNet-101 conv*"
     """Shell pattern of layers."""
     implementation: Literal["pallas_triton", "mosaic_tpu"] = "pallas_triton"
-    """Which kernel."""
+    """Kernel to tune."""
     batch: tuple[int, ...] = (32,)
     """Batch sizes."""
     keep: tuple[float, ...] = (0.5, 0.25)
     """Shares of positions that are computed."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Of inputs and weights."""
+    """Type of inputs and weights."""
     folder: Path | None = None
-    """Where the tables lie; those that the kernels read where not given."""
+    """Folder of the tables; the one that the kernels read if not given."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ class Kernels:
     pattern: tyro.conf.Positional[str] = "*"
     """Shell pattern of layers, such as 'VGG*' or 'ResNet-101 conv4'."""
     kinds: tuple[Kind, ...] = ("grid", "random", "backward", "unit", "masked")
-    """What is measured."""
+    """Kinds of comparison."""
     batch: tuple[int, ...] = (1, 8, 32)
     """Batch sizes."""
     keep: tuple[float, ...] = (0.5, 0.25)
@@ -57,11 +57,11 @@ class Kernels:
     active: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.125, 0.05, 0.0)
     """Shares of active positions of run-time masks."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of inputs and weights."""
+    """Type of inputs and weights."""
     implementation: str | None = None
     """Run this one instead of the chosen one: xla, dense, reference, pallas_triton ..."""
     seconds: float = 1.0
-    """About how long a comparison takes."""
+    """Approximate time of a comparison, in seconds."""
     most_gmacs: float = 8.0
     """Leave out layers that need more than this for a batch, in 1e9 multiply-accumulates."""
     torch_python: Path | None = None
@@ -138,7 +138,7 @@ def _show(cases: Sequence[dict[str, Any]]) -> None:
 
 
 def line(case: dict[str, Any]) -> str:
-    """One case in a line."""
+    """Formats a case in one line."""
     times = "  ".join(f"{name} {1e3 * value:.2f} ms" for name, value in case["seconds"].items())
     share = "" if case["share"] is None else f" ({case['share']:.2f} of theory)"
     return (

@@ -35,9 +35,9 @@ class Networks:
     batch: tuple[int, ...] = (1, 8, 32)
     """Batch sizes."""
     rounds: int = 20
-    """How often each is timed, in turns; 0 for the time until the first output alone."""
+    """Timings of each contender, in turns; 0 for the time until the first output alone."""
     torch_python: Path | None = None
-    """Interpreter that can import torch; this one where not given, if it can."""
+    """Interpreter that can import torch; this one if not given, if it can."""
     json: Path | None = None
     """File for the measured values; - prints them."""
 

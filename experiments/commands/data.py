@@ -47,7 +47,7 @@ class ListData:
     """Lists data sets: where each was found, or which files to put where."""
 
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -57,9 +57,9 @@ class CheckData:
     """Reads data sets whole and verifies counts and checksums; exit code 2 if one is damaged."""
 
     name: tyro.conf.Positional[str | None] = None
-    """One data set; all that are there where not given."""
+    """One data set; all that are there if not given."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -73,7 +73,7 @@ class ImportData:
     path: tyro.conf.Positional[Path]
     """Folder with the official files."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class BuildData:
     hold_out: int = 0
     """Without a validation part: hold out every k-th training image for it."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
 
 
 FORMS = {"list": ListData, "check": CheckData, "build": BuildData, "import": ImportData}

@@ -32,7 +32,7 @@ class Doctor:
     """
 
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     """Several processes, started by a scheduler or by hand."""
     json: bool = False

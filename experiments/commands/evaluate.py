@@ -31,7 +31,7 @@ class Evaluate:
     data: str
     """Name of the data set, see 'adaptive-nets data list'."""
     mean: tuple[float, ...] | None = None
-    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's where not given."""
+    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's if not given."""
     std: tuple[float, ...] | None = None
     """Standard deviation per channel, likewise."""
     execution: Literal["dense", "skipping"] = "dense"
@@ -39,13 +39,13 @@ class Evaluate:
     batch_size: int = 1000
     """Images per step."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     json: bool = False
     """Print JSON instead of lines."""
 
 
 def _read(options: Evaluate, name: str) -> tuple[Any, str]:
-    """The stored network and where its normalisation comes from."""
+    """Loads the stored network; returns it with the origin of its normalisation."""
     from adaptive_nets import create_model
     from adaptive_nets.models.adaptive.weights import check_halting_rule
     from adaptive_nets.models.weights import files as weight_files
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _described(normalisation: Any) -> dict[str, Any]:
-    """Mean and deviation of a normalisation, or that the mean is an image."""
+    """Returns mean and deviation of a normalisation; 'an image' for a mean per pixel."""
     offset, scale = normalisation.offset, normalisation.scale
     if offset.shape[:2] != (1, 1):
         mean: Any = "an image"

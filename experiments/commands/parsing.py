@@ -53,7 +53,7 @@ def parse[T](
 
 
 def _one_line(box: str, program: str) -> str:
-    """Tyro's framed message as one sentence."""
+    """Converts tyro's framed message to one sentence."""
     lines = [_BOX.sub(" ", line).strip() for line in box.splitlines()]
     lines = [line for line in lines if line and not _HELP_HINT.match(line)]
     # The frame's title names the kind of error; the sentences below say the same in full.
@@ -88,5 +88,5 @@ def fill_example(text: str) -> str:
 
 
 def print_error(message: str) -> None:
-    """One line on standard error."""
+    """Prints one line on standard error."""
     print(f"adaptive-nets: {message}", file=sys.stderr)

@@ -27,7 +27,7 @@ class Report:
     out: Path = Path("report.html")
     """File to write."""
     results: tuple[Path, ...] = ()
-    """Folders with records; those that come with the code and those in runs/ where not given."""
+    """Folders with records; those that come with the code and those in runs/ if not given."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -37,17 +37,17 @@ class Run:
     """smoke: a few steps, to see that it runs; quick: a small measurement; paper: the paper's
     schedule and data. 'adaptive-nets show ID' says what each one took."""
     seeds: int | None = None
-    """Number of seeds; that of the preset where not given."""
+    """Number of seeds; that of the preset if not given."""
     out: Path | None = None
-    """Folder of the run; runs/ID/PRESET where not given."""
+    """Folder of the run; runs/ID/PRESET if not given."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     """Several processes, started by a scheduler or by hand, as one run."""
 
 
 def form_with_config_flags(config: Any) -> type:
-    """The form above with every value of a configuration as a flag."""
+    """Returns the form above with every value of a configuration as a flag."""
     values = (
         "values",
         Annotated[type(config), tyro.conf.arg(name="")],
@@ -59,7 +59,7 @@ def form_with_config_flags(config: Any) -> type:
 
 
 def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
-    """Id and preset among the arguments, before the values that they decide can be read."""
+    """Finds id and preset among the arguments, before the flags that depend on them are parsed."""
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     preset: str = Run.preset
     for i, argument in enumerate(arguments):

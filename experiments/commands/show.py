@@ -39,7 +39,7 @@ class Show:
     id: tyro.conf.Positional[str]
     """Id, see 'adaptive-nets list'."""
     preset: PresetName = "paper"
-    """Which size to resolve."""
+    """Size whose values are shown."""
     json: bool = False
     """Print JSON instead."""
 

@@ -39,7 +39,7 @@ class Table:
     paper: tyro.conf.Positional[str] = "*"
     """Paper, id, beginning of an id, or shell pattern."""
     results: tuple[Path, ...] = ()
-    """Folders with records; those that come with the code and those in runs/ where not given."""
+    """Folders with records; those that come with the code and those in runs/ if not given."""
     json: bool = False
     """Print JSON instead of tables."""
 
