@@ -13,7 +13,7 @@ import tyro
 from adaptive_nets.data.image_files import find_images, read_image
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
-from experiments.commands.output import is_terminal, print_json
+from experiments.commands.output import is_terminal, print_json, print_lines
 from experiments.commands.parsing import parse, print_error
 
 PROGRAM = "adaptive-nets predict"
@@ -269,7 +269,7 @@ def _print_lines(
     header = ["image", "rank", "label", "class", "probability"]
     if whole is not None:
         header += ["units", "flops", "plain_flops"]
-    print("\t".join(header))
+    rows = []
     for prediction in predictions:
         for rank, label in enumerate(prediction.best(top), start=1):
             row = [
@@ -281,4 +281,5 @@ def _print_lines(
             ]
             if prediction.flops is not None and whole is not None:
                 row += [f"{sum(prediction.units):.3f}", str(prediction.flops), str(whole)]
-            print("\t".join(row))
+            rows.append(row)
+    print_lines(header, rows)

@@ -146,7 +146,7 @@ def test_evaluate_takes_state_dicts(call, tmp_path):
     code, out, _ = call(*command)
     assert code == 0
     report = json.loads(out)
-    assert (report["parameters"], report["macs"], report["images"]) == (431_080, 2_293_000, 1000)
+    assert (report["parameters"], report["macs"], report["images"]) == (431_080, 2_293_000, 10_000)
     assert report["normalisation"]["origin"] == "none: pixels from 0 to 1"
     code, out, _ = call(*command, "--mean", "0.1307", "--std", "0.3081")
     assert code == 0
