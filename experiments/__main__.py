@@ -8,50 +8,43 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import adaptive_nets
 from adaptive_nets.runtime.errors import UserError, did_you_mean
-from experiments.commands.parsing import print_error
-
-# Name -> what it does; each is a module of its name in experiments.commands with a function
-# main(arguments).
-COMMANDS = {
-    "list": "experiments, the paper's cell each one reproduces, cost and state",
-    "show": "one experiment: resolved values, network, deviations from the paper",
-    "run": "train and measure an experiment, or go on with an interrupted one",
-    "launch": "scripts that run an experiment on a cluster: SLURM, Kubernetes, SSH",
-    "table": "the paper's values beside ours",
-    "report": "one HTML page with tables, curves and pictures",
-    "models": "the networks by name, with parameters and multiply-accumulates",
-    "data": "list, check and import data sets",
-    "predict": "classes of image files, by the network of a run or by stored weights",
-    "evaluate": "error of a stored network on a data set",
-    "bench": "measure time: training, networks, kernels",
-    "doctor": "devices, versions, data, and what works here",
-    "publish": "add the records of a run to those that come with the code",
-    "docs": "render the tables of the documentation again from the records",
-}
+from experiments.commands import complete
+from experiments.commands.catalogue import COMMANDS, GROUPS
+from experiments.commands.encoding import replace_unknown_characters
+from experiments.commands.parsing import fill_example, print_error
 
 # Commands that look papers up, and name those that cannot be loaded.
 _OF_EXPERIMENTS = {"list", "show", "run", "launch", "table", "report", "publish", "docs"}
 
 USAGE = """usage: adaptive-nets COMMAND [arguments]
 
-Reproduces the tables of papers on convolutional networks that spend less.
+Reproduces, row by row, the tables of papers on convolutional networks that
+spend less. A run gives a record beside the paper's value, and a network to use.
 
 {commands}
 
-adaptive-nets COMMAND --help explains each one. To begin with, train a network in minutes (the data
-come with this program), compare it with the paper, and use it:
-  adaptive-nets run sparse_vd.table1.lenet-300-100-sparse
-  adaptive-nets table sparse_vd.table1.lenet-300-100
-  adaptive-nets report sparse_vd.table1.lenet-300-100
-  adaptive-nets predict IMAGE... --run runs/sparse_vd.table1.lenet-300-100-sparse/quick"""
+Three commands that build on each other; the first trains a small network:
+{examples}
+
+adaptive-nets COMMAND --help explains a command; adaptive-nets --version."""
+
+EXAMPLES = (
+    "adaptive-nets run {id} --preset quick",
+    "adaptive-nets table {id}",
+    "adaptive-nets predict IMAGE... --run runs/{id}/quick",
+)
 
 
 def usage() -> str:
-    """What is printed without a command."""
-    return USAGE.format(
-        commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
-    )
+    """Returns what is printed without a command."""
+    lines = []
+    for title, commands in GROUPS.items():
+        lines.append(title)
+        lines += [f"  {name:<12}{text}" for name, text in commands.items()]
+    examples = "\n".join(f"  {fill_example(example)}" for example in EXAMPLES)
+    return USAGE.format(commands="\n".join(lines), examples=examples)
 
 
 def dispatch(arguments: Sequence[str]) -> None:
@@ -61,6 +54,10 @@ def dispatch(arguments: Sequence[str]) -> None:
         UserError: there is no such command.
     """
     name, *rest = arguments
+    if name == "complete":
+        # Called by the scripts of 'completion', and by nobody else.
+        complete.main(rest)
+        return
     if name not in COMMANDS:
         raise UserError(f"command {name!r} is unknown; {did_you_mean(name, COMMANDS)}")
     if name in _OF_EXPERIMENTS:
@@ -72,7 +69,7 @@ def dispatch(arguments: Sequence[str]) -> None:
 
 
 def _silence_libraries() -> None:
-    """Keeps libraries from talking over our own messages."""
+    """Silences the logs of libraries, which repeat our own messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import logging
 
@@ -83,8 +80,12 @@ def _silence_libraries() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for a user's mistake, 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    replace_unknown_characters()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"adaptive-nets {adaptive_nets.__version__}")
         return 0
     _silence_libraries()
     try:

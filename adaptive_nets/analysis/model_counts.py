@@ -1,7 +1,8 @@
 """Counts of the zoo that ship with the package, so that listing it traces nothing.
 
 `python -m adaptive_nets.analysis.model_counts` recounts every model and writes the file, in a few
-minutes. Reading the file imports neither JAX nor Flax.
+minutes; with `--descriptions` it renews what the registry says of each model, in seconds. Reading
+the file imports neither JAX nor Flax, so that models are listed without importing them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 FILE = "model_counts.json"
+_REGISTERED = re.compile(r'register_model\(\s*"([^"]+)"')
 
 
 @functools.cache
@@ -28,7 +32,25 @@ def shipped_counts() -> dict[str, dict[str, int]]:
 
     Models of other distributions are absent; `adaptive_nets.analysis.macs.count_cost` counts them.
     """
-    return {name: dict(counts) for name, counts in _contents()["models"].items()}
+    return {
+        name: {"parameters": model["parameters"], "macs": model["macs"]}
+        for name, model in _contents()["models"].items()
+    }
+
+
+def shipped_models() -> dict[str, dict[str, Any]]:
+    """Returns name of a model -> its counts, and input_shape, num_classes, source, description."""
+    return {name: dict(model) for name, model in _contents()["models"].items()}
+
+
+def is_current() -> bool:
+    """Returns whether every model that the sources register by a literal name is in the file.
+
+    A model that was added to a checkout is found so without importing the others.
+    """
+    folder = Path(str(importlib.resources.files("adaptive_nets") / "models"))
+    found = (_REGISTERED.findall(path.read_text("utf-8")) for path in folder.rglob("*.py"))
+    return {name for names in found for name in names} <= set(_contents()["models"])
 
 
 def shipped_reference_counts() -> dict[str, int]:
@@ -47,14 +69,37 @@ def registered_models() -> list[str]:
     ]
 
 
+def description(name: str) -> dict[str, Any]:
+    """Returns what the registry says of a model: input_shape, num_classes, source, description."""
+    from adaptive_nets.models import model_entry
+
+    entry = model_entry(name)
+    return {
+        "input_shape": list(entry.input_shape),
+        "num_classes": entry.num_classes,
+        "source": entry.source,
+        "description": entry.description,
+    }
+
+
 def count_all() -> dict[str, Any]:
     """Counts every model of this distribution and every reference; returns the file's contents."""
     from adaptive_nets.analysis.macs import count_cost
     from adaptive_nets.analysis.reference_counts import model_count, reference_counts
 
-    models = {name: dataclasses.asdict(count_cost(name)) for name in registered_models()}
+    models = {
+        name: dataclasses.asdict(count_cost(name)) | description(name)
+        for name in registered_models()
+    }
     references = {key: model_count(value) for key, value in sorted(reference_counts().items())}
     return {"models": models, "references": references}
+
+
+def renew_descriptions() -> dict[str, Any]:
+    """Returns the file's contents with present descriptions and the counts that it has."""
+    counts = shipped_counts()
+    models = {name: counts[name] | description(name) for name in registered_models()}
+    return {"models": models, "references": shipped_reference_counts()}
 
 
 def to_text(contents: dict[str, Any]) -> str:
@@ -67,11 +112,12 @@ def to_text(contents: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Writes the file of counts beside the models."""
+    """Writes the file of counts beside the models; --descriptions counts nothing again."""
     from adaptive_nets.runtime.files import write_bytes_atomically
 
+    contents = renew_descriptions() if "--descriptions" in sys.argv[1:] else count_all()
     path = Path(__file__).parents[1] / "models" / FILE
-    write_bytes_atomically(path, to_text(count_all()).encode())
+    write_bytes_atomically(path, to_text(contents).encode())
     print(f"wrote {path}")
 
 

@@ -1,4 +1,7 @@
-"""Published parameter counts and the counts of the corresponding networks here."""
+"""Published parameter counts and the counts of the corresponding networks here.
+
+Reading the published counts imports neither JAX nor Flax; counting ours does.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,6 @@ import importlib.resources
 import math
 import tomllib
 from typing import Any
-
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-
-from adaptive_nets.models import create_model, model_entry
-from adaptive_nets.models.char_lm import CHAR_MODELS, create_char_model
-from adaptive_nets.models.shapes import abstract_variables, flatten_paths
 
 FILE = "reference_counts.toml"
 
@@ -47,7 +42,8 @@ class ReferenceCount:
 @functools.cache
 def reference_counts() -> dict[str, ReferenceCount]:
     """Returns all published counts by key."""
-    text = (importlib.resources.files("adaptive_nets.models") / FILE).read_text(encoding="utf-8")
+    path = importlib.resources.files("adaptive_nets") / "models" / FILE
+    text = path.read_text(encoding="utf-8")
     counts = {}
     for name, values in tomllib.loads(text).items():
         tuples = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
@@ -56,12 +52,19 @@ def reference_counts() -> dict[str, ReferenceCount]:
 
 
 def _variables(reference: ReferenceCount) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    from adaptive_nets.models import create_model, model_entry
+    from adaptive_nets.models.char_lm import CHAR_MODELS, create_char_model
+    from adaptive_nets.models.shapes import abstract_variables
+
     overrides: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in reference.overrides.items()
     }
     if reference.model in CHAR_MODELS:
-        model: nn.Module = create_char_model(reference.model, **overrides)
+        model = create_char_model(reference.model, **overrides)
         tokens = jnp.zeros((1, 1), jnp.int32)
         return jax.eval_shape(lambda: model.init(jax.random.key(0), tokens))
     model = create_model(reference.model, **overrides)
@@ -70,6 +73,7 @@ def _variables(reference: ReferenceCount) -> Any:
 
 def model_count(reference: ReferenceCount) -> int:
     """Counts the parameters of the network, or of the named part, without running it."""
+    from adaptive_nets.models.shapes import flatten_paths
 
     def matches(path: str, patterns: tuple[str, ...]) -> bool:
         return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)

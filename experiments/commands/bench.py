@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import MeshConfig, require
 from experiments.commands import bench_adaptive, bench_autotune, bench_kernels, bench_networks
-from experiments.commands.output import table, write
+from experiments.commands.layout import Column, grouped, rounded
+from experiments.commands.output import STDOUT, note, show_fields, show_listing, write_measured
 from experiments.commands.parsing import parse
 from experiments.commands.subcommands import dispatch_subcommand
 
@@ -25,19 +24,19 @@ class Training:
     """Steps per second of our training beside the same network written directly in JAX."""
 
     rounds: int = 60
-    """How often each is timed, in turns."""
+    """Timings of each contender, in turns."""
     steps: int = 20
     """Steps per timing."""
     collectives: bool = False
-    """Instead of timing, list what devices tell each other in a step, and the least they must."""
+    """Instead of timing, list the collectives of a step, and the least bytes they must carry."""
     network: str = "lenet_300_100"
     """Network whose collectives are listed."""
     batch_size: int = 64
     """Examples per step of that network, over all devices."""
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    """How the devices are arranged for that."""
+    """Mesh of devices for that."""
     json: Path | None = None
-    """File for the measured values."""
+    """File for the measured values; - prints them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Input:
     epochs: int = 3
     """Passes over the set; memory is measured after each."""
     copies: int = 1
-    """How often each file of records counts."""
+    """Number of times that each file of records is read."""
     workers: int = 0
     """Processes that decode; 0 for threads alone."""
     threads: int = 16
@@ -65,24 +64,25 @@ class Input:
     steps: int = 5
     """Steps of that training that are timed, with and without reading."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     json: Path | None = None
-    """File for the measured values."""
+    """File for the measured values; - prints them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Kills:
-    """Kills a training with SIGKILL at random moments and during saves, and lets it go on.
+    """Kills a training with SIGKILL at random moments and during saves, and resumes it.
 
-    Exit code 2 if a run does not go on by itself, or ends elsewhere than the undisturbed one.
+    Exit code 2 if a run does not resume by itself, or ends with other parameters than the run that
+    was never killed.
     """
 
     kills: int = 50
-    """How many times."""
+    """Number of kills."""
     seed: int = 0
-    """Of the random moments."""
+    """Seed of the random moments."""
     json: Path | None = None
-    """File for what was found."""
+    """File for what was found; - prints it."""
 
 
 def bench_training(arguments: Sequence[str]) -> None:
@@ -95,19 +95,24 @@ def bench_training(arguments: Sequence[str]) -> None:
         return
     from experiments.bench import training
 
-    shown = table("network", "contender", "steps/s", "ours / this")
     values = []
     for case in training.CASES:
         comparison = training.compare(case, rounds=options.rounds, steps=options.steps)
         for name in comparison.rates:
             rate, ratio = comparison.median(name), comparison.ratio(name)
-            shown.add_row(case, name, f"{rate:.0f}", f"{ratio:.3f}")
             values.append({"case": case, "contender": name, "steps_per_second": round(rate, 1),
                            "ratio": round(ratio, 4), "rounds": options.rounds,
                            "steps": options.steps})  # fmt: skip
-    Console().print(shown)
-    print("medians over rounds taken in turns; ratios are medians of the ratios within a round")
-    write(options.json, "training", values)
+    if options.json != STDOUT:
+        columns = (
+            Column("case", "network"),
+            Column("contender"),
+            Column("steps_per_second", "steps/s", align="right", text=rounded(0)),
+            Column("ratio", "ours / this", align="right", text=rounded(3)),
+        )
+        text = "medians over rounds taken in turns; ratios are medians of the ratios within a round"
+        show_listing(columns, values, notes=(text,))
+    write_measured(options.json, "training", values)
 
 
 def list_collectives(options: Training) -> None:
@@ -130,22 +135,25 @@ def list_collectives(options: Training) -> None:
         mesh=options.mesh,
     )
     found = collectives.report(config, mesh)
-    shown = table("collective", "bytes", "arrays", "for")
-    for each in found.collectives:
-        source = each.source if len(each.source) < 60 else f"{each.source[:57]}..."
-        shown.add_row(each.kind, f"{each.bytes:,}", str(each.arrays), source)
-    Console().print(shown, markup=False)
-    print(f"mesh {found.mesh}, parameters {found.parameters:,} bytes, divided {found.divided:,}")
+    if options.json != STDOUT:
+        columns = (
+            Column("kind", "collective"),
+            Column("bytes", align="right", text=grouped),
+            Column("arrays", rank=2, align="right"),
+            Column("source", "for", rank=1, least=8),
+        )
+        show_listing(columns, [dataclasses.asdict(each) for each in found.collectives])
+    note(f"mesh {found.mesh}, parameters {found.parameters:,} bytes, divided {found.divided:,}")
     for kind in collectives.KINDS:
         total = found.total(kind)
         if found.minimum is None:
             if total:
-                print(f"{kind}: {total:,} bytes")
+                note(f"{kind}: {total:,} bytes")
         elif total or found.minimum.get(kind):
             least = found.minimum.get(kind, 0)
-            print(f"{kind}: {total:,} bytes, at least {least:,}, {total - least:+,}")
+            note(f"{kind}: {total:,} bytes, at least {least:,}, {total - least:+,}")
     values = {"network": options.network, "batch": size, **dataclasses.asdict(found)}
-    write(options.json, "collectives", values)
+    write_measured(options.json, "collectives", values)
 
 
 def bench_input(arguments: Sequence[str]) -> None:
@@ -163,12 +171,23 @@ def bench_input(arguments: Sequence[str]) -> None:
     epochs = bench.read_epochs(
         split, batch_size=options.batch_size, epochs=options.epochs, options=stream
     )
-    shown = table("epoch", "examples", "examples/s", "memory, MiB")
-    for number, epoch in enumerate(epochs, 1):
-        rate = f"{epoch.examples / epoch.seconds:.0f}"
-        memory = f"{epoch.resident_bytes / 2**20:.0f}"
-        shown.add_row(str(number), str(epoch.examples), rate, memory)
-    Console().print(shown)
+    if options.json != STDOUT:
+        columns = (
+            Column("epoch"),
+            Column("examples", align="right"),
+            Column("examples_per_second", "examples/s", align="right", text=rounded(0)),
+            Column("memory_mib", "memory, MiB", align="right", text=rounded(0)),
+        )
+        rows = [
+            {
+                "epoch": number,
+                "examples": epoch.examples,
+                "examples_per_second": epoch.examples / epoch.seconds,
+                "memory_mib": epoch.resident_bytes / 2**20,
+            }
+            for number, epoch in enumerate(epochs, 1)
+        ]
+        show_listing(columns, rows)
     values: dict[str, Any] = {
         "image_shape": split.image_shape,
         "batch": options.batch_size,
@@ -188,13 +207,13 @@ def bench_input(arguments: Sequence[str]) -> None:
             copies=options.copies,
             options=stream,
         )
-        print(
+        note(
             f"{share.network}, batch {share.batch}: a step takes {share.seconds_streamed:.3f} s "
             f"with reading, {share.seconds_resident:.3f} s without; reading adds "
             f"{100 * share.extra:.1f} % of it"
         )
         values["training"] = dataclasses.asdict(share)
-    write(options.json, "input", values)
+    write_measured(options.json, "input", values)
 
 
 def bench_kills(arguments: Sequence[str]) -> None:
@@ -205,36 +224,69 @@ def bench_kills(arguments: Sequence[str]) -> None:
 
     def report(number: int, kill: kills.Kill) -> None:
         where = "a half-written checkpoint" if kill.in_save else "no half-written checkpoint"
-        print(
+        note(
             f"{number}/{options.kills}: killed after {kill.after:.1f} s, newest step {kill.step}, "
-            f"{where}",
-            flush=True,
+            f"{where}"
         )
 
     with tempfile.TemporaryDirectory(prefix="adaptive-nets-kills-") as folder:
         verdict = kills.compare(Path(folder), kills=options.kills, seed=options.seed, report=report)
     half = sum(kill.in_save for kill in verdict.kills)
-    print(
-        f"{len(verdict.kills)} kills, {half} during a save; {verdict.runs} runs of "
-        f"{verdict.steps} steps, {verdict.different} of them ended elsewhere than the undisturbed"
-    )
-    write(options.json, "kills", dataclasses.asdict(verdict))
+    if options.json != STDOUT:
+        show_fields(
+            {
+                "kills": len(verdict.kills),
+                "during_a_save": half,
+                "runs": verdict.runs,
+                "steps": verdict.steps,
+                "ended_differently": verdict.different,
+            }
+        )
+    write_measured(options.json, "kills", dataclasses.asdict(verdict))
     if verdict.different:
         raise UserError(f"{verdict.different} of {verdict.runs} runs ended with other parameters")
+
+
+FORMS = {
+    "training": Training,
+    "networks": bench_networks.Networks,
+    "adaptive": bench_adaptive.Adaptive,
+    "kernels": bench_kernels.Kernels,
+    "input": Input,
+    "kills": Kills,
+    "autotune": bench_autotune.Autotune,
+}
+EXAMPLES = (
+    "adaptive-nets bench networks lenet_300_100 --batch 1 32",
+    "adaptive-nets bench kernels 'VGG*' --kinds grid --json kernels.json",
+    "adaptive-nets bench training --json - | jq .values",
+)
+
+
+def with_stdout(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments, where a --json without a file means standard output."""
+    made = []
+    for i, argument in enumerate(arguments):
+        made.append(argument)
+        following = arguments[i + 1] if i + 1 < len(arguments) else "--"
+        if argument == "--json" and following.startswith("--"):
+            made.append(str(STDOUT))
+    return made
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measures training, networks or kernels."""
     dispatch_subcommand(
         PROGRAM,
-        arguments,
+        with_stdout(arguments),
         {
             "training": (bench_training, "steps per second beside bare JAX"),
             "networks": (bench_networks.main, "time of forward passes"),
             "adaptive": (bench_adaptive.main, "networks of adaptive depth, skipping beside plain"),
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
             "input": (bench_input, "examples per second of a set that is read while training"),
-            "kills": (bench_kills, "a training killed again and again, beside an undisturbed one"),
+            "kills": (bench_kills, "a training killed and resumed, beside one never killed"),
             "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by the clock"),
         },
+        examples=EXAMPLES,
     )

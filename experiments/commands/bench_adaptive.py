@@ -7,17 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from adaptive_nets.training.config import require
+from experiments.commands.layout import Column, rounded
+from experiments.commands.output import STDOUT, note, show_listing, write_measured
 from experiments.commands.parsing import parse
 
 PROGRAM = "adaptive-nets bench adaptive"
+EXAMPLES = ("adaptive-nets bench adaptive resnet32_sact --height 32 --width 32 --batch 32",)
+COLUMNS = (
+    Column("part"),
+    Column("stop_early", "stop early, %", rank=4, align="right", text=rounded(0, 100)),
+    Column("plain_seconds", "plain, ms", rank=2, align="right", text=rounded(1, 1e3)),
+    Column("skipping_seconds", "skipping, ms", rank=1, align="right", text=rounded(1, 1e3)),
+    Column("time_share", "time", rank=3, align="right", text=rounded(3)),
+    Column("flops_share", "FLOPs", rank=5, align="right", text=rounded(3)),
+    Column("excess", "time / FLOPs", rank=6, align="right", text=rounded(3)),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
-    """Time of a network of adaptive depth that skips, over the plain one's, beside FLOPs."""
+    """Times a network of adaptive depth that skips beside the plain one, with shares of FLOPs."""
 
     name: tyro.conf.Positional[str] = "resnet101_sact"
     """Network of adaptive depth."""
@@ -30,27 +41,26 @@ class Adaptive:
     stop_early: float = 0.5
     """Share of each block's positions that halt before its last unit, a fraction in (0, 1)."""
     blocks: bool = True
-    """Whether to time each block on its own too."""
+    """Time each block on its own too."""
     seconds: float = 30.0
-    """About how long the rounds of one comparison take."""
+    """Approximate time of the rounds of one comparison, in seconds."""
     seed: int = 0
-    """Of weights and images."""
+    """Seed of weights and images."""
     json: Path | None = None
-    """File for the measured values."""
+    """File for the measured values; - prints them."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Times a network and its blocks, skipping beside plain."""
-    options = parse(Adaptive, arguments, program=PROGRAM)
+    options = parse(Adaptive, arguments, program=PROGRAM, examples=EXAMPLES)
     for name in ("height", "width", "batch"):
         require(getattr(options, name) > 0, name, getattr(options, name), "a positive number")
     require(0 < options.stop_early < 1, "stop-early", options.stop_early, "a fraction in (0, 1)")
     require(options.seconds > 0, "seconds", options.seconds, "a positive number")
     from experiments.bench import adaptive_depth
-    from experiments.commands.output import table, write
 
     adaptive_depth.plain_name(options.name)
-    print("making weights, and biases by which positions stop early", flush=True)
+    note("making weights, and biases by which positions stop early")
     chosen = dataclasses.asdict(options)
     settings = adaptive_depth.Settings(
         **{f.name: chosen[f.name] for f in dataclasses.fields(adaptive_depth.Settings)}
@@ -60,27 +70,27 @@ def main(arguments: Sequence[str]) -> None:
     stages = len(case.inputs) if options.blocks else 0
     try:
         for stage in range(stages):
-            print(f"block {stage + 1} of {stages}", flush=True)
+            note(f"block {stage + 1} of {stages}")
             found.append(adaptive_depth.compare_block(case, stage))
     except KeyboardInterrupt:
-        print("stopped; what follows was measured before")
-    shown = table(
-        "part", "stop early", "plain, ms", "skipping, ms", "time", "FLOPs", "time / FLOPs"
-    )
-    for part in found:
-        shown.add_row(
-            part.part,
-            f"{100 * part.stop_early:.0f} %",
-            f"{1e3 * part.seconds[adaptive_depth.PLAIN]:.1f}",
-            f"{1e3 * part.seconds[adaptive_depth.SKIPPING]:.1f}",
-            f"{part.time_share:.3f}",
-            f"{part.flops_share:.3f}",
-            f"{part.excess:.3f}",
-        )
-    Console().print(shown)
-    print("shares are of the plain network; times are medians over rounds taken in turns")
+        note("stopped; only what was measured before follows")
+    rows = [
+        {
+            "part": part.part,
+            "stop_early": part.stop_early,
+            "plain_seconds": part.seconds[adaptive_depth.PLAIN],
+            "skipping_seconds": part.seconds[adaptive_depth.SKIPPING],
+            "time_share": part.time_share,
+            "flops_share": part.flops_share,
+            "excess": part.excess,
+        }
+        for part in found
+    ]
+    if options.json != STDOUT:
+        text = "shares are of the plain network; times are medians over rounds taken in turns"
+        show_listing(COLUMNS, rows, notes=(text,))
     values = {
         "settings": dataclasses.asdict(settings),
         "parts": [dataclasses.asdict(part) for part in found],
     }
-    write(options.json, "adaptive", values)
+    write_measured(options.json, "adaptive", values)

@@ -14,31 +14,33 @@ from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
 
+EXAMPLES = ("adaptive-nets bench autotune 'ResNet-101 conv4' --batch 32",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Autotune:
     """Times the tiles of a Pallas kernel on this device and writes the best into its table.
 
-    Nothing else ever tunes; what is in the table is used from then on, and records say so.
+    Nothing else tunes; kernels use the table from then on, and records name it.
     """
 
     pattern: tyro.conf.Positional[str] = "ResNet-101 conv*"
     """Shell pattern of layers."""
     implementation: Literal["pallas_triton", "mosaic_tpu"] = "pallas_triton"
-    """Which kernel."""
+    """Kernel to tune."""
     batch: tuple[int, ...] = (32,)
     """Batch sizes."""
     keep: tuple[float, ...] = (0.5, 0.25)
     """Shares of positions that are computed."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Of inputs and weights."""
+    """Type of inputs and weights."""
     folder: Path | None = None
-    """Where the tables lie; those that the kernels read where not given."""
+    """Folder of the tables; the one that the kernels read if not given."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Tunes layer by layer."""
-    options = parse(Autotune, arguments, program="adaptive-nets bench autotune")
+    options = parse(Autotune, arguments, program="adaptive-nets bench autotune", examples=EXAMPLES)
     for keep in options.keep:
         require(0 < keep <= 1, "keep", keep, "shares in (0, 1]")
     for size in options.batch:

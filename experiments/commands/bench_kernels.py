@@ -8,14 +8,34 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.console import Console
 
 from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.runtime.files import write_text_atomically
 from adaptive_nets.training.config import require
+from experiments.commands.layout import Column, rounded
+from experiments.commands.output import STDOUT, is_terminal, note, show_listing, write_measured
 from experiments.commands.parsing import parse
 
 Kind = Literal["grid", "random", "backward", "unit", "masked"]
+EXAMPLES = ("adaptive-nets bench kernels 'VGG*' --kinds grid random --batch 8",)
+CASES = tuple(
+    Column(key)
+    for key in (
+        "kind", "layer", "batch", "fraction", "output", "speedup", "share", "implementation",
+        "seconds",
+    )
+)  # fmt: skip
+SUMMARY = (
+    Column("name", "what"),
+    Column("measure", rank=3),
+    Column("cases", rank=6, align="right"),
+    Column("mean", rank=1, align="right", text=rounded(2)),
+    Column("mean_beside_xla", "beside XLA", rank=5, align="right", text=rounded(2)),
+    Column("least", rank=7, align="right", text=rounded(2)),
+    Column("slowest", "slowest, x", rank=8, align="right", text=rounded(2)),
+    Column("at_least", "aim", rank=4, align="right", text=rounded(2)),
+    Column("met", "", rank=2, style={"met": "green", "missed": "yellow"}),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +43,13 @@ class Kernels:
     """Times perforated and masked convolution beside the dense convolution of the same run.
 
     Kinds: grid and random (fixed masks), backward (gradients), unit (whole residual units with a
-    run-time mask), masked (one convolution with a run-time mask). All of them take some minutes.
+    run-time mask), masked (one convolution with a run-time mask).
     """
 
     pattern: tyro.conf.Positional[str] = "*"
     """Shell pattern of layers, such as 'VGG*' or 'ResNet-101 conv4'."""
     kinds: tuple[Kind, ...] = ("grid", "random", "backward", "unit", "masked")
-    """What is measured."""
+    """Kinds of comparison."""
     batch: tuple[int, ...] = (1, 8, 32)
     """Batch sizes."""
     keep: tuple[float, ...] = (0.5, 0.25)
@@ -37,28 +57,27 @@ class Kernels:
     active: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.125, 0.05, 0.0)
     """Shares of active positions of run-time masks."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of inputs and weights."""
+    """Type of inputs and weights."""
     implementation: str | None = None
     """Run this one instead of the chosen one: xla, dense, reference, pallas_triton ..."""
     seconds: float = 1.0
-    """About how long a comparison takes."""
+    """Approximate time of a comparison, in seconds."""
     most_gmacs: float = 8.0
     """Leave out layers that need more than this for a batch, in 1e9 multiply-accumulates."""
     torch_python: Path | None = None
     """Interpreter that has PyTorch, whose dense convolution is then timed too."""
     json: Path | None = None
-    """File for the measured values."""
+    """File for the measured values; - prints them."""
     figure: Path | None = None
     """SVG file for the speed-ups."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measures, prints, writes."""
-    options = parse(Kernels, arguments, program="adaptive-nets bench kernels")
+    options = parse(Kernels, arguments, program="adaptive-nets bench kernels", examples=EXAMPLES)
     _check(options)
     from experiments.bench import kernel_summary, kernels
     from experiments.bench.torch_peer import TorchPeer
-    from experiments.commands.output import table, write
 
     settings = kernels.Settings(
         kinds=options.kinds,
@@ -72,49 +91,54 @@ def main(arguments: Sequence[str]) -> None:
         implementation=options.implementation,
     )
     peer = None if options.torch_python is None else TorchPeer(options.torch_python)
-    console = Console()
     cases: list[dict[str, Any]] = []
     try:
         for comparison in kernels.compare(settings, peer.convolution if peer else None):
             case = kernel_summary.record(comparison)
             cases.append(case)
-            console.print(line(case), highlight=False)
+            note(line(case))
     except NotImplementedError as error:
         raise UserError(f"--implementation {options.implementation}: {error}") from error
     except KeyboardInterrupt:
-        console.print(f"stopped after {len(cases)} cases; what follows is of those")
+        note(f"stopped after {len(cases)} cases; only those follow")
     finally:
         if peer is not None:
             peer.close()
-    rows = kernel_summary.summary(cases)
-    shown = table("what", "cases", "mean", "beside XLA", "least", "slowest, x", "aim", "")
-    for row in rows:
-        shown.add_row(
-            f"{row['name']} ({row['measure']})", str(row["cases"]), f"{row['mean']:.2f}",
-            f"{row['mean_beside_xla']:.2f}", f"{row['least']:.2f}", f"{row['slowest']:.2f}",
-            f"{row['at_least']:.2f}", "met" if row["met"] else "missed",
-        )  # fmt: skip
-    if rows:
-        console.print(shown)
-    console.print(
+    if options.json != STDOUT:
+        _show(cases)
+    if options.figure is not None:
+        from experiments.bench.kernel_figure import draw
+
+        write_text_atomically(options.figure, draw(cases))
+        note(f"drawn to {options.figure}")
+    packages = {} if peer is None else {"torch": peer.version}
+    values = {"settings": dataclasses.asdict(settings), "cases": cases}
+    write_measured(options.json, "kernels", values, **packages)
+
+
+def _show(cases: Sequence[dict[str, Any]]) -> None:
+    """Prints the summary on a terminal, which had the cases as they came; the cases in a pipe."""
+    from experiments.bench import kernel_summary
+
+    if is_terminal():
+        rows = [
+            {**row, "met": "met" if row["met"] else "missed"}
+            for row in kernel_summary.summary(cases)
+        ]
+        show_listing(SUMMARY, rows)
+    else:
+        show_listing(CASES, cases)
+    note(
         "share: of the theoretical speed-up over the better dense convolution; medians of rounds "
         "taken in turns"
     )
     for layer, batch, share in kernel_summary.break_evens(cases):
         until = "never" if share is None else f"up to {100 * share:.0f} % active"
-        console.print(f"a run-time mask pays {until}: {layer}, batch {batch}", highlight=False)
-    if options.figure is not None:
-        from experiments.bench.kernel_figure import draw
-
-        write_text_atomically(options.figure, draw(cases))
-        print(f"drawn to {options.figure}")
-    packages = {} if peer is None else {"torch": peer.version}
-    values = {"settings": dataclasses.asdict(settings), "cases": cases}
-    write(options.json, "kernels", values, **packages)
+        note(f"a run-time mask pays {until}: {layer}, batch {batch}")
 
 
 def line(case: dict[str, Any]) -> str:
-    """One case in a line."""
+    """Formats a case in one line."""
     times = "  ".join(f"{name} {1e3 * value:.2f} ms" for name, value in case["seconds"].items())
     share = "" if case["share"] is None else f" ({case['share']:.2f} of theory)"
     return (

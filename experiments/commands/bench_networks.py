@@ -11,41 +11,45 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.progress import Progress
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
+from experiments.commands.layout import Column, rounded
+from experiments.commands.output import STDOUT, console, show_listing, write_measured
 from experiments.commands.parsing import parse
 
 PROGRAM = "adaptive-nets bench networks"
+EXAMPLES = (
+    "adaptive-nets bench networks lenet_300_100 --batch 1 32",
+    "adaptive-nets bench networks 'resnet*cifar10' --rounds 0 --json first.json",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """Time of a forward pass of networks of the zoo, where possible with PyTorch beside it."""
+    """Times forward passes of networks of the zoo, and of PyTorch where it can be imported."""
 
     pattern: tyro.conf.Positional[tuple[str, ...]] = ("*",)
     """Shell patterns of names."""
     batch: tuple[int, ...] = (1, 8, 32)
     """Batch sizes."""
     rounds: int = 20
-    """How often each is timed, in turns; 0 for the time until the first output alone."""
+    """Timings of each contender, in turns; 0 for the time until the first output alone."""
     torch_python: Path | None = None
-    """Interpreter that can import torch; this one where not given, if it can."""
+    """Interpreter that can import torch; this one if not given, if it can."""
     json: Path | None = None
-    """File for the measured values."""
+    """File for the measured values; - prints them."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Times forward passes."""
-    options = parse(Networks, arguments, program=PROGRAM)
+    options = parse(Networks, arguments, program=PROGRAM, examples=EXAMPLES)
     for size in options.batch:
         require(size > 0, "batch", size, "positive numbers")
     require(options.rounds >= 0, "rounds", options.rounds, "a number of at least 0")
     from adaptive_nets import list_models
     from experiments.bench.torch_peer import TorchPeer
-    from experiments.commands.output import write
 
     names = list(dict.fromkeys(name for p in options.pattern for name in list_models(p)))
     if not names:
@@ -57,15 +61,16 @@ def main(arguments: Sequence[str]) -> None:
         if options.rounds and (options.torch_python or importlib.util.find_spec("torch")):
             peer = stack.enter_context(TorchPeer(options.torch_python))
         values = _time_all(list(itertools.product(names, options.batch)), options.rounds, peer)
-    _show(values, passes=options.rounds > 0)
-    write(options.json, "networks", values, **({"torch": peer.version} if peer else {}))
+    if options.json != STDOUT:
+        _show(values)
+    write_measured(options.json, "networks", values, **({"torch": peer.version} if peer else {}))
 
 
 def _time_all(cases: Sequence[tuple[str, int]], rounds: int, peer: Any) -> list[dict[str, Any]]:
     from experiments.bench.networks import time_forward
 
     values = []
-    with Progress(transient=True, disable=len(cases) < 2) as progress:
+    with Progress(console=console(stderr=True), transient=True, disable=len(cases) < 2) as progress:
         task = progress.add_task("", total=len(cases))
         try:
             for name, size in cases:
@@ -73,44 +78,37 @@ def _time_all(cases: Sequence[tuple[str, int]], rounds: int, peer: Any) -> list[
                 found = time_forward(name, batch=size, rounds=rounds, peer=peer)
                 values += [dataclasses.asdict(timed) for timed in found]
                 first = sum(found[0].first_output.values())
-                progress.console.print(
-                    f"{name}, batch {size}: first output after {first:.1f} s", highlight=False
-                )
+                progress.console.print(f"{name}, batch {size}: first output after {first:.1f} s")
                 progress.advance(task)
         except KeyboardInterrupt:
-            progress.console.print("stopped; what follows is of the networks above")
+            progress.console.print("stopped; only the networks above follow")
     return values
 
 
-def _show(values: Sequence[dict[str, Any]], *, passes: bool) -> None:
+def _show(values: Sequence[dict[str, Any]]) -> None:
     from experiments.bench.networks import STAGES
-    from experiments.commands.output import table
 
-    console = Console()
-    shown = table("network", "batch", *(f"{stage}, s" for stage in STAGES), "first output, s")
-    for v in values:
-        if v["first_output"]:
-            stages = [v["first_output"][stage] for stage in STAGES]
-            shown.add_row(
-                v["name"], str(v["batch"]), *(f"{s:.2f}" for s in stages), f"{sum(stages):.2f}"
-            )
-    console.print(shown)
-    if not passes:
-        return
-    shown = table(
-        "network", "batch", "contender", "forward, ms", "images/s", "GMAC/s", "ours / this"
+    columns = (
+        Column("name", "network"),
+        Column("batch", rank=1, align="right"),
+        Column("contender", rank=3),
+        Column("seconds", "forward, ms", rank=2, align="right", text=rounded(3, 1e3)),
+        Column("ratio", "ours / this", rank=4, align="right", text=rounded(3)),
+        Column("images_per_second", "images/s", rank=6, align="right", text=rounded(0)),
+        Column("gmacs_per_second", "GMAC/s", rank=7, align="right", text=rounded(2)),
+        Column("first_output", "first output, s", rank=5, align="right", text=rounded(2)),
+        *(Column(stage, f"{stage}, s", 8, align="right", text=rounded(2)) for stage in STAGES),
     )
-    for v in values:
-        shown.add_row(
-            v["name"],
-            str(v["batch"]),
-            v["contender"],
-            f"{1e3 * v['seconds']:.3f}",
-            f"{v['batch'] / v['seconds']:.0f}",
-            f"{v['batch'] * v['macs'] / v['seconds'] / 1e9:.2f}",
-            f"{v['ratio']:.3f}",
-        )
-    console.print(shown)
-    console.print(
-        "times are medians over rounds taken in turns; ratios are of times within a round"
-    )
+    text = "times are medians over rounds taken in turns; ratios are of times within a round"
+    show_listing(columns, [_row(value) for value in values], notes=(text,))
+
+
+def _row(value: dict[str, Any]) -> dict[str, Any]:
+    seconds, stages = value["seconds"], value["first_output"]
+    return {
+        **value,
+        "images_per_second": value["batch"] / seconds if seconds else None,
+        "gmacs_per_second": value["batch"] * value["macs"] / seconds / 1e9 if seconds else None,
+        "first_output": sum(stages.values()) if stages else None,
+        **(stages or {}),
+    }

@@ -1,4 +1,4 @@
-"""adaptive-nets data: what is there, whether it is whole, and how to prepare it."""
+"""adaptive-nets data: list, verify and prepare data sets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from adaptive_nets.data import (
     Finding,
@@ -22,11 +20,26 @@ from adaptive_nets.data import (
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ConsoleProgress
 from adaptive_nets.training.config import require
+from experiments.commands.layout import Column
+from experiments.commands.output import console, hint, note, show_listing
 from experiments.commands.parsing import parse
 from experiments.commands.subcommands import dispatch_subcommand
 
 PROGRAM = "adaptive-nets data"
 STYLES = {"ok": "green", "absent": "dim", "partial": "yellow", "damaged": "red"}
+COLUMNS = (
+    Column("name"),
+    Column("state", rank=1, style=STYLES),
+    Column("source", rank=2),
+    Column("message", "what", rank=3, least=24),
+    Column("location", "where", rank=4),
+)
+EXAMPLES = {
+    "list": ("adaptive-nets data list", "adaptive-nets data list --data-dir /data --json"),
+    "check": ("adaptive-nets data check mnist",),
+    "build": ("adaptive-nets data build imagenet /data/imagenet --hold-out 50",),
+    "import": ("adaptive-nets data import cifar10 ~/Downloads",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +47,9 @@ class ListData:
     """Lists data sets: where each was found, or which files to put where."""
 
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
+    json: bool = False
+    """Print JSON instead of a table."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +57,11 @@ class CheckData:
     """Reads data sets whole and verifies counts and checksums; exit code 2 if one is damaged."""
 
     name: tyro.conf.Positional[str | None] = None
-    """One data set; all that are there where not given."""
+    """One data set; all that are there if not given."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
+    json: bool = False
+    """Print JSON instead of a table."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +73,7 @@ class ImportData:
     path: tyro.conf.Positional[Path]
     """Folder with the official files."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +82,7 @@ class BuildData:
 
     PATH holds train/ and val/ with a folder for each class, or ILSVRC2012_img_train.tar and
     ILSVRC2012_img_val.tar. Where images are in no class folder, labels.csv or val_labels.txt beside
-    them says the class of each. A build that was stopped goes on where it was.
+    them says the class of each. A build that was stopped resumes.
     """
 
     name: tyro.conf.Positional[str]
@@ -73,58 +90,66 @@ class BuildData:
     path: tyro.conf.Positional[Path]
     """Folder with the images or the archives."""
     hold_out: int = 0
-    """Without a validation part: set every so-manieth training image aside for it."""
+    """Without a validation part: hold out every k-th training image for it."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
 
 
-def _show(findings: Sequence[Finding]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "state", "source", "where", "what"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        table.add_row(
-            finding.name,
-            f"[{STYLES[finding.state]}]{finding.state}[/]",
-            finding.source or "",
-            finding.location or "",
-            finding.message,
-        )
-    Console().print(table)
+FORMS = {"list": ListData, "check": CheckData, "build": BuildData, "import": ImportData}
+
+
+def _show(findings: Sequence[Finding], root: Path, *, as_json: bool) -> None:
+    if not as_json:
+        note(f"data root: {root}")
+    rows = [
+        dataclasses.asdict(finding) | {"message": finding.message.removeprefix(f"{finding.name}: ")}
+        for finding in findings
+    ]
+    show_listing(COLUMNS, rows, as_json=as_json)
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def list_data(arguments: Sequence[str]) -> None:
     """Prints what is there without reading it."""
-    options = parse(ListData, arguments, program=f"{PROGRAM} list")
+    options = parse(ListData, arguments, program=f"{PROGRAM} list", examples=EXAMPLES["list"])
     findings = survey(options.data_dir)
-    print(f"data root: {data_root(options.data_dir)}")
-    _show(findings)
+    _show(findings, data_root(options.data_dir), as_json=options.json)
+    if not options.json:
+        missing = [finding.name for finding in findings if finding.state != "ok"]
+        hint(f"{PROGRAM} check {(missing or [findings[0].name])[0]}")
 
 
 def check_data(arguments: Sequence[str]) -> None:
     """Reads and verifies."""
-    options = parse(CheckData, arguments, program=f"{PROGRAM} check")
+    options = parse(CheckData, arguments, program=f"{PROGRAM} check", examples=EXAMPLES["check"])
     findings = verify(options.name, options.data_dir)
-    print(f"data root: {data_root(options.data_dir)}")
-    _show(findings)
-    for finding in findings:
-        if finding.fingerprint:
-            per_class = {
-                split: f"{min(counts)}-{max(counts)} of each class"
-                for split, counts in finding.class_counts.items()
-            }
-            print(f"{finding.name} ({finding.source}): {per_class}, sha256 {finding.fingerprint}")
+    _show(findings, data_root(options.data_dir), as_json=options.json)
     bad = [f for f in findings if f.state in ("damaged", "partial")]
     if options.name and all(f.state == "absent" for f in findings):
         raise UserError(findings[0].message)
     if bad:
         raise UserError(bad[0].message)
+    if options.json:
+        return
+    for finding in findings:
+        if finding.fingerprint:
+            classes = ", ".join(
+                f"{split} {_range(counts)} of each class"
+                for split, counts in finding.class_counts.items()
+            )
+            note(f"{finding.name} ({finding.source}): {finding.message}")
+            note(f"  {classes or 'no classes'}, sha256 {finding.fingerprint}")
+    hint("adaptive-nets list")
 
 
 @contextlib.contextmanager
 def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """What a long preparation reports to."""
-    with ConsoleProgress() as progress:
+    """Yields the callback of a long preparation, which draws a bar."""
+    with ConsoleProgress(console(stderr=True)) as progress:
         current = None
 
         def show(what: str, done: int, total: int) -> None:
@@ -140,16 +165,16 @@ def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
 
 def import_data(arguments: Sequence[str]) -> None:
     """Prepares a set."""
-    options = parse(ImportData, arguments, program=f"{PROGRAM} import")
+    options = parse(ImportData, arguments, program=f"{PROGRAM} import", examples=EXAMPLES["import"])
     with _progress(options.name) as show:
         folder = import_dataset(options.name, options.path, options.data_dir, progress=show)
     print(f"prepared in {folder}")
-    print(f"next: adaptive-nets data check {options.name}")
+    hint(f"{PROGRAM} check {options.name}")
 
 
 def build_data(arguments: Sequence[str]) -> None:
     """Builds a set of photographs."""
-    options = parse(BuildData, arguments, program=f"{PROGRAM} build")
+    options = parse(BuildData, arguments, program=f"{PROGRAM} build", examples=EXAMPLES["build"])
     held = options.hold_out
     require(held == 0 or held > 1, "hold-out", held, "0, or 2 or more")
     with _progress(options.name) as show:
@@ -157,21 +182,19 @@ def build_data(arguments: Sequence[str]) -> None:
             options.name, options.path, options.data_dir, hold_out=options.hold_out, progress=show
         )
     print(f"built in {folder}")
-    print(f"next: adaptive-nets data check {options.name}")
+    hint(f"{PROGRAM} check {options.name}")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Lists, checks or imports."""
+    """Lists, checks, builds or imports."""
     dispatch_subcommand(
         PROGRAM,
         arguments,
         {
-            "list": (list_data, "what is there, and which files belong where"),
+            "list": (list_data, "data sets that are there, and which files the others need"),
             "check": (check_data, "read everything, verify counts and checksums"),
-            "build": (
-                build_data,
-                "records of photographs, which are read while training",
-            ),
+            "build": (build_data, "prepare a set of photographs, which training streams"),
             "import": (import_data, "prepare a set from its official files"),
         },
+        examples=[example for examples in EXAMPLES.values() for example in examples],
     )

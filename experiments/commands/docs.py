@@ -15,6 +15,7 @@ from experiments.suite.registry import papers
 
 ROOT = Path(__file__).parent.parent.parent
 PICTURES = PUBLISHED / "figures"
+EXAMPLES = ("adaptive-nets docs --check",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def stale_pictures() -> dict[Path, str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Renders or checks."""
-    options = parse(Docs, arguments, program="adaptive-nets docs")
+    options = parse(Docs, arguments, program="adaptive-nets docs", examples=EXAMPLES)
     if not (ROOT / "README.md").exists():
         raise UserError(f"{ROOT} is no checkout; expected one with README.md")
     records = collect(options.results or [PUBLISHED])

@@ -1,4 +1,4 @@
-"""adaptive-nets doctor: what is here, and what works."""
+"""adaptive-nets doctor: devices, versions and data, and whether they work."""
 
 from __future__ import annotations
 
@@ -9,40 +9,45 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from rich.console import Console
+from typing import Any
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig
+from experiments.commands.layout import Column, wrap
+from experiments.commands.output import console, hint, is_terminal, show_listing, terminal_width
 from experiments.commands.parsing import parse, print_error
 from experiments.suite import provenance
 
 Finding = tuple[str, str]
 STYLES = {"ok": "green", "none": "dim", "bad": "red"}
+COLUMNS = (Column("check"), Column("state"), Column("process"), Column("finding"))
+EXAMPLES = ("adaptive-nets doctor", "adaptive-nets doctor --json")
 
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
     """Shows devices, versions, data and kernels, and computes something small on every device.
 
-    Started as several processes, it does so in each of them, and in all of them together.
+    With several processes, each checks its own devices, and all of them an all-reduce.
     """
 
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     """Several processes, started by a scheduler or by hand."""
+    json: bool = False
+    """Print JSON instead of lines."""
 
 
 def check_versions() -> Finding:
-    """Versions of what can change a number."""
+    """Lists versions of the packages that can change a number."""
     versions = provenance.package_versions()
     text = ", ".join(f"{name} {version}" for name, version in versions.items())
     return ("bad" if "absent" in versions.values() else "ok"), text
 
 
 def check_devices() -> Finding:
-    """Every device of this process computes."""
+    """Computes on every device of this process."""
     import jax
     import jax.numpy as jnp
 
@@ -56,7 +61,7 @@ def check_devices() -> Finding:
 
 
 def check_processes() -> Finding:
-    """The devices of all processes add up one number for each of them."""
+    """Checks an all-reduce over every device of every process."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -70,12 +75,14 @@ def check_processes() -> Finding:
     mesh = make_mesh(MeshConfig())
     ones = put(np.ones(jax.device_count(), np.float32), batch_sharding(mesh))
     total = float(jax.jit(jnp.sum, out_shardings=replicated(mesh))(ones))
-    text = f"{jax.process_count()} with {jax.device_count()} devices, which add up to {total:g}"
+    text = (
+        f"{jax.process_count()} with {jax.device_count()} devices; their all-reduce gives {total:g}"
+    )
     return ("ok" if total == jax.device_count() else "bad"), text
 
 
 def check_kernels() -> Finding:
-    """Implementations of our kernels: which run here, and what the others need."""
+    """Lists the kernel implementations that run here, and what the others need."""
     import jax
     import jax.numpy as jnp
 
@@ -96,14 +103,14 @@ def check_kernels() -> Finding:
 
 
 def check_tensorflow() -> Finding:
-    """TensorFlow is neither needed nor imported."""
+    """Checks that TensorFlow is not imported."""
     here = importlib.util.find_spec("tensorflow") is not None
     used = "tensorflow" in sys.modules
     return ("bad", "imported") if used else ("ok", "installed, not used" if here else "absent")
 
 
 def check_data(root: Path | None) -> Finding:
-    """Data sets that are there."""
+    """Lists the data sets that are there."""
     from adaptive_nets.data import data_root, survey
 
     found = [f for f in survey(root) if f.state == "ok"]
@@ -112,7 +119,7 @@ def check_data(root: Path | None) -> Finding:
 
 
 def examine(data_dir: Path | None) -> list[tuple[str, str, str]]:
-    """Name, state and text of everything that is looked at in this process."""
+    """Runs every check in this process; returns name, state and text of each."""
     checks: dict[str, Callable[[], Finding]] = {
         "versions": check_versions,
         "devices": check_devices,
@@ -133,7 +140,7 @@ def examine(data_dir: Path | None) -> list[tuple[str, str, str]]:
 
 def main(arguments: Sequence[str]) -> None:
     """Prints what was found; exit code 2 if something is wrong."""
-    options = parse(Doctor, arguments, program="adaptive-nets doctor")
+    options = parse(Doctor, arguments, program="adaptive-nets doctor", examples=EXAMPLES)
     from adaptive_nets.training import distributed
 
     with distributed.process_group(options.distributed, print_error):
@@ -142,20 +149,37 @@ def main(arguments: Sequence[str]) -> None:
             for text in distributed.allgather_text(json.dumps(examine(options.data_dir)))
         ]
         first = distributed.is_process_0()
-    failed = []
-    console = Console(highlight=False, soft_wrap=True, quiet=not first)
+    rows = []
     for entries in zip(*everywhere, strict=True):
-        # What is the same everywhere is said once.
+        # A finding that all processes share is listed once.
         same = all(entry == entries[0] for entry in entries)
         for process, (name, state, text) in enumerate(entries[:1] if same else entries):
-            who = "" if same else f"process {process}: "
-            if state == "bad":
-                failed.append(f"{name}: {who}{text}")
-            console.print(f"[{STYLES[state]}]{state:<5}[/]{name:<12}", end="")
-            console.print(f"{who}{text}", markup=False)
-    if failed and first:
-        raise UserError(failed[0])
+            where = None if same else process
+            rows.append({"check": name, "state": state, "process": where, "finding": text})
+    failed = [row for row in rows if row["state"] == "bad"]
+    if not first:
+        if failed:
+            raise SystemExit(2)
+        return
+    _show(rows, as_json=options.json)
     if failed:
-        raise SystemExit(2)
-    if first:
-        print("next: adaptive-nets list")
+        worst = failed[0]
+        who = "" if worst["process"] is None else f"process {worst['process']}: "
+        raise UserError(f"{worst['check']}: {who}{worst['finding']}")
+    if not options.json:
+        hint("adaptive-nets list")
+
+
+def _show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json or not is_terminal():
+        show_listing(COLUMNS, rows, as_json=as_json)
+        return
+    # Findings are sentences, which a terminal shows whole.
+    screen, indent = console(), " " * 17
+    for row in rows:
+        who = "" if row["process"] is None else f"process {row['process']}: "
+        lines = wrap(f"{who}{row['finding']}", terminal_width(), indent)
+        screen.print(f"{row['state']:<5}", style=STYLES[row["state"]], end="")
+        screen.print(f"{row['check']:<12}{lines[0].strip()}", soft_wrap=True)
+        for line in lines[1:]:
+            screen.print(line, soft_wrap=True)

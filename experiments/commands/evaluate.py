@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,13 @@ import tyro
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
+from experiments.commands.output import show_fields
 from experiments.commands.parsing import parse
+
+EXAMPLES = (
+    "adaptive-nets evaluate lenet5_caffe --weights network.safetensors --data mnist",
+    "adaptive-nets evaluate resnet20_cifar10 --weights resnet20.th --data cifar10 --json",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Evaluate:
     data: str
     """Name of the data set, see 'adaptive-nets data list'."""
     mean: tuple[float, ...] | None = None
-    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's where not given."""
+    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's if not given."""
     std: tuple[float, ...] | None = None
     """Standard deviation per channel, likewise."""
     execution: Literal["dense", "skipping"] = "dense"
@@ -34,13 +39,13 @@ class Evaluate:
     batch_size: int = 1000
     """Images per step."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     json: bool = False
     """Print JSON instead of lines."""
 
 
 def _read(options: Evaluate, name: str) -> tuple[Any, str]:
-    """The stored network and where its normalisation comes from."""
+    """Loads the stored network; returns it with the origin of its normalisation."""
     from adaptive_nets import create_model
     from adaptive_nets.models.adaptive.weights import check_halting_rule
     from adaptive_nets.models.weights import files as weight_files
@@ -94,7 +99,7 @@ def _check_images(model: Any, stored: Any, shape: tuple[int, int, int], *, where
 
 def main(arguments: Sequence[str]) -> None:
     """Prints error, loss, parameters and multiply-accumulates."""
-    options = parse(Evaluate, arguments, program="adaptive-nets evaluate")
+    options = parse(Evaluate, arguments, program="adaptive-nets evaluate", examples=EXAMPLES)
     require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
     import jax.numpy as jnp
     import numpy as np
@@ -182,18 +187,11 @@ def main(arguments: Sequence[str]) -> None:
             **_described(stored.normalisation),
         },
     }
-    if options.json:
-        print(json.dumps(report, indent=2))
-        return
-    for key, value in report.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name} {part}" for name, part in value.items())
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"{key.replace('_', ' '):<15}{shown}")
+    show_fields(report, as_json=options.json)
 
 
 def _described(normalisation: Any) -> dict[str, Any]:
-    """Mean and deviation of a normalisation, or that the mean is an image."""
+    """Returns mean and deviation of a normalisation; 'an image' for a mean per pixel."""
     offset, scale = normalisation.offset, normalisation.scale
     if offset.shape[:2] != (1, 1):
         mean: Any = "an image"

@@ -20,11 +20,16 @@ from experiments.suite.registry import find_experiment, find_preset
 PROGRAM = "adaptive-nets launch"
 TEMPLATES = Path(__file__).parent.parent / "launch"
 _PLACE = re.compile(r"@([A-Z_]+)@")
+EXAMPLES = {
+    "slurm": ("adaptive-nets launch slurm {id} --preset paper --job.nodes 2 > job.sh",),
+    "k8s": ("adaptive-nets launch k8s {id} --out /shared/run --job.nodes 2 > job.yaml",),
+    "ssh": ("adaptive-nets launch ssh {id} --job.hosts tpu0 tpu1 > start.sh",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Slurm:
-    """Where and for how long a SLURM job runs."""
+    """Resources of a SLURM job."""
 
     nodes: int = 1
     """Number of nodes."""
@@ -39,7 +44,7 @@ class Slurm:
     grace: int = 120
     """Seconds before the time limit at which everything is saved."""
     restarts: int = 100
-    """How often the job may be put back into the queue."""
+    """Largest number of times that the job is put back into the queue."""
     partition: str | None = None
     """Partition to submit to."""
     directory: Path = Path()
@@ -50,16 +55,16 @@ class Slurm:
 
 @dataclasses.dataclass(frozen=True)
 class Kubernetes:
-    """Which pods a JobSet makes."""
+    """Pods of a JobSet."""
 
     image: str = "adaptive-nets:latest"
     """Container image with this package and its extra cuda or tpu."""
     nodes: int = 1
     """Pods; each has a node of its own, and one process."""
     device: Literal["gpu", "tpu"] = "gpu"
-    """What each pod asks for."""
+    """Kind of device of each pod."""
     devices_per_node: int = 8
-    """How many of them."""
+    """Devices of each pod."""
     tpu_accelerator: str = "tpu-v5-lite-podslice"
     """Kind of TPU node on GKE."""
     tpu_topology: str = "2x4"
@@ -67,11 +72,11 @@ class Kubernetes:
     claim: str = "shared"
     """Persistent volume claim that all pods can write to."""
     mount: str = "/shared"
-    """Where it appears; --out and --data-dir belong below it."""
+    """Mount point of the claim; --out and --data-dir belong below it."""
     grace: int = 120
     """Seconds from the signal to save until a pod is ended."""
     restarts: int = 100
-    """How often all pods may be started again."""
+    """Largest number of restarts of all pods."""
     port: int = 12345
     """Port that process 0 listens on."""
 
@@ -92,8 +97,11 @@ class Ssh:
     """Port that process 0 listens on."""
 
 
+FORMS = {"slurm": Slurm, "k8s": Kubernetes, "ssh": Ssh}
+
+
 def _split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments of the run, and those of the job with their `--job.` taken off."""
+    """Splits the arguments into those of the run and those of the job, without `--job.`."""
     run, job, current = [], [], None
     for argument in arguments:
         if argument.startswith("--"):
@@ -106,7 +114,7 @@ def _split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]
 
 
 def _fill(name: str, values: Mapping[str, object]) -> str:
-    """A template with its places filled; a line that is only an empty place goes."""
+    """Fills the places of a template; a line that holds only an empty place is dropped."""
     lines = []
     for line in (TEMPLATES / name).read_text(encoding="utf-8").splitlines():
         filled = _PLACE.sub(lambda match: str(values[match[1]]), line)
@@ -116,13 +124,13 @@ def _fill(name: str, values: Mapping[str, object]) -> str:
 
 
 def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Any, list[str], str]:
-    """Job, configuration, arguments of the run, and a name for it; all of them checked."""
+    """Reads and checks job, configuration and arguments of the run, and names the job."""
     program = f"{PROGRAM} {kind}"
     run, own = _split_job_arguments(arguments)
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"usage: {program} ID [flags of 'run'] [--job.FLAG VALUE ...] > FILE\n")
         print("Flags of the job, each as --job.FLAG:")
-        parse(form, ["--help"], program=program)
+        parse(form, ["--help"], program=program, examples=EXAMPLES[kind])
     job = parse(form, own, program=program)
     name, preset_name = peek_id_and_preset(run)
     if name is None:
@@ -283,4 +291,5 @@ def main(arguments: Sequence[str]) -> None:
             "k8s": (printed(k8s), "a JobSet for kubectl, with GPUs or with TPUs of GKE"),
             "ssh": (printed(ssh), "a script that starts a process on every host"),
         },
+        examples=[example for examples in EXAMPLES.values() for example in examples],
     )

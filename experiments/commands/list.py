@@ -1,21 +1,35 @@
-"""adaptive-nets list: what can be run, and how far it is."""
+"""adaptive-nets list: experiments, with cost and state."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from statistics import median
+from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from adaptive_nets.runtime.progress import format_seconds
+from experiments.commands.layout import Column
+from experiments.commands.output import is_terminal, show_listing
 from experiments.commands.parsing import parse
 from experiments.suite.comparison import best_verdict_text
-from experiments.suite.experiment import PRESETS, Experiment
+from experiments.suite.cost import seed_costs
+from experiments.suite.experiment import Experiment
 from experiments.suite.records import Record, collect, default_roots
 from experiments.suite.registry import load_paper, select
+from experiments.suite.render import STYLES
+
+EXAMPLES = (
+    "adaptive-nets list",
+    "adaptive-nets list {paper}",
+    "adaptive-nets list '*.table1.*' | cut -f1,5",
+)
+
+
+COST_RULE = (
+    "cost: measured time of one seed; ~: extrapolated from a run of another length; show ID says "
+    "on which device"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,43 +37,64 @@ class List:
     """Lists experiments: id, the paper's cell, data, measured cost of a seed, and state."""
 
     pattern: tyro.conf.Positional[str] = "*"
-    """Shell pattern or beginning of an id, such as 'sparse_vd.table1*'."""
+    """Shell pattern or beginning of an id."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def _long(costs: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(cost["text"] for cost in costs) or "not measured"
+
+
+def _short(costs: Sequence[dict[str, Any]]) -> str:
+    """Formats costs without the devices, for which a terminal has no room."""
+    times = []
+    for cost in costs:
+        seconds = cost["seconds"]
+        time = format_seconds(seconds) if seconds < 36_000 else f"{seconds / 3600:.0f} h"
+        times.append(f"{cost['preset']} {'~' if cost['extrapolated'] else ''}{time}")
+    return ", ".join(times) or "not measured"
+
+
+COLUMNS = (
+    Column("id"),
+    Column("cell", rank=3, least=8),
+    Column("data", rank=4, least=8),
+    Column("cost", rank=2, text=_short, pipe=_long),
+    Column("state", rank=1, style=STYLES),
+)
 
 
 def cell_text(experiment: Experiment) -> str:
-    """Where in the paper the experiment's numbers stand."""
+    """Returns where in the paper the experiment's numbers stand."""
     row = load_paper(experiment.paper).rows[experiment.row]
     return f"{row.table}: {row.network}, {row.method}"
 
 
-def cost_text(experiment: Experiment, records: Sequence[Record]) -> str:
-    """Measured time of one seed per preset, with the device; a dash where none is recorded."""
-    parts = []
-    for preset in PRESETS:
-        runs = [r for r in records if r.experiment == experiment.id and r.preset == preset]
-        if runs:
-            device = runs[0].devices
-            where = (
-                f"{device['cpu_cores']} cores" if device["platform"] == "cpu" else device["kind"]
-            )
-            parts.append(f"{preset} {format_seconds(median(r.seconds for r in runs))} on {where}")
-    return ", ".join(parts) or "not measured"
+def listed(experiment: Experiment, records: Sequence[Record]) -> dict[str, Any]:
+    """Returns the row of one experiment."""
+    costs = seed_costs(experiment, records)
+    return {
+        "id": experiment.id,
+        "paper": experiment.paper,
+        "title": experiment.title,
+        "cell": cell_text(experiment),
+        "data": experiment.data,
+        "presets": list(experiment.presets),
+        "cost": [dataclasses.asdict(cost) | {"text": str(cost)} for cost in costs],
+        "state": best_verdict_text(experiment, records),
+    }
 
 
 def main(arguments: Sequence[str]) -> None:
     """Prints the list."""
-    options = parse(List, arguments, program="adaptive-nets list")
+    options = parse(List, arguments, program="adaptive-nets list", examples=EXAMPLES)
     experiments = select(options.pattern)
     records = collect(default_roots())
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "paper's cell", "data", "cost of a seed", "state"):
-        table.add_column(column, overflow="fold")
-    for experiment in experiments:
-        table.add_row(
-            experiment.id,
-            cell_text(experiment),
-            experiment.data,
-            cost_text(experiment, records),
-            best_verdict_text(experiment, records),
-        )
-    Console().print(table)
+    show_listing(
+        COLUMNS,
+        [listed(experiment, records) for experiment in experiments],
+        as_json=options.json,
+        notes=(COST_RULE,) if is_terminal() else (),
+        next_commands=(f"adaptive-nets show {experiments[0].id}",),
+    )

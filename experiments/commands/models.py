@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
-import hashlib
 import importlib.metadata
-import json
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
+from adaptive_nets.analysis.model_counts import (
+    is_current,
+    shipped_models,
+    shipped_reference_counts,
+)
 from adaptive_nets.runtime.errors import UserError, did_you_mean
-from adaptive_nets.runtime.files import write_json_atomically
+from adaptive_nets.runtime.progress import ConsoleProgress
+from experiments.commands.layout import Column, grouped, plain
+from experiments.commands.output import console, note, show_listing
 from experiments.commands.parsing import parse
+
+EXAMPLES = (
+    "adaptive-nets models resnet",
+    "adaptive-nets models '*cifar10' | sort -n -k2",
+    "adaptive-nets models --reference",
+)
+PLUGINS = "adaptive_nets.models"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +34,53 @@ class Models:
     """Lists networks: name, parameters, multiply-accumulates per image, input size, source."""
 
     pattern: tyro.conf.Positional[str] = "*"
-    """Shell pattern, such as 'resnet*'."""
+    """Beginning of a name, or shell pattern such as '*cifar10'."""
     reference: bool = False
     """Compare parameters with the counts that others state; the pattern is of their keys."""
     json: bool = False
     """Print JSON instead of a table."""
 
 
-def _matching(pattern: str, names: Sequence[str], what: str) -> list[str]:
-    found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+def size_text(shape: Sequence[int]) -> str:
+    """Formats a shape: 28x28x1."""
+    return "x".join(map(str, shape))
+
+
+COLUMNS = (
+    Column("name"),
+    Column("parameters", rank=1, align="right", text=grouped),
+    Column("macs", "MACs", rank=2, align="right", text=grouped),
+    Column("input_shape", "input", rank=3, text=size_text, pipe=size_text),
+    Column("num_classes", "classes", rank=4, align="right"),
+    Column("source", rank=6, least=12),
+    Column("description", rank=5, least=16),
+)
+
+
+def _overrides(value: dict[str, Any]) -> str:
+    return " ".join(f"{key}={plain(item)}" for key, item in value.items())
+
+
+REFERENCE_COLUMNS = (
+    Column("reference"),
+    Column("equal", rank=1, text=lambda equal: "yes" if equal else "NO", style={"NO": "red"}),
+    Column("ours", rank=2, align="right", text=grouped),
+    Column("stated", rank=3, align="right", text=grouped),
+    Column("model", rank=4),
+    Column("counted", rank=6, least=8),
+    Column("overrides", rank=7, least=8, text=_overrides, pipe=_overrides),
+    Column("source", rank=5, least=8),
+)
+
+
+def matching(pattern: str, names: Iterable[str], what: str) -> list[str]:
+    """Returns the names that begin with a text or match a shell pattern.
+
+    Raises:
+        UserError: None does.
+    """
+    names = list(names)
+    found = [n for n in names if n.startswith(pattern) or fnmatch.fnmatchcase(n, pattern)]
     if not found:
         nearest = did_you_mean(pattern, names) if len(pattern.strip("*?")) > 2 else ""
         if not nearest.startswith("did"):
@@ -45,115 +89,66 @@ def _matching(pattern: str, names: Sequence[str], what: str) -> list[str]:
     return found
 
 
-def _cache_file() -> Path:
-    """Where counts are kept: a file for this version of the networks and of what traces them."""
-    import adaptive_nets
+def known_models() -> dict[str, dict[str, Any] | None]:
+    """Returns every model by name, with what ships about it; None for one that must be counted.
 
-    sums = hashlib.sha256()
-    root = Path(adaptive_nets.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        sums.update(path.read_bytes())
-    for package in ("jax", "flax"):
-        sums.update(importlib.metadata.version(package).encode())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "adaptive_nets" / f"model-costs-{sums.hexdigest()[:16]}.json"
+    The networks are imported only if another distribution adds some, or if the sources register one
+    that the shipped file lacks.
+    """
+    known: dict[str, dict[str, Any] | None] = dict(shipped_models())
+    if importlib.metadata.entry_points(group=PLUGINS) or not is_current():
+        from adaptive_nets.models import list_models
+        from adaptive_nets.models.registry import broken_plugins
 
-
-def _costs(names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Parameters and MACs by name, counted once for each version of the code."""
-    from adaptive_nets.analysis.macs import count_cost
-
-    path = _cache_file()
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    missing = [name for name in names if name not in known]
-
-    def count(name: str) -> None:
-        known[name] = dataclasses.asdict(count_cost(name))
-
-    _with_progress(missing, "counting", count)
-    if missing:
-        # Only a convenience: where it cannot be written, the next call counts again.
-        with contextlib.suppress(OSError):
-            write_json_atomically(path, known)
-            for old in path.parent.glob("model-costs-*.json"):
-                if old != path:
-                    old.unlink()
-    return known
+        known |= {name: None for name in list_models() if name not in known}
+        for name, error in broken_plugins().items():
+            note(f"adaptive-nets: plugin {name!r} could not be imported: {error}")
+    return dict(sorted(known.items()))
 
 
-def _with_progress(names: Sequence[str], what: str, action: Callable[[str], None]) -> None:
-    """Calls the action for every name; a bar on standard error where that takes long."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=len(names) < 3) as progress:
-        task = progress.add_task(what, total=len(names))
-        for name in names:
-            progress.update(task, description=f"{what} {name}")
+def _with_progress(names: Sequence[str], action: Callable[[str], None]) -> None:
+    """Calls the action for every name, with a bar on standard error."""
+    with ConsoleProgress(console(stderr=True)) as progress:
+        if names:
+            progress.start("counting", done=0, total=len(names), unit="networks")
+        for done, name in enumerate(names, 1):
             action(name)
-            progress.advance(task)
-
-
-def _print(columns: dict[str, str], texts: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, side in columns.items():
-        table.add_column(column, justify="right" if side == "right" else "left", overflow="fold")
-    for text in texts:
-        table.add_row(*text)
-    Console().print(table)
+            progress.update(done)
 
 
 def _list(pattern: str, *, as_json: bool) -> None:
-    from adaptive_nets import list_models
-    from adaptive_nets.models import model_entry
+    known = known_models()
+    names = matching(pattern, known, "model")
 
-    names = _matching(pattern, list_models(), "model")
-    costs = _costs(names)
-    rows = []
-    for name in names:
-        entry = model_entry(name)
-        rows.append(
-            {
-                "name": name,
-                **costs[name],
-                "input_shape": list(entry.input_shape),
-                "num_classes": entry.num_classes,
-                "source": entry.source,
-                "description": entry.description,
-            }
-        )
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    columns = {
-        "name": "", "parameters": "right", "MACs": "right", "input": "", "classes": "right",
-        "source": "", "what": "",
-    }  # fmt: skip
-    texts = [
-        (
-            row["name"],
-            f"{row['parameters']:,}",
-            f"{row['macs']:,}",
-            "x".join(map(str, row["input_shape"])),
-            str(row["num_classes"]),
-            row["source"],
-            row["description"],
-        )
-        for row in rows
-    ]
-    _print(columns, texts)
+    def count(name: str) -> None:
+        from adaptive_nets.analysis.macs import count_cost
+        from adaptive_nets.analysis.model_counts import description
+
+        known[name] = dataclasses.asdict(count_cost(name)) | description(name)
+
+    _with_progress([name for name in names if known[name] is None], count)
+    show_listing(
+        COLUMNS,
+        [{"name": name} | (known[name] or {}) for name in names],
+        as_json=as_json,
+        next_commands=(f"adaptive-nets bench networks {names[0]}",),
+    )
 
 
 def _compare(pattern: str, *, as_json: bool) -> None:
     from adaptive_nets.analysis.reference_counts import model_count, reference_counts
 
     references = reference_counts()
-    rows: list[dict[str, Any]] = []
+    names = matching(pattern, references, "reference")
+    ours = shipped_reference_counts()
 
-    def compare(name: str) -> None:
+    def count(name: str) -> None:
+        ours[name] = model_count(references[name])
+
+    _with_progress([name for name in names if name not in ours], count)
+    rows = []
+    for name in names:
         reference = references[name]
-        ours = model_count(reference)
         rows.append(
             {
                 "reference": name,
@@ -161,42 +156,23 @@ def _compare(pattern: str, *, as_json: bool) -> None:
                 "overrides": reference.overrides,
                 "counted": list(reference.counted),
                 "without": list(reference.without),
-                "ours": ours,
+                "ours": ours[name],
                 "stated": reference.parameters,
-                "equal": ours == reference.parameters,
+                "equal": ours[name] == reference.parameters,
                 "source": reference.source,
             }
         )
-
-    _with_progress(_matching(pattern, list(references), "reference"), "counting", compare)
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    columns = {
-        "reference": "", "model": "", "overrides": "", "ours": "right", "stated": "right",
-        "equal": "", "source": "",
-    }  # fmt: skip
-    texts = []
-    for row in rows:
-        changes = [f"{key}={value}" for key, value in row["overrides"].items()]
-        part = ", ".join(row["counted"]) if row["counted"] != ["params/*"] else ""
-        texts.append(
-            (
-                row["reference"],
-                f"{row['model']} {part}".strip(),
-                " ".join(changes),
-                f"{row['ours']:,}",
-                f"{row['stated']:,}",
-                "yes" if row["equal"] else "NO",
-                row["source"],
-            )
-        )
-    _print(columns, texts)
     equal = sum(row["equal"] for row in rows)
-    print(f"{equal} of {len(rows)} counts are equal")
+    show_listing(
+        REFERENCE_COLUMNS,
+        rows,
+        as_json=as_json,
+        notes=(f"{equal} of {len(rows)} counts are equal",),
+        next_commands=("adaptive-nets models",),
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
     """Prints the networks that match."""
-    options = parse(Models, arguments, program="adaptive-nets models")
+    options = parse(Models, arguments, program="adaptive-nets models", examples=EXAMPLES)
     (_compare if options.reference else _list)(options.pattern, as_json=options.json)

@@ -1,35 +1,166 @@
-"""Output of commands: tables for a terminal, and JSON files of measured values."""
+"""Output of commands: tables on a terminal, tab-separated lines in a pipe, and JSON.
+
+Standard output carries rows and nothing else. Remarks, progress and the next command go to standard
+error, so that ``adaptive-nets list | grep ID`` and ``adaptive-nets models --json | jq`` work.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.console import Console
 
 from adaptive_nets.runtime.files import write_json_atomically
-from experiments.suite import provenance
+from experiments.commands.layout import Column, Row, json_value, plain, table_lines, wrap
+
+STDOUT = Path("-")
 
 
-def write(path: Path | None, kind: str, values: Any, **packages: str) -> None:
-    """Writes measured values with where they were measured, where a file is asked for."""
-    if path is not None:
-        write_json_atomically(
-            path,
-            {
-                "benchmark": kind,
-                "code": provenance.commit(),
-                "packages": provenance.package_versions() | packages,
-                "devices": provenance.devices(),
-                "values": values,
-            },
+def is_terminal() -> bool:
+    """Returns whether people read standard output, rather than another program."""
+    return sys.stdout.isatty()
+
+
+def terminal_width() -> int:
+    """Returns the columns of the terminal: $COLUMNS, else its size, else 80."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Returns a console that emits no escape code at all if $NO_COLOR is set."""
+    if os.environ.get("NO_COLOR"):
+        return Console(
+            stderr=stderr, color_system=None, force_terminal=False, highlight=False, markup=False
         )
-        print(f"written to {path}")
+    return Console(stderr=stderr, highlight=False, markup=False)
 
 
-def table(*columns: str) -> Table:
-    """An empty table, the first column to the left."""
-    empty = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        empty.add_column(column, justify="left" if i == 0 else "right")
-    return empty
+def note(text: str) -> None:
+    """Prints a remark on standard error; a terminal gets it broken between words."""
+    sys.stdout.flush()
+    lines = wrap(text, terminal_width()) if sys.stderr.isatty() else [text]
+    for line in lines:
+        console(stderr=True).print(line, soft_wrap=True)
+
+
+def hint(*commands: str) -> None:
+    """Prints on a terminal the commands to type next, one a line."""
+    if is_terminal():
+        for i, command in enumerate(commands):
+            note(f"next: {command}" if i == 0 else f"      {command}")
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON."""
+    print(json.dumps(json_value(value), indent=2, allow_nan=False))
+
+
+def print_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints tab-separated lines below a header."""
+    for line in (header, *rows):
+        print("\t".join(line))
+
+
+def show_listing(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    *,
+    as_json: bool = False,
+    heading: Callable[[Row], str] | None = None,
+    notes: Sequence[str] = (),
+    next_commands: Sequence[str] = (),
+) -> None:
+    """Prints a listing in the form that its reader takes.
+
+    Args:
+        columns: What a terminal and a pipe show.
+        rows: Values by key; JSON has every key, also those without a column.
+        as_json: Print JSON instead.
+        heading: Text printed on a terminal above the rows that share it.
+        notes: Remarks; not printed with JSON.
+        next_commands: What to type next; printed on a terminal.
+    """
+    if as_json:
+        print_json(rows)
+        return
+    if is_terminal():
+        _print_table(columns, rows, heading)
+    else:
+        print_lines(
+            [column.key for column in columns],
+            [[column.pipe(row.get(column.key)) for column in columns] for row in rows],
+        )
+    for text in notes:
+        note(text)
+    if next_commands:
+        hint(*next_commands)
+
+
+def _print_table(
+    columns: Sequence[Column], rows: Sequence[Row], heading: Callable[[Row], str] | None
+) -> None:
+    screen, width = console(), terminal_width()
+    for line in table_lines(columns, rows, width=width, heading=heading):
+        # Rich would break or crop a line that is longer than the screen.
+        screen.print(line, soft_wrap=True)
+
+
+def show_fields(content: Mapping[str, Any], *, as_json: bool = False) -> None:
+    """Prints one thing: a line for each of its values, on a terminal with aligned names."""
+    if as_json:
+        print_json(content)
+    elif not is_terminal():
+        print_lines(["field", "value"], [[key, plain(value)] for key, value in flat(content)])
+    else:
+        screen, fields = console(), flat(content)
+        side = max(len(name) for name, _ in fields) + 2
+        for name, value in fields:
+            text = f"{value:.4g}" if isinstance(value, float) else plain(value)
+            first, *rest = wrap(text, terminal_width(), " " * side)
+            screen.print(f"{name.replace('_', ' '):<{side}}{first.strip()}", soft_wrap=True)
+            for line in rest:
+                screen.print(line, soft_wrap=True)
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Returns names and values, those of an inner mapping as 'outer.inner'."""
+    found: list[tuple[str, Any]] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
+def write_measured(path: Path | None, kind: str, values: Any, **packages: str) -> None:
+    """Writes measured values as JSON, with where they were measured.
+
+    Args:
+        path: File; `STDOUT` prints them, None does nothing.
+        kind: Name of the benchmark.
+        values: What was measured.
+        **packages: Versions of further packages.
+    """
+    if path is None:
+        return
+    from experiments.suite import provenance
+
+    content = {
+        "benchmark": kind,
+        "code": provenance.commit(),
+        "packages": provenance.package_versions() | packages,
+        "devices": provenance.devices(),
+        "values": values,
+    }
+    if path == STDOUT:
+        print_json(content)
+    else:
+        write_json_atomically(path, content)
+        note(f"written to {path}")

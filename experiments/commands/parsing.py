@@ -18,7 +18,12 @@ _HELP_HINT = re.compile(r"^For full helptext, (run|see) .*$|^For full helptext, 
 
 
 def parse[T](
-    form: type[T], arguments: Sequence[str], *, program: str, default: T | None = None
+    form: type[T],
+    arguments: Sequence[str],
+    *,
+    program: str,
+    default: T | None = None,
+    examples: Sequence[str] = (),
 ) -> T:
     """Reads command-line arguments into a dataclass.
 
@@ -27,24 +32,28 @@ def parse[T](
         arguments: without the program's name.
         program: what the help calls it.
         default: an instance to take defaults from.
+        examples: command lines printed below the help; see `fill_example`.
 
     Raises:
         UserError: an argument is unknown, missing or of the wrong type; one line that names it.
         SystemExit: help was asked for and printed.
     """
-    screen = io.StringIO()
+    screen, help_text = io.StringIO(), io.StringIO()
     options: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(screen):
+        # Tyro colours its help unless it is captured.
+        with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(help_text):
             return tyro.cli(form, args=list(arguments), prog=program, **options)
     except SystemExit as stop:
         if stop.code in (0, None):
+            print(help_text.getvalue(), end="")
+            print_examples(examples)
             raise
         raise UserError(_one_line(screen.getvalue(), program)) from None
 
 
 def _one_line(box: str, program: str) -> str:
-    """Tyro's framed message as one sentence."""
+    """Converts tyro's framed message to one sentence."""
     lines = [_BOX.sub(" ", line).strip() for line in box.splitlines()]
     lines = [line for line in lines if line and not _HELP_HINT.match(line)]
     # The frame's title names the kind of error; the sentences below say the same in full.
@@ -58,6 +67,26 @@ def _one_line(box: str, program: str) -> str:
     return f"{body.rstrip('.')} (see: {program} --help)"
 
 
+def print_examples(examples: Sequence[str]) -> None:
+    """Prints example command lines below a help text."""
+    if examples:
+        print("example:" if len(examples) == 1 else "examples:")
+    for example in examples:
+        print(f"  {fill_example(example)}")
+
+
+def fill_example(text: str) -> str:
+    """Replaces {id} and {paper} in an example by an experiment that needs no data to be fetched."""
+    if "{" not in text:
+        return text
+    from adaptive_nets.data.embedded import EMBEDDED
+    from experiments.suite.registry import experiments
+
+    entries = list(experiments().values())
+    chosen = next((e for e in entries if e.data.startswith(EMBEDDED)), entries[0])
+    return text.replace("{id}", chosen.id).replace("{paper}", chosen.paper)
+
+
 def print_error(message: str) -> None:
-    """One line on standard error."""
+    """Prints one line on standard error."""
     print(f"adaptive-nets: {message}", file=sys.stderr)

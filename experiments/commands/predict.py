@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,11 @@ import tyro
 from adaptive_nets.data.image_files import find_images, read_image
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
+from experiments.commands.output import is_terminal, print_json, print_lines
 from experiments.commands.parsing import parse, print_error
 
 PROGRAM = "adaptive-nets predict"
+EXAMPLES = ("adaptive-nets predict digit.png --run runs/{id}/quick --invert",)
 _BATCH = 64
 # A border brighter than this is a bright background.
 _BRIGHT = 127
@@ -177,7 +177,7 @@ def _note_bright_backgrounds(pixels: np.ndarray, files: Sequence[Path], data: st
 
 def main(arguments: Sequence[str]) -> None:
     """Prints the most probable classes of every image."""
-    options = parse(Predict, arguments, program=PROGRAM)
+    options = parse(Predict, arguments, program=PROGRAM, examples=EXAMPLES)
     require(options.top > 0, "top", options.top, "a positive number")
     if not options.images:
         raise UserError(f"{PROGRAM} expects image files or folders (see: {PROGRAM} --help)")
@@ -201,8 +201,8 @@ def main(arguments: Sequence[str]) -> None:
     if predictions[0].flops is not None:
         whole = plain_flops(config["model"]["name"], shape)
     if options.json:
-        print(json.dumps(as_json(predictions, options, config, names, whole), indent=2))
-    elif sys.stdout.isatty():
+        print_json(as_json(predictions, options, config, names, whole))
+    elif is_terminal():
         _print_for_people(predictions, options.top, names, whole)
     else:
         _print_lines(predictions, options.top, names, whole)
@@ -269,7 +269,7 @@ def _print_lines(
     header = ["image", "rank", "label", "class", "probability"]
     if whole is not None:
         header += ["units", "flops", "plain_flops"]
-    print("\t".join(header))
+    rows = []
     for prediction in predictions:
         for rank, label in enumerate(prediction.best(top), start=1):
             row = [
@@ -281,4 +281,5 @@ def _print_lines(
             ]
             if prediction.flops is not None and whole is not None:
                 row += [f"{sum(prediction.units):.3f}", str(prediction.flops), str(whole)]
-            print("\t".join(row))
+            rows.append(row)
+    print_lines(header, rows)

@@ -9,8 +9,11 @@ from pathlib import Path
 import tyro
 
 from adaptive_nets.runtime.errors import UserError
+from experiments.commands.output import hint
 from experiments.commands.parsing import parse
 from experiments.suite.records import RECORD, publish, read_record
+
+EXAMPLES = ("adaptive-nets publish runs/{id}/paper",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Publish:
 
 def main(arguments: Sequence[str]) -> None:
     """Copies records."""
-    options = parse(Publish, arguments, program="adaptive-nets publish")
+    options = parse(Publish, arguments, program="adaptive-nets publish", examples=EXAMPLES)
     paths = sorted(options.folder.rglob(RECORD))
     if not paths:
         raise UserError(f"folder {str(options.folder)!r} has no {RECORD}; expected a finished run")
@@ -38,4 +41,4 @@ def main(arguments: Sequence[str]) -> None:
             )
     for record in records:
         print(publish(record))
-    print("next: adaptive-nets docs")
+    hint("adaptive-nets docs")

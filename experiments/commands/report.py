@@ -15,6 +15,8 @@ from experiments.commands.parsing import parse
 from experiments.suite.records import collect, default_roots
 from experiments.suite.registry import select
 
+EXAMPLES = ("adaptive-nets report {paper} --out {paper}.html",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -25,12 +27,12 @@ class Report:
     out: Path = Path("report.html")
     """File to write."""
     results: tuple[Path, ...] = ()
-    """Folders with records; those that come with the code and those in runs/ where not given."""
+    """Folders with records; those that come with the code and those in runs/ if not given."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Renders the page and says where it is."""
-    options = parse(Report, arguments, program="adaptive-nets report")
+    options = parse(Report, arguments, program="adaptive-nets report", examples=EXAMPLES)
     for folder in options.results:
         if not folder.is_dir():
             raise UserError(

@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig, require
-from experiments.commands.parsing import parse, print_error
+from experiments.commands.output import console, hint
+from experiments.commands.parsing import fill_example, parse, print_error
 from experiments.suite.experiment import PresetName
 from experiments.suite.registry import find_experiment, find_preset
 
 PROGRAM = "adaptive-nets run"
+EXAMPLES = (
+    "adaptive-nets run {id} --preset quick",
+    "adaptive-nets run {id} --preset paper --seeds 5 --out runs/mine",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Trains and measures an experiment; run again, it goes on where it stopped.
+    """Trains and measures an experiment; the same command resumes an interrupted run.
 
     Every value of the experiment is a flag: 'adaptive-nets run ID --help' lists them with this
     preset's values.
@@ -30,19 +34,20 @@ class Run:
     id: tyro.conf.Positional[str]
     """Id, see 'adaptive-nets list'."""
     preset: PresetName = "quick"
-    """smoke: under a minute; quick: minutes; paper: the paper's schedule and data."""
+    """smoke: a few steps, to see that it runs; quick: a small measurement; paper: the paper's
+    schedule and data. 'adaptive-nets show ID' says what each one took."""
     seeds: int | None = None
-    """Number of seeds; that of the preset where not given."""
+    """Number of seeds; that of the preset if not given."""
     out: Path | None = None
-    """Folder of the run; runs/ID/PRESET where not given."""
+    """Folder of the run; runs/ID/PRESET if not given."""
     data_dir: Path | None = None
-    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets where not given."""
+    """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     """Several processes, started by a scheduler or by hand, as one run."""
 
 
 def form_with_config_flags(config: Any) -> type:
-    """The form above with every value of a configuration as a flag."""
+    """Returns the form above with every value of a configuration as a flag."""
     values = (
         "values",
         Annotated[type(config), tyro.conf.arg(name="")],
@@ -54,7 +59,7 @@ def form_with_config_flags(config: Any) -> type:
 
 
 def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
-    """Id and preset among the arguments, before the values that they decide can be read."""
+    """Finds id and preset among the arguments, before the flags that depend on them are parsed."""
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     preset: str = Run.preset
     for i, argument in enumerate(arguments):
@@ -69,12 +74,12 @@ def next_steps(name: str, out: Path) -> list[str]:
     """Returns the commands that show a finished run and use its network."""
     from adaptive_nets.models.weights.locate import find_network
 
-    lines = [f"next: adaptive-nets table {name}", f"      adaptive-nets report {name}"]
+    commands = [f"adaptive-nets table {name}", f"adaptive-nets report {name}"]
     try:
         find_network(out)
     except UserError:
-        return lines  # Not every experiment trains a network.
-    return [*lines, f"      adaptive-nets predict IMAGE... --run {out}"]
+        return commands  # Not every experiment trains a network.
+    return [*commands, f"adaptive-nets predict IMAGE... --run {out}"]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -84,13 +89,15 @@ def main(arguments: Sequence[str]) -> None:
         if not arguments or arguments[0] not in ("-h", "--help"):
             raise UserError(
                 f"{PROGRAM} expects the id of an experiment first, such as "
-                "sparse_vd.table1.lenet-300-100-sparse (adaptive-nets list shows all)"
+                f"{fill_example('{id}')} (adaptive-nets list shows all)"
             )
-        parse(Run, arguments, program=PROGRAM)
+        parse(Run, arguments, program=PROGRAM, examples=EXAMPLES)
         return
     experiment = find_experiment(name)
     preset = find_preset(experiment, preset_name)
-    options = parse(form_with_config_flags(preset.config), arguments, program=PROGRAM)
+    options = parse(
+        form_with_config_flags(preset.config), arguments, program=PROGRAM, examples=EXAMPLES
+    )
     seeds = preset.seeds if options.seeds is None else options.seeds
     require(seeds > 0, "seeds", seeds, "a positive number")
     out = options.out or Path("runs") / experiment.id / preset_name
@@ -101,8 +108,11 @@ def main(arguments: Sequence[str]) -> None:
     from adaptive_nets.training.distributed import is_process_0, process_group
     from experiments.suite.execution import execute
 
-    with ConsoleProgress() as console, process_group(options.distributed, print_error):
-        progress = console if is_process_0() else SilentProgress()
+    with (
+        ConsoleProgress(console(stderr=True)) as bar,
+        process_group(options.distributed, print_error),
+    ):
+        progress = bar if is_process_0() else SilentProgress()
         try:
             records = execute(
                 experiment,
@@ -117,19 +127,13 @@ def main(arguments: Sequence[str]) -> None:
         except Interrupted as stop:
             progress.show(
                 f"adaptive-nets: stopped by {stop.signal_name} at step {stop.step}, which is "
-                "saved; the same command goes on from there"
+                "saved; the same command resumes from there"
             )
             raise SystemExit(stop.exit_code) from None
         if not is_process_0():
             return
 
-    from experiments.suite.comparison import VERDICT_RULES, compare
-    from experiments.suite.render import terminal_table
+    from experiments.commands.table import show_comparison
 
-    console = Console()
-    for title, cells in compare([experiment], records).items():
-        ours = [cell for cell in cells if cell.verdict != "cited"]
-        console.print(terminal_table(title, ours))
-    console.print(VERDICT_RULES, style="dim")
-    for line in next_steps(experiment.id, out):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    show_comparison([experiment], records, cited=False)
+    hint(*next_steps(experiment.id, out))

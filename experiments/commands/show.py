@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tyro
-from rich.console import Console
 
-from experiments.commands.list import cell_text, cost_text
+from experiments.commands.layout import Column, grouped, table_lines, wrap
+from experiments.commands.list import cell_text
+from experiments.commands.models import size_text
+from experiments.commands.output import console, hint, is_terminal, show_fields, terminal_width
 from experiments.commands.parsing import parse
 from experiments.suite import config as config_lib
+from experiments.suite.comparison import best_verdict_text
+from experiments.suite.cost import cost_text, seed_costs
 from experiments.suite.experiment import PresetName
 from experiments.suite.records import collect, default_roots
 from experiments.suite.registry import find_experiment, find_preset, load_paper
+
+EXAMPLES = (
+    "adaptive-nets show {id}",
+    "adaptive-nets show {id} --preset quick --json",
+)
+_PARAMETERS = (
+    Column("name", "parameter"),
+    Column("shape", rank=1, text=lambda shape: size_text(shape) or "scalar"),
+    Column("elements", rank=2, align="right", text=grouped),
+    Column("dtype", rank=3),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,47 +39,117 @@ class Show:
     id: tyro.conf.Positional[str]
     """Id, see 'adaptive-nets list'."""
     preset: PresetName = "paper"
-    """Which size to resolve."""
+    """Size whose values are shown."""
+    json: bool = False
+    """Print JSON instead."""
+
+
+def described(name: str, preset_name: PresetName) -> dict[str, Any]:
+    """Returns everything known about one experiment without running it."""
+    experiment = find_experiment(name)
+    preset = find_preset(experiment, preset_name)
+    row = load_paper(experiment.paper).rows[experiment.row]
+    records = collect(default_roots())
+    model = getattr(config_lib.group(preset.config, "model"), "name", None)
+    return {
+        "id": experiment.id,
+        "title": experiment.title,
+        "presets": list(experiment.presets),
+        "preset": preset_name,
+        "command": f"adaptive-nets run {experiment.id} --preset {preset_name}",
+        "data": experiment.data,
+        "state": best_verdict_text(experiment, records),
+        "paper": {
+            "name": experiment.paper,
+            "cell": cell_text(experiment),
+            "tag": row.tag,
+            "source": row.source,
+            "setup": row.setup,
+            "values": dict(row.values),
+        },
+        "cost": [dataclasses.asdict(cost) for cost in seed_costs(experiment, records)],
+        "cost_text": cost_text(seed_costs(experiment, records)),
+        "seeds": preset.seeds,
+        "expected": [dataclasses.asdict(bound) for bound in preset.bounds],
+        "config_hash": config_lib.identity_hash(preset.config),
+        "config": config_lib.to_dict(preset.config),
+        "network": described_network(model) if model else None,
+        "deviations": list(experiment.deviations),
+    }
+
+
+def described_network(name: str) -> dict[str, Any]:
+    """Returns counts and parameters of a network of the zoo at its canonical input."""
+    from adaptive_nets.analysis import count_macs
+    from adaptive_nets.analysis.model_counts import shipped_counts
+    from adaptive_nets.analysis.parameters import abstract_variables
+    from adaptive_nets.models import create_model, model_entry
+    from adaptive_nets.models.shapes import flatten_paths
+
+    entry = model_entry(name)
+    params = abstract_variables(create_model(name), entry.input_shape)["params"]
+    leaves = flatten_paths(params)
+    shipped = shipped_counts().get(entry.name)
+    return {
+        "name": entry.name,
+        "input_shape": list(entry.input_shape),
+        "parameters": sum(leaf.size for leaf in leaves.values()),
+        "macs": shipped["macs"] if shipped else count_macs(name),
+        "arrays": [
+            {
+                "name": path,
+                "shape": list(leaf.shape),
+                "elements": leaf.size,
+                "dtype": str(leaf.dtype),
+            }
+            for path, leaf in leaves.items()
+        ],
+    }
+
+
+def _draw(content: Mapping[str, Any]) -> None:
+    """Prints the sections on a terminal."""
+    screen, width = console(), terminal_width()
+
+    def section(title: str, text: str) -> None:
+        screen.print(title, style="bold")
+        for line in wrap(text, width, "  "):
+            screen.print(line, soft_wrap=True)
+
+    paper = content["paper"]
+    section(content["id"], content["title"])
+    section("command", content["command"])
+    section("data", content["data"])
+    source = f"{paper['cell']} ({paper['tag']}: {paper['source']})"
+    section("paper", f"{source}\n{paper['setup']}".rstrip())
+    values = ", ".join(f"{name} {value:g}" for name, value in paper["values"].items())
+    section("paper's values", values or "none printed")
+    section("state", content["state"])
+    section("cost of a seed", content["cost_text"])
+    bounds = [f"{b['measure']} in [{b['low']:g}, {b['high']:g}]" for b in content["expected"]]
+    section("expected", "\n".join(bounds) or "no bounds for this preset")
+    section(f"values ({content['config_hash']})", config_lib.text_of(content["config"]))
+    if content["network"]:
+        network = content["network"]
+        screen.print(f"network {network['name']}", style="bold")
+        for line in table_lines(_PARAMETERS, network["arrays"], width=width - 2):
+            screen.print("  ", line, sep="", soft_wrap=True)
+        macs = network["macs"]
+        section(
+            f"{network['parameters']:,} parameters",
+            f"{macs:,} MACs ({2 * macs:,} FLOPs) per image of {size_text(network['input_shape'])}",
+        )
+    section("deviations from the paper", "\n".join(content["deviations"]) or "none known")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Prints everything known about one experiment without running it."""
-    options = parse(Show, arguments, program="adaptive-nets show")
-    experiment = find_experiment(options.id)
-    preset = find_preset(experiment, options.preset)
-    row = load_paper(experiment.paper).rows[experiment.row]
-    console = Console(highlight=False)
-
-    def section(title: str, text: Any) -> None:
-        console.print(title, style="bold")
-        for line in str(text).splitlines():
-            console.print("  " + line, markup=False, soft_wrap=True)
-
-    section(experiment.id, experiment.title)
-    section("command", f"adaptive-nets run {experiment.id} --preset {options.preset}")
-    section("paper", f"{cell_text(experiment)} ({row.tag}: {row.source})\n{row.setup}".rstrip())
-    values = ", ".join(f"{name} {value:g}" for name, value in row.values.items())
-    section("paper's values", values)
-    section("cost of a seed", cost_text(experiment, collect(default_roots())))
-    bounds = "\n".join(f"{b.measure} in [{b.low:g}, {b.high:g}]" for b in preset.bounds)
-    section("expected", bounds or "no bounds for this preset")
-    section(f"values ({config_lib.identity_hash(preset.config)})", config_lib.text(preset.config))
-    model = config_lib.group(preset.config, "model")
-    if model is not None:
-        _show_model(console, model.name)
-    section("deviations from the paper", "\n".join(experiment.deviations) or "none known")
-
-
-def _show_model(console: Console, name: str) -> None:
-    from adaptive_nets.analysis import count_macs
-    from adaptive_nets.analysis.parameters import abstract_variables
-    from adaptive_nets.models import create_model, model_entry
-    from adaptive_nets.runtime.pytrees import parameter_table
-
-    entry = model_entry(name)
-    params = abstract_variables(create_model(name), entry.input_shape)["params"]
-    console.print(parameter_table(params, title=f"network {name}"))
-    macs = count_macs(name)
-    console.print(
-        f"  {macs:,} MACs ({2 * macs:,} FLOPs) per image of {entry.input_shape}", markup=False
-    )
+    options = parse(Show, arguments, program="adaptive-nets show", examples=EXAMPLES)
+    content = described(options.id, options.preset)
+    if options.json or not is_terminal():
+        show_fields(content, as_json=options.json)
+    else:
+        _draw(content)
+    if not options.json:
+        preset = "quick" if "quick" in content["presets"] else options.preset
+        hint(f"adaptive-nets run {content['id']} --preset {preset}")

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from adaptive_nets.runtime.errors import UserError, did_you_mean
+from experiments.commands.parsing import print_examples
 
 Handler = Callable[[Sequence[str]], None]
 
 
 def dispatch_subcommand(
-    program: str, arguments: Sequence[str], handlers: Mapping[str, tuple[Handler, str]]
+    program: str,
+    arguments: Sequence[str],
+    handlers: Mapping[str, tuple[Handler, str]],
+    *,
+    examples: Sequence[str] = (),
 ) -> None:
-    """Calls the handler that the first argument names, or prints what there is to choose from.
+    """Calls the handler that the first argument names, or lists the handlers.
 
     Args:
         program: what the help calls the command.
         arguments: of the command.
         handlers: name -> (function of the remaining arguments, one line of help).
+        examples: command lines printed below the help.
 
     Raises:
         UserError: no or an unknown name is given.
@@ -28,6 +34,7 @@ def dispatch_subcommand(
         for name, (_, text) in handlers.items():
             print(f"  {name:<12}{text}")
         print(f"\n{program} {next(iter(handlers))} --help explains one of them.")
+        print_examples(examples)
         return
     if not arguments:
         raise UserError(f"{program} expects one of {names} (see: {program} --help)")

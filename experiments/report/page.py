@@ -169,7 +169,7 @@ class PaperPart:
         data = ", ".join(sorted({e.data for e in missing}))
         return join(
             (
-                element("p", "Not run yet. These take minutes each:"),
+                element("p", "Not run yet:"),
                 element("pre", lines, tabindex="0"),
                 element(
                     "p", "With ", code("--preset paper"), " they follow the paper’s own schedule, "

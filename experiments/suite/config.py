@@ -130,6 +130,9 @@ def flag(name: str) -> str:
 
 def text(config: Any) -> str:
     """One line per value, for people and for golden files."""
-    return "".join(
-        f"{name} = {json.dumps(value)}\n" for name, value in flat(to_dict(config)).items()
-    )
+    return text_of(to_dict(config))
+
+
+def text_of(values: dict[str, Any]) -> str:
+    """Formats the values of a configuration, nested by group, with one line per value."""
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in flat(values).items())

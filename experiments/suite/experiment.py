@@ -54,7 +54,8 @@ class Experiment:
         id: paper.table.row.
         title: one line.
         row: id of the row in the paper's `paper_values.toml`.
-        presets: smoke (a minute), quick (minutes), paper (the paper's own schedule and data).
+        presets: smoke (a few steps), quick (a small measurement), paper (the paper's own schedule
+            and data).
         runner: "module:function" that runs one seed, see `Runner`.
         data: what the preset paper needs.
         deviations: how it differs from the paper, one sentence each; shown wherever its numbers

@@ -1,11 +1,9 @@
-"""Tables of numbers for the terminal and for Markdown, from records alone."""
+"""Texts of a comparison and Markdown tables, from records alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-from rich.table import Table
 
 from experiments.suite.comparison import Cell
 
@@ -20,14 +18,14 @@ STYLES = {
 
 
 def number(value: float | None, digits: int) -> str:
-    """A rounded number, or a dash."""
+    """Formats a rounded number; a dash for None."""
     if value is None:
         return "–"
     return "∞" if math.isinf(value) else f"{value:,.{digits}f}"
 
 
 def ours_text(cell: Cell) -> str:
-    """Our mean, with the standard deviation where there are several seeds."""
+    """Formats our mean, with the standard deviation over several seeds."""
     if cell.ours is None or cell.group is None:
         return "–"
     text = number(cell.ours, cell.measure.digits)
@@ -36,76 +34,53 @@ def ours_text(cell: Cell) -> str:
 
 
 def difference_text(cell: Cell) -> str:
-    """Ours minus the paper's, with its sign."""
+    """Formats our value minus the paper's, with its sign."""
     if cell.difference is None:
         return ""
     return f"{cell.difference:+,.{cell.measure.digits}f}"
 
 
 def measure_text(cell: Cell) -> str:
-    """Name of the measure with its unit."""
+    """Formats the name of the measure with its unit."""
     return f"{cell.measure.title}, {cell.measure.unit}"
 
 
 def verdict_text(cell: Cell) -> str:
-    """The verdict and, in brackets, its reason."""
+    """Formats the verdict and, in brackets, its reason."""
     return f"{cell.verdict} ({cell.reason})" if cell.reason else cell.verdict
 
 
 def paper_text(cell: Cell) -> str:
-    """The paper's value; a number from memory is marked."""
+    """Formats the paper's value; a number from memory is marked."""
     mark = " (from memory)" if cell.row.tag == "memory" else ""
     return number(cell.paper, cell.measure.digits) + mark
 
 
 def block_text(cell: Cell) -> str:
-    """What a block of lines is about: the row of the paper, and the size of our runs."""
+    """Formats the heading of a block: the row of the paper, and the size of our runs."""
     name = f"{cell.row.network}, {cell.row.method}"
     return f"{name}\n{cell.group.describe()}" if cell.group else name
 
 
 def blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells of one row and one group of records together, in order."""
+    """Groups cells by row and group of records, in order."""
     made: dict[tuple, list[Cell]] = {}
     for cell in cells:
         made.setdefault((cell.row.id, id(cell.group)), []).append(cell)
     return list(made.values())
 
 
-def terminal_table(title: str, cells: Sequence[Cell]) -> Table:
-    """A table for the screen."""
-    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
-    for column in ("measure", "paper", "ours", "difference", "status"):
-        right = column in ("paper", "ours", "difference")
-        table.add_column(column, justify="right" if right else "left")
-    for block in blocks(cells):
-        table.add_section()
-        name, *size = block_text(block[0]).splitlines()
-        table.add_row(f"[bold]{name}[/]", *[""] * 4)
-        for line in size:
-            table.add_row(f"[dim]{line}[/]")
-        for cell in block:
-            table.add_row(
-                f"  {measure_text(cell)}",
-                paper_text(cell),
-                ours_text(cell),
-                difference_text(cell),
-                f"[{STYLES[cell.verdict]}]{verdict_text(cell)}[/]",
-            )
-    return table
-
-
 def markdown_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
 ) -> str:
-    """A Markdown table; columns in `right` are aligned right."""
+    """Formats a Markdown table; columns in `right` are aligned right."""
     rule = ["---:" if i in right else "---" for i in range(len(header))]
     lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def markdown_cells(cells: Sequence[Cell]) -> str:
-    """The comparison as Markdown."""
+    """Formats the comparison as Markdown."""
     rows = []
     for block in blocks(cells):
         for i, cell in enumerate(block):

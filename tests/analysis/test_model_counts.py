@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 import adaptive_nets
+from adaptive_nets.analysis import model_counts
 from adaptive_nets.analysis.macs import count_cost
 from adaptive_nets.analysis.model_counts import (
     FILE,
     count_all,
+    description,
+    is_current,
     registered_models,
     shipped_counts,
+    shipped_models,
     shipped_reference_counts,
     to_text,
 )
@@ -39,6 +43,18 @@ def test_every_model_and_every_reference_has_its_count():
 )
 def test_the_shipped_count_is_the_present_one(name):
     assert shipped_counts()[name] == dataclasses.asdict(count_cost(name))
+
+
+def test_the_file_says_of_every_model_what_the_registry_says():
+    for name, model in shipped_models().items():
+        assert {**shipped_counts()[name], **description(name)} == model
+
+
+def test_a_model_that_is_not_in_the_file_is_noticed(monkeypatch):
+    assert is_current()
+    models = {k: v for k, v in shipped_models().items() if k != "lenet5_caffe"}
+    monkeypatch.setattr(model_counts, "_contents", lambda: {"models": models})
+    assert not is_current()
 
 
 @pytest.mark.slow

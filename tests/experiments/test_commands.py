@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 import torch_files
-from records_for_tests import SPARSE, made_up, write
+from records_for_tests import made_up, write
 
 from adaptive_nets.models import create_model
 from adaptive_nets.models.shapes import abstract_variables
@@ -21,7 +20,8 @@ from adaptive_nets.models.weights.stored import InputNormalisation, save_network
 from experiments.__main__ import COMMANDS, main, usage
 from experiments.bench.networks import STAGES
 from experiments.commands.parsing import parse
-from experiments.suite.registry import experiments
+from experiments.suite import config as config_lib
+from experiments.suite.registry import experiments, load_paper
 
 
 @pytest.fixture
@@ -58,35 +58,55 @@ def test_every_command_explains_itself(call, capsys, name):
     assert f"adaptive-nets {name}" in out
 
 
+# Some experiment that stands beside a number of its paper.
+MEASURED = next(
+    e
+    for e in experiments().values()
+    if load_paper(e.paper).rows[e.row].values and load_paper(e.paper).rows[e.row].tag == "verified"
+)
+MISTYPED = MEASURED.id[:-2] + MEASURED.id[-1]
+
+
+def rows_of(out):
+    """The rows of a listing in a pipe."""
+    header, *lines = [line.split("\t") for line in out.splitlines()]
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
 def test_list_shows_cells_and_states(call):
-    code, out, _ = call("list", "sparse_vd.table1*")
-    assert code == 0
-    for name in experiments():
-        assert (name in out) == name.startswith("sparse_vd.table1")
-    assert "Table 1: LeNet-300-100, Sparse VD" in out
+    start = MEASURED.id.rsplit(".", 1)[0]
+    for pattern in (start, f"{start}*"):
+        code, out, _ = call("list", pattern)
+        rows = {row["id"]: row for row in rows_of(out)}
+        assert code == 0
+        assert list(rows) == [name for name in experiments() if name.startswith(start)]
+    row = load_paper(MEASURED.paper).rows[MEASURED.row]
+    assert rows[MEASURED.id]["cell"] == f"{row.table}: {row.network}, {row.method}"
 
 
 def test_show_tells_what_would_be_run(call):
-    code, out, _ = call("show", SPARSE, "--preset", "quick")
+    code, out, _ = call("show", MEASURED.id, "--preset", "quick")
+    fields = {row["field"]: row["value"] for row in rows_of(out)}
     assert code == 0
-    for text in (
-        f"adaptive-nets run {SPARSE} --preset quick",
-        'schedule.length = "12000 steps"',
-        "532,810",
-        "266,200 MACs (532,400 FLOPs)",
-        "Learning rate and weight of the divergence",
-        "compression 68",
-    ):
-        assert text in out
+    assert fields["command"] == f"adaptive-nets run {MEASURED.id} --preset quick"
+    for name, value in load_paper(MEASURED.paper).rows[MEASURED.row].values.items():
+        assert fields[f"paper.values.{name}"] == str(value)
+    flat = config_lib.flat(config_lib.to_dict(MEASURED.presets["quick"].config))
+    assert {f"config.{name}" for name in flat} <= set(fields)
+    assert all(sentence in fields["deviations"] for sentence in MEASURED.deviations)
 
 
 def test_table_is_rendered_from_the_records_of_a_folder(call, tmp_path):
-    write(made_up(error=1.91, compression=77.0), tmp_path / "mine")
-    code, out, _ = call("table", "sparse_vd.table1.lenet-300-100-sparse", "--results", "mine")
+    name, value = next(iter(load_paper(MEASURED.paper).rows[MEASURED.row].values.items()))
+    record = made_up(MEASURED.id, **{name.replace(".", "__"): value})
+    write(record, tmp_path / "mine")
+    code, out, err = call("table", MEASURED.id, "--results", "mine")
     assert code == 0
-    assert re.search(r"test error, %\s*│\s*1\.92\s*│\s*1\.91\s*│\s*-0\.01\s*│\s*reproduced", out)
-    assert "preset paper, 1 seed, 60,000 images" in out
-    assert "cited" in out
+    (row,) = [r for r in rows_of(out) if (r["id"], r["measure"]) == (MEASURED.id, name)]
+    assert (row["paper_value"], row["ours"]) == (str(value), str(value))
+    assert (row["difference"], row["status"]) == ("0.0", "reproduced")
+    assert row["records"].startswith("preset paper, 1 seed, 60,000 images")
+    assert "cited: the paper's own comparison" in err
 
 
 def test_models_as_json(call):
@@ -98,28 +118,11 @@ def test_models_as_json(call):
     assert rows["lenet5_caffe"]["input_shape"] == [28, 28, 1]
 
 
-def test_models_are_counted_once_for_each_version(call, tmp_path, monkeypatch):
-    from adaptive_nets.analysis import macs
-
-    assert call("models", "lenet5_caffe")[0] == 0
-    (kept,) = (tmp_path / ".cache" / "adaptive_nets").iterdir()
-    assert json.loads(kept.read_text()) == {
-        "lenet5_caffe": {"parameters": 431_080, "macs": 2_293_000}
-    }
-    monkeypatch.setattr(macs, "count_cost", lambda name: pytest.fail("counted again"))
-    code, out, _ = call("models", "lenet5_caffe", "--json")
-    assert code == 0
-    assert json.loads(out)[0]["macs"] == 2_293_000
-    kept.write_text("damaged")
-    monkeypatch.setattr(macs, "count_cost", lambda name: macs.Cost(1, 2))
-    assert json.loads(call("models", "lenet5_caffe", "--json")[1])[0]["parameters"] == 1
-
-
 def test_models_beside_stated_counts(call):
-    code, out, _ = call("models", "lenet5_*", "--reference")
+    code, out, err = call("models", "lenet5_*", "--reference")
     assert code == 0
-    assert re.search(r"lenet5_full_c3_softmax\s+lenet5\s+61,706\s+61,706\s+yes", out)
-    assert "3 of 3 counts are equal" in out
+    assert "lenet5_full_c3_softmax\ttrue\t61706\t61706\tlenet5" in out
+    assert "3 of 3 counts are equal" in err
     code, out, _ = call("models", "*aux_head*4a", "--reference", "--json")
     (row,) = json.loads(out)
     assert row["model"] == "googlenet_caffe"
@@ -143,7 +146,7 @@ def test_evaluate_takes_state_dicts(call, tmp_path):
     code, out, _ = call(*command)
     assert code == 0
     report = json.loads(out)
-    assert (report["parameters"], report["macs"], report["images"]) == (431_080, 2_293_000, 1000)
+    assert (report["parameters"], report["macs"], report["images"]) == (431_080, 2_293_000, 10_000)
     assert report["normalisation"]["origin"] == "none: pixels from 0 to 1"
     code, out, _ = call(*command, "--mean", "0.1307", "--std", "0.3081")
     assert code == 0
@@ -227,9 +230,9 @@ def test_data_list_and_check_of_the_embedded_digits(call):
     code, out, _ = call("data", "list")
     assert code == 0
     assert "60,000 train + 10,000 test" in out
-    code, out, _ = call("data", "check", "mnist")
+    code, _, err = call("data", "check", "mnist")
     assert code == 0
-    assert "'train': '5421-6742 of each class'" in out
+    assert "train 5421 to 6742 of each class" in err
 
 
 def test_doctor_finds_what_is_here(call):
@@ -277,10 +280,10 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
     from experiments.suite.records import publish
 
     monkeypatch.setattr(command, "publish", lambda record: publish(record, tmp_path / "published"))
-    record = made_up(error=1.9)
+    record = made_up(MEASURED.id, error=1.9)
     write(record, tmp_path / "runs")
     assert call("publish", "runs")[0] == 0
-    target = tmp_path / "published" / "sparse_vd" / SPARSE.split(".", 1)[1] / "paper-seed0.json"
+    target = (tmp_path / "published").joinpath(*MEASURED.id.split(".", 1)) / "paper-seed0.json"
     assert json.loads(target.read_text()) == record
     record["code"]["dirty"] = True
     write(record, tmp_path / "runs")
@@ -294,11 +297,11 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["lst"], "command 'lst' is unknown; did you mean 'list'?"),
-        (["list", "sparse_dv*"], "no experiment matches 'sparse_dv*'; did you mean"),
+        (["list", f"{MISTYPED}*"], f"no experiment matches '{MISTYPED}*'; did you mean"),
         (["list", "a", "b"], "b"),
         (["show"], "STR"),
-        (["show", "sparse_vd.table1.lenet-300-sparse"], "did you mean 'sparse_vd.table1.lenet-300"),
-        (["show", SPARSE, "--preset", "fast"], "'fast'"),
+        (["show", MISTYPED], f"experiment {MISTYPED!r} is unknown; did you mean"),
+        (["show", MEASURED.id, "--preset", "fast"], "'fast'"),
         (["table", "nothing"], "no experiment matches 'nothing'"),
         (["table", "--results", "nowhere"], "--results is 'nowhere', which is no folder"),
         (["models", "resnt*"], "no model matches 'resnt*'"),

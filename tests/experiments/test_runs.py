@@ -353,7 +353,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(call, tmp_path, whole, numb
     assert "Traceback" not in err
     if number != signal.SIGKILL:
         assert re.search(
-            r"stopped by SIG\w+ at step \d+, which is saved; the same command goes on", err
+            r"stopped by SIG\w+ at step \d+, which is saved; the same command resumes", err
         )
     code, _, err = call("run", ORIGINAL, *LONG, "--out", "parts")
     assert code == 0

@@ -1,0 +1,98 @@
+"""Time that one seed of an experiment takes, as records measured it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import median
+
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.progress import format_seconds
+from adaptive_nets.training.duration import Duration, Timing
+from experiments.suite import config as config_lib
+from experiments.suite.experiment import PRESETS, Experiment
+from experiments.suite.records import Record
+
+LENGTH = "schedule.length"
+# Changed values that leave the work for one training example nearly as it is.
+_SAME_WORK = ("schedule.", "optimiser.", "variational.", "data.batch_size", "data.test_limit")
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedCost:
+    """Time of one seed of a preset.
+
+    Attributes:
+        preset: Size of the experiment.
+        seconds: Median over records.
+        device: Where it was measured.
+        extrapolated: Whether the time is computed from a run of another length.
+    """
+
+    preset: str
+    seconds: float
+    device: str
+    extrapolated: bool
+
+    def __str__(self) -> str:
+        time = format_seconds(self.seconds)
+        if self.extrapolated:
+            return f"{self.preset} about {time} on {self.device} (extrapolated)"
+        return f"{self.preset} {time} on {self.device}"
+
+
+def seed_costs(experiment: Experiment, records: Sequence[Record]) -> list[SeedCost]:
+    """Returns the cost of every preset that was measured, or can be extrapolated from its records.
+
+    Records of the unchanged preset count. If there is none, those with another length of training
+    do: their time per training example times the examples of the whole preset. Experiments without
+    training have no steps, so nothing can be extrapolated.
+
+    Args:
+        experiment: The experiment.
+        records: Records of any experiments.
+    """
+    costs = []
+    for preset in PRESETS:
+        runs = [r for r in records if r.experiment == experiment.id and r.preset == preset]
+        whole = [(run, run.seconds) for run in runs if not run.changed]
+        other = [(run, _extrapolated(experiment, run)) for run in runs if LENGTH in run.changed]
+        timed = whole or [(run, seconds) for run, seconds in other if seconds is not None]
+        if timed:
+            where = device_text(timed[0][0])
+            here = [seconds for run, seconds in timed if device_text(run) == where]
+            costs.append(SeedCost(preset, median(here), where, extrapolated=not whole))
+    return costs
+
+
+def cost_text(costs: Sequence[SeedCost]) -> str:
+    """Formats costs in one line."""
+    return ", ".join(map(str, costs)) or "not measured"
+
+
+def device_text(record: Record) -> str:
+    """Formats the device of a record: '2 cores', or the name of the accelerator."""
+    device = record.devices
+    return f"{device['cpu_cores']} cores" if device["platform"] == "cpu" else device["kind"]
+
+
+def _extrapolated(experiment: Experiment, record: Record) -> float | None:
+    """Returns seconds of the preset's own length, or None if the record does not tell."""
+    preset = experiment.presets.get(record.preset)
+    schedule = config_lib.group(preset.config, "schedule") if preset else None
+    if preset is None or schedule is None or not record.steps:
+        return None
+    if not all(name.startswith(_SAME_WORK) for name in record.changed):
+        return None
+    if not record.dataset["complete"] and Duration.parse(schedule.length).unit == "epochs":
+        # Epochs of a smaller set have fewer steps.
+        return None
+    size = config_lib.group(preset.config, "data").batch_size
+    try:
+        steps = Timing.of(
+            schedule.length, batch_size=size, examples=record.dataset["train"] or 0
+        ).total_steps
+    except UserError:
+        return None
+    examples = record.steps * record.config["data"]["batch_size"]
+    return record.seconds / examples * steps * size
