@@ -71,7 +71,7 @@ def test_show_tells_what_would_be_run(call):
     assert code == 0
     for text in (
         f"adaptive-nets run {SPARSE} --preset quick",
-        'schedule.length = "12000 steps"',
+        'schedule.length = "50 epochs"',
         "532,810",
         "266,200 MACs (532,400 FLOPs)",
         "Learning rate and weight of the divergence",
@@ -143,7 +143,7 @@ def test_evaluate_takes_state_dicts(call, tmp_path):
     code, out, _ = call(*command)
     assert code == 0
     report = json.loads(out)
-    assert (report["parameters"], report["macs"], report["images"]) == (431_080, 2_293_000, 1000)
+    assert (report["parameters"], report["macs"], report["images"]) == (431_080, 2_293_000, 10_000)
     assert report["normalisation"]["origin"] == "none: pixels from 0 to 1"
     code, out, _ = call(*command, "--mean", "0.1307", "--std", "0.3081")
     assert code == 0
