@@ -119,7 +119,7 @@ def test_a_record_is_made_once_and_more_seeds_are_added(call, tmp_path):
 
 
 def test_the_exported_network_predicts_the_same_when_evaluated(call, tmp_path):
-    call("run", SPARSE, *quick("--out", "r"))
+    call("run", SPARSE, *quick("--out", "r", "--data.test-limit", "0"))
     record = read_record(tmp_path / "r" / "seed0" / "record.json")
     file = tmp_path / "r" / "seed0" / "pruned.safetensors"
     code, out, _ = call("evaluate", "lenet_300_100", "--weights", file, "--data", "mnist", "--json")

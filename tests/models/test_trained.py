@@ -152,9 +152,8 @@ def test_inputs_are_normalised_as_in_training(rng, per_image):
     offset = rng.random((6, 5, 3), np.float32)
     scale = rng.random((1, 1, 3), np.float32) + 1
     split = DeviceSplit(
-        jnp.asarray(images), jnp.zeros(4, jnp.int32), jnp.asarray(offset), jnp.asarray(scale),
-        jnp.float32(255),
-    )  # fmt: skip
+        {"image": jnp.asarray(images)}, jnp.asarray(offset), jnp.asarray(scale), jnp.float32(255)
+    )
     expected = normalise(split, split.images)
     expected = standardise_each(expected) if per_image else expected
     found = InputNormalisation(255.0, offset, scale, per_image).apply(images)
