@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import flax.struct
 import jax
@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
-from adaptive_nets.data.splits import WEIGHT
+from adaptive_nets.data.splits import WEIGHT, Dataset, Split
 
 
 @flax.struct.dataclass
@@ -245,3 +245,49 @@ def take_eval_batch(
     weight = (indices < data.size).astype(jnp.float32)
     rows = _gather(data, jnp.minimum(indices, data.size - 1), sharding)
     return {**finish_rows(data, rows), WEIGHT: weight}
+
+
+class PixelScaling(Protocol):
+    """Normalisation of images; `DataConfig` says what each value does."""
+
+    @property
+    def pixel_scale(self) -> float: ...  # noqa: D102
+
+    @property
+    def centre(self) -> Literal["none", "channel", "pixel"]: ...  # noqa: D102
+
+    @property
+    def standardise(self) -> bool: ...  # noqa: D102
+
+    @property
+    def per_image(self) -> bool: ...  # noqa: D102
+
+
+def put_on_devices(
+    dataset: Dataset, config: PixelScaling, place: Callable[[DeviceSplit], DeviceSplit]
+) -> tuple[DeviceSplit, DeviceSplit]:
+    """Copies training and test set to devices, with the statistics of the training images.
+
+    Args:
+        dataset: Both splits, in memory.
+        config: Normalisation of images.
+        place: Moves a split of host arrays to where it is used.
+    """
+    train, test = dataset.train, dataset.test
+    assert train is not None
+    assert test is not None
+    constants = (None, None, None)
+    if "image" in train.arrays:
+        offset, scale = normalisation(
+            train.images,
+            pixel_scale=config.pixel_scale,
+            centre=config.centre,
+            standardise=config.standardise,
+        )
+        constants = (offset, scale, np.float32(config.pixel_scale))
+
+    def on_host(split: Split) -> DeviceSplit:
+        arrays: Any = dict(split.arrays)
+        return DeviceSplit(arrays, *constants, per_image=config.per_image)
+
+    return place(on_host(train)), place(on_host(test))

@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from adaptive_nets.data.device import Augment, epoch_order
+from adaptive_nets.data.device import Augment, epoch_order, put_on_devices
 from adaptive_nets.data.splits import Dataset, StreamedSplit
 from adaptive_nets.data.streams import StreamOptions
 from adaptive_nets.runtime.errors import UserError
@@ -22,13 +22,10 @@ from adaptive_nets.training.batches import (
     RowShapes,
     choose_augmentation,
     example_shapes,
-    put_on_devices,
     row_shapes,
-    take_resident,
-    take_streamed,
 )
 from adaptive_nets.training.config import TrainConfig
-from adaptive_nets.training.distributed import check_same_on_all_processes
+from adaptive_nets.training.distributed import check_same_on_all_processes, put
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate, make_evaluate
 from adaptive_nets.training.feed import Feed, ResidentFeed, TrainSteps
@@ -41,7 +38,14 @@ from adaptive_nets.training.mesh import (
 )
 from adaptive_nets.training.optimiser import make_optimiser, make_schedule
 from adaptive_nets.training.state import TrainState, zero_metrics
-from adaptive_nets.training.step import SHUFFLE, StepSettings, init_state, make_train_step
+from adaptive_nets.training.step import (
+    SHUFFLE,
+    StepSettings,
+    init_state,
+    make_train_step,
+    take_resident,
+    take_streamed,
+)
 from adaptive_nets.training.streamed import (
     BatchMaker,
     StreamedFeed,
@@ -256,7 +260,9 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
         task, config.data, rows, read_augmented=isinstance(train_split, StreamedSplit)
     )
     if resident:
-        train_data, test_data = put_on_devices(dataset, config.data, mesh)
+        train_data, test_data = put_on_devices(
+            dataset, config.data, lambda split: put(split, replicated(mesh))
+        )
     else:
         train_data, test_data = train_split, dataset.streams["test"]
     program = make_program(

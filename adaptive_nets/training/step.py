@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import NamedSharding
 from jaxtyping import Array
 
+from adaptive_nets.data.device import Augment, DeviceSplit, finish_rows, take_training_batch
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.conv_gradient import intercept_conv_gradients
 from adaptive_nets.training.metrics import Mean
@@ -203,3 +205,44 @@ def make_train_step(
         )
 
     return train_step
+
+
+def take_resident(
+    task: Task, augmentation: Augment | None, *, batch_size: int, sharding: NamedSharding
+) -> Take:
+    """Builds (state, training set, this epoch's order) -> the next batch of the order.
+
+    Args:
+        task: makes batches of rows.
+        augmentation: random changes to the rows.
+        batch_size: global batch size.
+        sharding: how batches lie on the devices.
+    """
+
+    def take(state: TrainState, data: DeviceSplit, order: Array) -> Batch:
+        rows = take_training_batch(
+            data,
+            order,
+            state.step,
+            batch_size=batch_size,
+            key=state.key(AUGMENT),
+            augmentation=augmentation or _unchanged,
+            sharding=sharding,
+        )
+        return task.prepare(rows)
+
+    return take
+
+
+def take_streamed(task: Task, augmentation: Augment | None) -> Take:
+    """Builds (state, the rows of a batch) -> batch; arguments as of `take_resident`."""
+
+    def take(state: TrainState, data: DeviceSplit) -> Batch:
+        key = state.key(AUGMENT)
+        return task.prepare(finish_rows(data, data.arrays, key=key, augmentation=augmentation))
+
+    return take
+
+
+def _unchanged(key: Any, rows: Any) -> Any:
+    return rows

@@ -11,14 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptive_nets.data.device import DeviceSplit, normalise, standardise_each
+from adaptive_nets.data.device import (
+    DeviceSplit,
+    PixelScaling,
+    normalise,
+    put_on_devices,
+    standardise_each,
+)
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
 from adaptive_nets.models.weights.stored import check_fits, flatten
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.batches import PixelScaling, put_on_devices
-from adaptive_nets.training.config import MeshConfig, ModelConfig
-from adaptive_nets.training.mesh import make_mesh
+from adaptive_nets.training.config import ModelConfig
 from experiments.suite.run_inputs import (
     RunInputField,
     load_network,
@@ -97,8 +101,9 @@ def load_source(
         UserError: there is no such run, or its network or its normalisation is another.
     """
     # Devices do not share work here: what is searched and timed is one device's.
-    train, test = put_on_devices(dataset, data, make_mesh(MeshConfig()))
-    train, test = jax.device_put((train, test), jax.devices()[0])
+    train, test = put_on_devices(
+        dataset, data, lambda split: jax.device_put(split, jax.devices()[0])
+    )
     name = model_config.name
     model = create_model(name, num_classes=dataset.num_classes, dtype=jnp.dtype(model_config.dtype))
     example = jax.ShapeDtypeStruct((1, *train.images.shape[1:]), jnp.float32)
