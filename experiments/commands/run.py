@@ -13,7 +13,7 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig, require
 from experiments.commands.output import console, hint
 from experiments.commands.parsing import fill_example, parse, print_error
-from experiments.suite.experiment import PresetName
+from experiments.suite.experiment import Experiment, PresetName
 from experiments.suite.registry import find_experiment, find_preset
 
 PROGRAM = "adaptive-nets run"
@@ -82,6 +82,12 @@ def next_steps(name: str, out: Path) -> list[str]:
     return [*commands, f"adaptive-nets predict IMAGE... --run {out}"]
 
 
+def default_folder(experiment: Experiment, preset: str) -> Path:
+    """Returns runs/ID/PRESET; the folder of an earlier id where a run was begun under that."""
+    folders = [Path("runs") / name / preset for name in (experiment.id, *experiment.aliases)]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
 def main(arguments: Sequence[str]) -> None:
     """Runs an experiment and prints its numbers beside the paper's."""
     name, preset_name = peek_id_and_preset(arguments)
@@ -100,7 +106,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     seeds = preset.seeds if options.seeds is None else options.seeds
     require(seeds > 0, "seeds", seeds, "a positive number")
-    out = options.out or Path("runs") / experiment.id / preset_name
+    out = options.out or default_folder(experiment, preset_name)
 
     # JAX takes seconds to import; everything that can be wrong with the flags is known by now.
     from adaptive_nets.runtime.interrupt import Interrupted

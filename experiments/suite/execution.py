@@ -129,7 +129,7 @@ def claim_directory(directory: Path, experiment: Experiment, config: Any, *, pre
             other, values = there["experiment"], there["identity"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path} cannot be read; choose another folder with --out") from error
-        if other != experiment.id:
+        if other not in (experiment.id, *experiment.aliases):
             raise UserError(
                 f"--out is {directory}, which holds {other}; expected an empty folder or one of "
                 f"{experiment.id}"

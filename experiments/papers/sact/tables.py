@@ -11,7 +11,7 @@ PARTS = {
     "ponder": functools.partial(ponder_table, prefix="sact."),
     "saving": functools.partial(
         saving,
-        prefix="sact.table1.",
+        prefix="sact.cifar10.",
         name="**Spatially adaptive computation time** (SACT) leaves out layers where the image is "
         "easy.",
     ),
