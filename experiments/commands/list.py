@@ -23,7 +23,7 @@ class List:
     """Lists experiments: id, the paper's cell, data, measured cost of a seed, and state."""
 
     pattern: tyro.conf.Positional[str] = "*"
-    """Shell pattern or beginning of an id, such as 'sparse_vd.table1*'."""
+    """Shell pattern or beginning of an id, such as 'PAPER.table1*'."""
 
 
 def cell_text(experiment: Experiment) -> str:

@@ -14,7 +14,7 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig, require
 from experiments.commands.parsing import parse, print_error
 from experiments.suite.experiment import PresetName
-from experiments.suite.registry import find_experiment, find_preset
+from experiments.suite.registry import experiments, find_experiment, find_preset
 
 PROGRAM = "adaptive-nets run"
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
         if not arguments or arguments[0] not in ("-h", "--help"):
             raise UserError(
                 f"{PROGRAM} expects the id of an experiment first, such as "
-                "sparse_vd.table1.lenet-300-100-sparse (adaptive-nets list shows all)"
+                f"{next(iter(experiments()), 'PAPER.TABLE.ROW')} (adaptive-nets list shows all)"
             )
         parse(Run, arguments, program=PROGRAM)
         return

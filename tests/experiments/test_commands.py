@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 import torch_files
-from records_for_tests import SPARSE, made_up, write
+from records_for_tests import made_up, write
+from toy_papers import PRUNED, TRAINED
 
 from adaptive_nets.models import create_model
 from adaptive_nets.models.shapes import abstract_variables
@@ -22,6 +23,8 @@ from experiments.__main__ import COMMANDS, main, usage
 from experiments.bench.networks import STAGES
 from experiments.commands.parsing import parse
 from experiments.suite.registry import experiments
+
+pytestmark = pytest.mark.usefixtures("toy_paper")
 
 
 @pytest.fixture
@@ -59,30 +62,31 @@ def test_every_command_explains_itself(call, capsys, name):
 
 
 def test_list_shows_cells_and_states(call):
-    code, out, _ = call("list", "sparse_vd.table1*")
+    code, out, _ = call("list", "toy.table1*")
     assert code == 0
     for name in experiments():
-        assert (name in out) == name.startswith("sparse_vd.table1")
-    assert "Table 1: LeNet-300-100, Sparse VD" in out
+        assert (name in out) == name.startswith("toy.table1")
+    assert "Table 1: Small, Pruned" in out
 
 
 def test_show_tells_what_would_be_run(call):
-    code, out, _ = call("show", SPARSE, "--preset", "quick")
+    code, out, _ = call("show", TRAINED, "--preset", "quick")
     assert code == 0
     for text in (
-        f"adaptive-nets run {SPARSE} --preset quick",
-        'schedule.length = "12000 steps"',
-        "532,810",
+        f"adaptive-nets run {TRAINED} --preset quick",
+        'schedule.length = "16 steps"',
+        "266,610",
         "266,200 MACs (532,400 FLOPs)",
-        "Learning rate and weight of the divergence",
-        "compression 68",
+        "The batches are larger than the paper's.",
+        "error in [0, 100]",
+        "compression 1",
     ):
         assert text in out
 
 
 def test_table_is_rendered_from_the_records_of_a_folder(call, tmp_path):
     write(made_up(error=1.91, compression=77.0), tmp_path / "mine")
-    code, out, _ = call("table", "sparse_vd.table1.lenet-300-100-sparse", "--results", "mine")
+    code, out, _ = call("table", PRUNED, "--results", "mine")
     assert code == 0
     assert re.search(r"test error, %\s*│\s*1\.92\s*│\s*1\.91\s*│\s*-0\.01\s*│\s*reproduced", out)
     assert "preset paper, 1 seed, 60,000 images" in out
@@ -202,11 +206,11 @@ def test_images_that_do_not_suit_the_network_are_named(call, tmp_path):
     assert "--data mnist has images of 28x28x1; lenet5 expects 32x32x1" in err
 
 
-TRAINED = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10"
+PUBLISHED = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10"
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not TRAINED.is_dir(), reason="needs resnet_cifar10 in $ADAPTIVE_NETS_DATA")
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs resnet_cifar10 in $ADAPTIVE_NETS_DATA")
 @pytest.mark.parametrize(
     ("name", "file", "error"),
     [
@@ -215,7 +219,7 @@ TRAINED = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10
     ],
 )
 def test_published_weights_have_their_published_error(call, name, file, error):
-    options = ("--weights", str(TRAINED / file), "--data-dir", str(TRAINED.parent))
+    options = ("--weights", str(PUBLISHED / file), "--data-dir", str(PUBLISHED.parent))
     code, out, _ = call("evaluate", name, *options, "--data", "cifar10", "--json")
     assert code == 0
     report = json.loads(out)
@@ -280,7 +284,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
     record = made_up(error=1.9)
     write(record, tmp_path / "runs")
     assert call("publish", "runs")[0] == 0
-    target = tmp_path / "published" / "sparse_vd" / SPARSE.split(".", 1)[1] / "paper-seed0.json"
+    target = tmp_path / "published" / "toy" / PRUNED.split(".", 1)[1] / "paper-seed0.json"
     assert json.loads(target.read_text()) == record
     record["code"]["dirty"] = True
     write(record, tmp_path / "runs")
@@ -294,11 +298,11 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["lst"], "command 'lst' is unknown; did you mean 'list'?"),
-        (["list", "sparse_dv*"], "no experiment matches 'sparse_dv*'; did you mean"),
+        (["list", "tyo*"], "no experiment matches 'tyo*'; did you mean 'toy'"),
         (["list", "a", "b"], "b"),
         (["show"], "STR"),
-        (["show", "sparse_vd.table1.lenet-300-sparse"], "did you mean 'sparse_vd.table1.lenet-300"),
-        (["show", SPARSE, "--preset", "fast"], "'fast'"),
+        (["show", "toy.table1.smal-pruned"], "did you mean 'toy.table1.small-pruned'"),
+        (["show", PRUNED, "--preset", "fast"], "'fast'"),
         (["table", "nothing"], "no experiment matches 'nothing'"),
         (["table", "--results", "nowhere"], "--results is 'nowhere', which is no folder"),
         (["models", "resnt*"], "no model matches 'resnt*'"),
