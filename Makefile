@@ -11,20 +11,25 @@ AOT := .venv-aot
 AOT_RECORD := experiments/results/bench/compile-kernels.json
 STEPS_RECORD := experiments/results/bench/compile-steps.json
 ROW := sparse_vd.table1.lenet-300-100
-TEST := -m pytest -q -n auto --dist loadfile
+TEST := -m pytest -q -n auto --dist worksteal
+# Which of the slow tests: all, or with SLICE=3/10 some; none is started after SLOW_SECONDS.
+SLICE :=
+SLOW_SECONDS :=
+SLOW := $(if $(SLICE),--slow-slice $(SLICE)) $(if $(SLOW_SECONDS),--slow-budget $(SLOW_SECONDS))
 # What depends on JAX's version: kernels, layers, a step of training, values and gradients of small networks.
 CORE := $(addprefix tests/,kernels layers variational halting perforation training models/test_invariants.py)
 TRACED := test_shapes_and_dtypes or test_counts_agree
 PIP := -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup reproduce test test-floor compile-kernels compile-steps lint format docs lock clean
+.PHONY: help setup reproduce test test-slow test-floor compile-kernels compile-steps lint format docs lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce      train LeNet-300-100 on MNIST, dense and sparse; show the paper's row beside ours"
 	@echo "make test           run the tests"
 	@echo "make setup          only make $(VENV)"
-	@echo "make lint           ruff and pyright"
+	@echo "make test-slow      run the slow tests too, an hour or two; SLICE=3/10 for a tenth of them"
+	@echo "make lint           ruff, pyright and the directions of imports"
 	@echo "make test-floor     kernels and core on the oldest supported JAX"
 	@echo "make compile-kernels  compile the Pallas kernels for an H100, a TPU v5e and a v6e, none needed"
 	@echo "make compile-steps  compile ResNet-50 training steps for four TPU v5e and four H100, none needed"
@@ -58,6 +63,9 @@ reproduce: setup
 
 test: setup
 	@$(BIN)/python $(TEST)
+
+test-slow: setup
+	@$(BIN)/python $(TEST) -m slow $(SLOW)
 
 # The package with the oldest JAX it promises to work with; everything else as locked.
 $(FLOOR)/.ready: $(VENV)/.ready
@@ -96,6 +104,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+	@PYTHONPATH=. $(BIN)/lint-imports --no-logo --no-cache
 
 format: setup
 	@$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,13 +19,25 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+pytest_plugins = ["slow_slices"]
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Many tests compile the same programs; within one session each is compiled once.
-_COMPILED = tempfile.TemporaryDirectory(prefix="adaptive-nets-tests-")
-jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+# Many tests compile the same programs; within one session, whose workers share the folder, each is
+# compiled once.
+_SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process{os.getpid()}")
+_COMPILED = Path(tempfile.gettempdir()) / f"adaptive-nets-tests-{_SESSION}"
+jax.config.update("jax_compilation_cache_dir", os.fspath(_COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the compiled programs, once the workers have ended."""
+    session = getattr(config.pluginmanager.get_plugin("dsession"), "nodemanager", None)
+    name = f"adaptive-nets-tests-{session.testrunuid}" if session else _COMPILED.name
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(_COMPILED.with_name(name), ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -38,14 +51,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"needs a {accelerator.upper()}"))
 
 
-# Rooms whose tests compile much and compute little, and so are quicker without optimisations.
+# Rooms whose tests compile much and compute little, and so are quicker without optimisations; a
+# file of another room says so with COMPILES_MUCH = True.
 _COMPILING = {"halting", "kernels", "layers", "models", "perforation"}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Compiles without most optimisations where that is the larger part of the time."""
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in _COMPILING)
+    quick = request.path.parent.name in _COMPILING or getattr(
+        request.module, "COMPILES_MUCH", False
+    )
+    jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+from toy_papers import PRUNED
+
+from adaptive_nets.runtime.files import write_json_atomically
 from experiments.suite import config as config_lib
+from experiments.suite.experiment import Outcome
 from experiments.suite.record_schema import SCHEMA
+from experiments.suite.records import (
+    ARRAYS,
+    RECORD,
+    Record,
+    Surroundings,
+    make_record,
+    write_arrays,
+)
 from experiments.suite.registry import experiments
 
-SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
-ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
 
-
-def made_up(experiment=SPARSE, *, preset="paper", seed=0, train=60000, changed=(), **metrics):
+def made_up(experiment=PRUNED, *, preset="paper", seed=0, train=60000, changed=(), **metrics):
     """A record with the given metrics (value, or (value, unit))."""
     entry = experiments()[experiment]
     config = entry.presets[preset].config
@@ -65,3 +77,45 @@ def write(record: dict, root: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(copy.deepcopy(record)))
     return path
+
+
+def write_run(
+    root: Path,
+    name: str,
+    outcome: Outcome,
+    curves: Mapping[str, Any],
+    *,
+    preset: str = "paper",
+    seed: int = 0,
+    complete: bool = True,
+    edit: Callable[[dict[str, Any]], None] | None = None,
+) -> Record:
+    """Writes record and arrays of a made-up outcome as a run does, and returns the record."""
+    experiment = experiments()[name]
+    sizes = {"train": 60000, "test": 10000} if complete else {"train": 4000, "test": 1000}
+    dataset = SimpleNamespace(
+        name="mnist",
+        source="files" if complete else "embedded",
+        count=sizes.get,
+        complete=complete,
+        fingerprint=("ab" if complete else "cd") * 32,
+    )
+    content = make_record(
+        experiment,
+        preset=preset,
+        seed=seed,
+        config=experiment.presets[preset].config,
+        dataset=dataset,
+        outcome=outcome,
+        curves=curves,
+        surroundings=Surroundings(
+            {"commit": "0123456789abcdef", "dirty": False}, (0.1, 0.2), {"masked_conv": ["xla"]}
+        ),
+    )
+    if edit:
+        content = copy.deepcopy(content)
+        edit(content)
+    folder = root / f"{name}-{preset}-{complete}" / f"seed{seed}"
+    write_arrays(folder / ARRAYS, outcome.arrays)
+    write_json_atomically(folder / RECORD, content)
+    return Record(content, folder / RECORD)

@@ -13,7 +13,7 @@ import tyro
 
 from adaptive_nets.runtime.errors import UserError
 
-_BOX = re.compile(r"[╭╮╰╯│─┌┐└┘|]+")
+_BOX = re.compile(r"[╭╮╰╯│─┌┐└┘|]+|-{5,}")
 _HELP_HINT = re.compile(r"^For full helptext, (run|see) .*$|^For full helptext, run:$")
 
 

@@ -190,7 +190,7 @@ def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dic
         records: everything that was collected.
 
     Returns:
-        {"sparse_vd: Table 1": cells in the paper's order, ...}.
+        {"PAPER: Table 1": cells in the paper's order, ...}.
     """
     tables: dict[str, list[Cell]] = {}
     for paper_name in dict.fromkeys(e.paper for e in experiments):

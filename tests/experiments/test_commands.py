@@ -23,6 +23,8 @@ from experiments.commands.parsing import parse
 from experiments.suite import config as config_lib
 from experiments.suite.registry import experiments, load_paper
 
+pytestmark = pytest.mark.usefixtures("toy_paper")
+
 
 @pytest.fixture
 def call(capsys, tmp_path, monkeypatch):
@@ -205,11 +207,11 @@ def test_images_that_do_not_suit_the_network_are_named(call, tmp_path):
     assert "--data mnist has images of 28x28x1; lenet5 expects 32x32x1" in err
 
 
-TRAINED = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10"
+PUBLISHED = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10"
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not TRAINED.is_dir(), reason="needs resnet_cifar10 in $ADAPTIVE_NETS_DATA")
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs resnet_cifar10 in $ADAPTIVE_NETS_DATA")
 @pytest.mark.parametrize(
     ("name", "file", "error"),
     [
@@ -218,7 +220,7 @@ TRAINED = Path(os.environ.get("ADAPTIVE_NETS_DATA", "absent")) / "resnet_cifar10
     ],
 )
 def test_published_weights_have_their_published_error(call, name, file, error):
-    options = ("--weights", str(TRAINED / file), "--data-dir", str(TRAINED.parent))
+    options = ("--weights", str(PUBLISHED / file), "--data-dir", str(PUBLISHED.parent))
     code, out, _ = call("evaluate", name, *options, "--data", "cifar10", "--json")
     assert code == 0
     report = json.loads(out)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from records_for_tests import ORIGINAL, SPARSE, made_up, write
+from records_for_tests import made_up, write
+from toy_papers import PRUNED, TRAINED
 
 from experiments.suite.comparison import (
     best_verdict_text,
@@ -19,12 +20,14 @@ from experiments.suite.records import Record, collect, mean_and_deviation
 from experiments.suite.registry import experiments, load_paper
 from experiments.suite.render import markdown_cells, ours_text
 
+pytestmark = pytest.mark.usefixtures("toy_paper")
+
 
 def records(*contents, path="x.json"):
     return [Record(content, path) for content in contents]
 
 
-def cells_of(*contents, experiment=SPARSE):
+def cells_of(*contents, experiment=PRUNED):
     (cells,) = compare([experiments()[experiment]], records(*contents)).values()
     return [cell for cell in cells if cell.verdict != "cited"]
 
@@ -98,20 +101,26 @@ def test_a_measure_that_a_run_lacks_is_not_run():
 
 @pytest.mark.parametrize("error", [1.9, 5.0])
 def test_beside_a_number_from_memory_nothing_is_judged(error):
-    paper = load_paper("sparse_vd")
+    paper = load_paper("toy")
     row = dataclasses.replace(
-        paper.rows["table1.lenet-300-100-sparse"], values={"error": 1.92}, tag="memory"
+        paper.rows["table1.small-pruned"], values={"error": 1.92}, tag="memory"
     )
 
     def verdict(**options):
         (cell,) = compare_row(
-            paper, row, experiments()[SPARSE], records(made_up(error=error, **options))
+            paper, row, experiments()[PRUNED], records(made_up(error=error, **options))
         )
         return cell.verdict
 
     assert verdict() == "measured"
     assert verdict(preset="quick") == "reduced"
     assert verdict(changed=["data.batch_size"]) == "differs"
+
+
+def test_a_known_explanation_follows_the_difference():
+    cells = {c.measure.name: c for c in cells_of(made_up(error=2.9, compression=50.0))}
+    assert cells["compression"].reason == "18 x below the paper: it is a toy"
+    assert "toy" not in cells["error"].reason
 
 
 def test_an_infinite_value_is_not_averaged_and_says_so():
@@ -132,15 +141,14 @@ def test_a_difference_in_percent_is_in_percentage_points():
 
 
 def test_rows_of_other_methods_are_cited_beside_ours():
-    (cells,) = compare([experiments()[SPARSE]], []).values()
+    (cells,) = compare([experiments()[PRUNED]], []).values()
     methods = {cell.row.method for cell in cells if cell.verdict == "cited"}
-    assert any("DNS" in method for method in methods)
-    assert not any("Original" in method for method in methods)
-    assert not any("Caffe" in cell.row.network for cell in cells)
+    assert methods == {"Other (Nobody 1998)"}
+    assert {cell.row.network for cell in cells} == {"Small"}
 
 
 def test_state_in_a_list():
-    experiment = experiments()[SPARSE]
+    experiment = experiments()[PRUNED]
     assert best_verdict_text(experiment, []) == "not run"
     assert best_verdict_text(experiment, records(made_up(preset="quick", error=5.0))) == "reduced"
     good = made_up(error=1.9, compression=70.0)
@@ -149,9 +157,7 @@ def test_state_in_a_list():
 
 def test_tables_hold_every_number():
     contents = [made_up(error=1.91, compression=70.0, sparsity__fc1=98.8)]
-    (cells,) = compare(
-        [experiments()[SPARSE], experiments()[ORIGINAL]], records(*contents)
-    ).values()
+    (cells,) = compare([experiments()[PRUNED], experiments()[TRAINED]], records(*contents)).values()
     text = markdown_cells(cells)
     for number in ("1.91", "1.92", "-0.01", "98.8", "reproduced", "not run", "cited"):
         assert number in text
@@ -171,12 +177,3 @@ def test_mean_and_deviation():
     assert mean_and_deviation([3.0]) == (3.0, 0.0)
     mean, deviation = mean_and_deviation([1.0, 2.0, 3.0])
     assert (mean, deviation) == (2.0, 1.0)
-
-
-def test_the_sheets_own_consistency():
-    """Compression follows from the sparsities of the layers, up to their rounding."""
-    row = load_paper("sparse_vd").rows["table1.lenet-300-100-sparse"]
-    weights = {"fc1": 235200, "fc2": 30000, "fc3": 1000}
-    left = sum(n * (1 - row.values[f"sparsity.{k}"] / 100) for k, n in weights.items())
-    assert sum(weights.values()) / left == pytest.approx(69.9, abs=0.1)
-    assert row.values["compression"] == pytest.approx(69.9, rel=0.03)

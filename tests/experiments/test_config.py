@@ -16,8 +16,23 @@ from adaptive_nets.training.config import (
 )
 from experiments.commands.parsing import parse
 from experiments.commands.run import form_with_config_flags
-from experiments.papers.sparse_vd.configs import SparseVDConfig, VariationalConfig
 from experiments.suite import config as config_lib
+from experiments.suite.config import Training
+
+
+@dataclasses.dataclass(frozen=True)
+class PruningConfig:
+    """Values that a paper adds."""
+
+    keep: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PrunedConfig:
+    """A training run with values of a paper."""
+
+    train: Training = TrainConfig()  # noqa: RUF009
+    pruning: PruningConfig = PruningConfig()
 
 
 def test_where_and_how_a_run_is_carried_out_is_not_its_identity():
@@ -37,11 +52,11 @@ def test_where_and_how_a_run_is_carried_out_is_not_its_identity():
     [
         {"data": DataConfig(batch_size=50)},
         {"schedule": ScheduleConfig(length="1 epoch")},
-        {"variational": VariationalConfig(threshold=2.0)},
+        {"pruning": PruningConfig(keep=0.25)},
     ],
 )
 def test_everything_else_is(changed):
-    config = SparseVDConfig()
+    config = PrunedConfig()
     other = config_lib.replace_groups(config, **changed)
     assert config_lib.identity_hash(config) != config_lib.identity_hash(other)
     (name,) = config_lib.differences(config_lib.identity(config), config_lib.identity(other))
@@ -49,22 +64,22 @@ def test_everything_else_is(changed):
 
 
 def test_groups_of_another_class_count_as_different():
-    first, second = config_lib.identity(TrainConfig()), config_lib.identity(SparseVDConfig())
-    assert "variational.threshold" in config_lib.differences(first, second)
+    first, second = config_lib.identity(TrainConfig()), config_lib.identity(PrunedConfig())
+    assert "pruning.keep" in config_lib.differences(first, second)
 
 
 def test_a_training_within_a_configuration_counts_as_its_own_groups():
-    config = SparseVDConfig()
+    config = PrunedConfig()
     plain, whole = config_lib.to_dict(config.train), config_lib.to_dict(config)
-    assert list(whole) == [*plain, "variational"]
+    assert list(whole) == [*plain, "pruning"]
     assert config_lib.text(config).startswith(config_lib.text(config.train))
     assert config_lib.training(config) is config_lib.group(config, "train")
     assert config_lib.group(config, "data") is config.train.data
     assert config_lib.group(config, "search") is None
-    arguments = ["ID", "--data.batch-size", "50", "--variational.threshold", "2"]
+    arguments = ["ID", "--data.batch-size", "50", "--pruning.keep", "0.25"]
     read = parse(form_with_config_flags(config), arguments, program="run").values
-    data, variational = DataConfig(batch_size=50), VariationalConfig(threshold=2.0)
-    assert read == config_lib.replace_groups(config, data=data, variational=variational)
+    data, pruning = DataConfig(batch_size=50), PruningConfig(keep=0.25)
+    assert read == config_lib.replace_groups(config, data=data, pruning=pruning)
 
 
 def test_names_become_flags():
@@ -90,8 +105,6 @@ def test_text_has_a_line_for_every_value():
         (lambda: ScheduleConfig(length="50%"), "--schedule.length is '50%'"),
         (lambda: ScheduleConfig(length="0 steps"), "--schedule.length is '0 steps'"),
         (lambda: ScheduleConfig(factor=0.0), "--schedule.factor is 0.0"),
-        (lambda: VariationalConfig(kl_start="soon"), "--variational.kl-start is 'soon'"),
-        (lambda: VariationalConfig(kl_weight=-1.0), "--variational.kl-weight is -1.0"),
     ],
 )
 def test_values_out_of_range_are_named(make, message):

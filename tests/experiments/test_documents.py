@@ -44,9 +44,9 @@ def test_rendering_replaces_what_is_between_the_marks():
     assert documents.rendered(expected, [], source="x.md", parts=parts) == expected
 
 
-def test_an_unknown_part_is_named():
-    text = "<!-- begin sparse_vd.sumary -->\n<!-- end sparse_vd.sumary -->\n"
-    message = r"x\.md has a part 'sparse_vd\.sumary'; did you mean 'sparse_vd\.summary'"
+def test_an_unknown_part_is_named(toy_paper):
+    text = "<!-- begin toy.sumary -->\n<!-- end toy.sumary -->\n"
+    message = r"x\.md has a part 'toy\.sumary'; did you mean 'toy\.summary'"
     with pytest.raises(UserError, match=message):
         documents.rendered(text, [], source="x.md", parts=docs.all_parts())
 

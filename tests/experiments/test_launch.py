@@ -7,10 +7,12 @@ import shutil
 import subprocess
 
 import pytest
+from toy_papers import TRAINED as ID
 
 from experiments.__main__ import main
 
-ID = "sparse_vd.table1.lenet-300-100-sparse"
+pytestmark = pytest.mark.usefixtures("toy_paper")
+
 SMALL = ("--data.batch-size", "96", "--data.eval-batch-size", "960")
 
 

@@ -8,23 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from toy_papers import TRAINED
 
 import adaptive_nets as an
 from adaptive_nets.data import load
 from adaptive_nets.models.weights import InputNormalisation, save_network
 from experiments.__main__ import main
 
-ORIGINAL = "sparse_vd.table1.lenet-300-100-original"
+pytestmark = pytest.mark.usefixtures("toy_paper")
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "resnet_cifar10"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(toy_paper, tmp_path_factory):
     """A dense LeNet after some hundred steps."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     flags = ("--schedule.length", "400 steps", "--data.train-limit", "20000")
     flags += ("--data.test-limit", "1000", "--data.source", "embedded")
-    assert main(["run", ORIGINAL, "--preset", "smoke", "--out", str(folder), *flags]) == 0
+    assert main(["run", TRAINED, "--preset", "smoke", "--out", str(folder), *flags]) == 0
     return folder
 
 

@@ -12,6 +12,8 @@ from adaptive_nets.runtime.errors import UserError
 from experiments.suite.record_schema import SCHEMA, decode, validated
 from experiments.suite.records import PUBLISHED, collect, publish, read_record
 
+pytestmark = pytest.mark.usefixtures("toy_paper")
+
 
 def damaged(**changes):
     """A record with entries replaced; a value of ... deletes one."""

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from toy_papers import PRUNED, TRAINED
 
 from adaptive_nets.models import model_entry
 from adaptive_nets.runtime.errors import UserError
@@ -85,21 +86,20 @@ def test_rows_of_one_paper_belong_to_one_experiment():
         assert len(set(rows)) == len(rows)
 
 
-def test_selects_by_pattern_and_by_beginning():
-    assert [e.id for e in select("*caffe-sparse")] == ["sparse_vd.table1.lenet-5-caffe-sparse"]
-    assert len(select("sparse_vd.table1")) == 4
+def test_selects_by_pattern_and_by_beginning(toy_paper):
+    assert [e.id for e in select("*small-pruned")] == [PRUNED]
+    assert [e.id for e in select("toy.table1.tiny")] == [PRUNED]
+    assert [e.id for e in select("toy.table1")] == [TRAINED, PRUNED]
     assert len(select("*")) == len(experiments())
-    with pytest.raises(
-        UserError, match="no experiment matches 'sparse_dv'; did you mean 'sparse_vd'"
-    ):
-        select("sparse_dv")
+    with pytest.raises(UserError, match="no experiment matches 'tyo'; did you mean 'toy'"):
+        select("tyo")
 
 
-def test_unknown_names_suggest_the_nearest():
-    with pytest.raises(UserError, match=r"did you mean 'sparse_vd\.table1\.lenet-300-100-sparse'"):
-        find_experiment("sparse_vd.table1.lenet-300-sparse")
+def test_unknown_names_suggest_the_nearest(toy_paper):
+    with pytest.raises(UserError, match=r"did you mean 'toy\.table1\.small-pruned'"):
+        find_experiment("toy.table1.smal-pruned")
     with pytest.raises(UserError, match="--preset is 'fast'; expected one of smoke, quick, paper"):
-        find_preset(next(iter(experiments().values())), "fast")
+        find_preset(find_experiment(PRUNED), "fast")
 
 
 def test_the_papers_numbers_say_where_they_were_read():

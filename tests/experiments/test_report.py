@@ -2,142 +2,65 @@
 
 from __future__ import annotations
 
-import copy
 import datetime
 import functools
-import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from records_for_tests import write_run
+from toy_papers import PRUNED, TRAINED
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import write_json_atomically
 from experiments.commands import report as command
-from experiments.papers.sparse_vd.figures import figures
 from experiments.report import axes, page, pictures
 from experiments.report.charts import COLOURS, Figure, Missing, panel
 from experiments.report.markup import Markup, element
 from experiments.report.provenance import command as command_of
 from experiments.report.settings import Role, curve, settings_of
-from experiments.suite import render
+from experiments.suite import registry, render
 from experiments.suite.comparison import compare
 from experiments.suite.experiment import Metric, Outcome
-from experiments.suite.records import (
-    ARRAYS,
-    RECORD,
-    Record,
-    Surroundings,
-    collect,
-    make_record,
-    write_arrays,
-)
-from experiments.suite.registry import experiments
+from experiments.suite.records import ARRAYS, Record, collect
+from experiments.suite.registry import experiments, select
+
+pytestmark = pytest.mark.usefixtures("toy_paper")
 
 NOON = datetime.datetime(2025, 3, 6, 12, tzinfo=datetime.UTC)
-DENSE = "sparse_vd.table1.lenet-300-100-original"
-SPARSE = "sparse_vd.table1.lenet-300-100-sparse"
-LENET5 = "sparse_vd.table1.lenet-5-caffe-sparse"
-RANDOM_DENSE = "sparse_vd.random-labels.mnist-dropout"
-RANDOM_SPARSE = "sparse_vd.random-labels.mnist-sparse"
 VOID = {"br", "col", "hr", "img", "meta"}
-
-
-def layers_of(name: str) -> list[str]:
-    if "lenet-5" in name:
-        return ["conv1", "conv2", "fc1", "fc2"]
-    return ["fc1", "fc2", "fc3", "fc4", "fc5"] if "random" in name else ["fc1", "fc2", "fc3"]
 
 
 def make_outcome(name: str, seed: int, *, empty: bool) -> Outcome:
     """What a run of the experiment might have measured."""
-    sparse, layers = name.endswith("sparse"), layers_of(name)
-    rng = np.random.default_rng(seed)
     metrics = {
         "error": Metric(1.9 + 0.05 * seed, "%", 10000),
-        "train_accuracy": Metric(10.2 if sparse else 99.5, "%", 60000),
-        "test_accuracy": Metric(10.0, "%", 10000),
         "compression": Metric(1.0, "x", 1, "every weight is kept"),
         "file_size": Metric(1070524.0, "bytes"),
     }
-    shape = (20, 5, 5) if "lenet-5" in name else (40, 8, 8)
-    arrays = {"first_layer": rng.normal(size=shape).astype(np.float16)}
-    if "lenet-5" not in name:
-        arrays["pixel_weights"] = rng.integers(0, 9, (8, 8)).astype(np.int32)
-    if sparse:
+    if name == PRUNED:
         value, note = (None, "infinite: no weight is kept") if empty else (70.0 + seed, "")
-        share = 100.0 if empty else 98.5
-        metrics |= {f"sparsity.{layer}": Metric(share, "%", 1000) for layer in layers}
         metrics |= {
-            "sparsity": Metric(share, "%", 3000),
+            "sparsity.fc1": Metric(100.0 if empty else 98.5, "%", 1000),
             "compression": Metric(value, "x", 3000, note),
             "file_size": Metric(21000.0, "bytes"),
-            "dense_file_size": Metric(1070548.0, "bytes"),
         }
-        edges = np.linspace(-10, 10, 81)
-        arrays |= {
-            "sweep_threshold": np.arange(0, 6.5, 0.5),
-            "sweep_error": np.full(13, 2.0),
-            "sweep_sparsity": np.linspace(99.2, 98, 13) if not empty else np.full(13, 100.0),
-            "log_alpha_edges": edges,
-        }
-        for layer in layers:
-            arrays[f"log_alpha.{layer}"] = rng.integers(0, 100, 80)
-    return Outcome(metrics, arrays, seconds=4000.0 + seed, steps=1000)
+    kept = np.random.default_rng(seed).integers(0, 9, 20).astype(np.int32)
+    return Outcome(metrics, {"kept": kept}, seconds=4000.0 + seed, steps=1000)
 
 
-def make_curves(name: str, *, empty: bool, last: int = 1000) -> dict:
+def make_curves(last: int = 1000) -> dict:
     steps = list(range(last // 10, last + 1, last // 10))
-    curves = {
+    return {
         "test/error": [[s, 0.1 / (1 + s / 100)] for s in steps],
-        "test/nll": [[s, 0.3 / (1 + s / 100)] for s in steps],
         "train/nll": [[s, 0.0 if s == last else 0.2 / s] for s in steps],
-        "train/error": [[s, 0.9] for s in steps],
     }
-    if name.endswith("sparse"):
-        for layer in ("", *(f"/{layer}" for layer in layers_of(name))):
-            end = 1.0 if empty else 0.99
-            curves[f"sparsity{layer}"] = [[s, end * s / last] for s in steps]
-    return curves
 
 
-def write_record(
-    root: Path, name, *, preset="paper", seed=0, complete=True, empty=False, edit=None
-) -> Record:
+def write_record(root, name, *, seed=0, empty=False, **options) -> Record:
     """Writes the record and arrays of one seed below a folder, and returns the record."""
-    experiment = experiments()[name]
     outcome = make_outcome(name, seed, empty=empty)
-    dataset = SimpleNamespace(
-        name="mnist",
-        source="files" if complete else "embedded",
-        count={"train": 60000, "test": 10000}.get
-        if complete
-        else {"train": 4000, "test": 1000}.get,
-        complete=complete,
-        fingerprint=("ab" if complete else "cd") * 32,
-    )
-    content = make_record(
-        experiment,
-        preset=preset,
-        seed=seed,
-        config=experiment.presets[preset].config,
-        dataset=dataset,
-        outcome=outcome,
-        curves=make_curves(name, empty=empty),
-        surroundings=Surroundings(
-            {"commit": "0123456789abcdef", "dirty": False}, (0.1, 0.2), {"masked_conv": ["xla"]}
-        ),
-    )
-    if edit:
-        content = copy.deepcopy(content)
-        edit(content)
-    folder = root / f"{name}-{preset}-{complete}" / f"seed{seed}"
-    write_arrays(folder / ARRAYS, outcome.arrays)
-    write_json_atomically(folder / RECORD, content)
-    return Record(content, folder / RECORD)
+    return write_run(root, name, outcome, make_curves(), seed=seed, **options)
 
 
 @pytest.fixture
@@ -147,31 +70,25 @@ def write(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory) -> list[Record]:
-    """Two full networks, a quick run beside one of them, and random labels."""
+def records(toy_paper, tmp_path_factory) -> list[Record]:
+    """Two full networks, and a quick run beside one of them."""
     write = functools.partial(write_record, tmp_path_factory.mktemp("records"))
     return [
-        *(write(DENSE, seed=seed) for seed in range(2)),
-        *(write(SPARSE, seed=seed) for seed in range(2)),
-        write(SPARSE, preset="quick", complete=False),
-        write(LENET5),
-        write(RANDOM_DENSE),
-        write(RANDOM_SPARSE, empty=True),
+        *(write(TRAINED, seed=seed) for seed in range(2)),
+        *(write(PRUNED, seed=seed) for seed in range(2)),
+        write(PRUNED, preset="quick", complete=False),
     ]
 
 
-@pytest.fixture(scope="module")
-def drawn(records) -> list[Figure | Missing]:
-    """Their figures."""
-    return figures(records)
+def figures(records) -> list[Figure | Missing]:
+    """The figures of the paper."""
+    return registry.papers()["toy"].load("figures").figures(records)
 
 
 @pytest.fixture(scope="module")
-def text(records, drawn) -> str:
-    """Their page, with figures that are drawn once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "_figures", lambda paper, _: drawn if paper == "sparse_vd" else [])
-        return rendered(records)
+def text(records) -> str:
+    """The page of the paper."""
+    return rendered(records)
 
 
 class Parsed(HTMLParser):
@@ -219,8 +136,8 @@ class Parsed(HTMLParser):
         return [value for _, name, value in self.attributes if name == attribute]
 
 
-def rendered(records) -> str:
-    return page.render(records, rendered=NOON)
+def rendered(records, time=NOON) -> str:
+    return page.render(records, rendered=time, experiments=select("toy"))
 
 
 def assert_sound(text: str) -> Parsed:
@@ -244,7 +161,7 @@ def assert_sound(text: str) -> Parsed:
 
 
 def test_without_records_everything_is_not_run_and_the_page_says_how_to_run_it():
-    parsed = assert_sound(rendered([]))
+    parsed = assert_sound(page.render([], rendered=NOON))
     assert "There is no record of a run yet" in parsed.words
     assert "0 reproduced" in parsed.words
     for name in experiments():
@@ -252,13 +169,14 @@ def test_without_records_everything_is_not_run_and_the_page_says_how_to_run_it()
     ours = [row for row in parsed.rows if row and row[-1].endswith("not run")]
     expected = [c for cells in compare(list(experiments().values()), []).values() for c in cells]
     assert len(ours) == sum(c.verdict == "not run" for c in expected)
-    assert not any(isinstance(f, Figure) for f in figures([]))
+    (missing,) = figures([])
+    assert f"{missing.what}; {missing.commands[0]} makes it." in parsed.words
 
 
 def test_every_cell_of_the_comparison_appears(records, text):
     parsed = assert_sound(text)
     rows = {tuple(row) for row in parsed.rows}
-    tables = compare(list(experiments().values()), records)
+    tables = compare(select("toy"), records)
     for cell in (cell for cells in tables.values() for cell in cells):
         if cell.verdict == "cited":
             value = render.paper_text(cell)
@@ -272,8 +190,9 @@ def test_every_cell_of_the_comparison_appears(records, text):
         )
         found = [row for row in rows if row[:4] == wanted]
         assert any(cell.verdict in row[4] and cell.reason in row[4] for row in found), wanted
-    for name in experiments().keys() & {c.row.id for cells in tables.values() for c in cells}:
-        for sentence in experiments()[name].deviations:
+    for experiment in select("toy"):
+        assert experiment.deviations
+        for sentence in experiment.deviations:
             assert sentence in parsed.words
 
 
@@ -286,19 +205,16 @@ def test_mean_deviation_and_number_of_seeds_are_shown(text):
     assert "preset paper, 2 seeds, 60,000 images" in parsed.words
 
 
-def test_full_and_quick_runs_of_one_experiment_both_appear(drawn, text):
+def test_full_and_quick_runs_of_one_experiment_both_appear(text):
     parsed = Parsed(text)
     assert "preset paper, 2 seeds, 60,000 images" in parsed.words
     assert "preset quick, 1 seed, 4,000 images" in parsed.words
     for preset, seeds in (("paper", 2), ("quick", 1)):
-        assert f"adaptive-nets run {SPARSE} --preset {preset} --seeds {seeds}" in parsed.words
-    of_network = [f for f in drawn if isinstance(f, Figure) and f.section == "LeNet-300-100"]
-    assert {"paper" in f.runs for f in of_network if not f.folded} == {True}
-    assert {"quick" in f.runs for f in of_network if f.folded} == {True}
+        assert f"adaptive-nets run {PRUNED} --preset {preset} --seeds {seeds}" in parsed.words
 
 
 def test_infinite_compression_is_a_sign_with_its_note(write):
-    parsed = Parsed(rendered([write(RANDOM_SPARSE, empty=True), write(SPARSE, empty=True)]))
+    parsed = Parsed(rendered([write(PRUNED, empty=True)]))
     note = "infinite: no weight is kept"
     assert ["compression", "∞", "x", "3,000", note] in parsed.rows
     compared = next(row for row in parsed.rows if row[:2] == ["compression, x", "68"])
@@ -318,46 +234,30 @@ def test_what_records_say_is_escaped(write):
         content["changed"] = [f"data.{evil}"]
         content["metrics"]["error"]["note"] = evil
         content["metrics"][f"sparsity.{evil}"] = content["metrics"]["sparsity.fc1"]
-        content["history"][f"sparsity/{evil}"] = content["history"]["sparsity/fc1"]
-        content["history"]["sparsity/$x$"] = content["history"]["sparsity/fc1"]
 
-    text = rendered([write(SPARSE, edit=edit)])
+    text = rendered([write(PRUNED, edit=edit)])
     parsed = assert_sound(text)
     assert "<script" not in text
     assert "<b>bold" not in text
     assert evil in parsed.words
-    assert "$x$" in parsed.words
 
 
 def test_the_same_records_give_the_same_page_but_for_its_time(write):
-    records = [write(DENSE), write(RANDOM_SPARSE), write(DENSE, seed=1)]
+    records = [write(TRAINED), write(PRUNED, preset="quick"), write(TRAINED, seed=1)]
     first = rendered(records)
-    later = page.render(records[::-1], rendered=NOON + datetime.timedelta(hours=1))
+    later = rendered(records[::-1], time=NOON + datetime.timedelta(hours=1))
     assert later != first
     assert later.replace("13:00", "12:00") == first
 
 
-def test_every_figure_has_its_numbers_and_stays_small(drawn, text):
-    of_all = [f for f in drawn if isinstance(f, Figure)]
-    titles = {f.title for f in of_all if f.section == "LeNet-300-100"}
-    assert {"Learning curves", "Sparsity over training", "Pruning threshold"} <= titles
-    for figure in of_all:
-        assert figure.svg or figure.pictures
-        assert figure.caption
-        for row in figure.data.get("rows", ()):
-            assert len(row) == len(figure.data["columns"])
-        json.dumps(figure.data, allow_nan=False)
-        assert all(len(svg) < 40_000 for svg in figure.svg)
-    assert len(text) < 600_000
-
-
-def test_missing_figures_name_the_command_of_the_same_size(write):
-    (missing,) = [
-        f
-        for f in figures([write(SPARSE)])
-        if isinstance(f, Missing) and f.section == "LeNet-300-100"
-    ]
-    assert missing.commands == (f"adaptive-nets run {DENSE} --preset paper",)
+def test_figures_stand_on_the_page_with_their_numbers(records, text):
+    (figure,) = figures(records)
+    parsed = Parsed(text)
+    assert figure.title in parsed.words
+    assert figure.caption in parsed.words
+    assert figure.svg[0] in text
+    assert " ".join(f"{column},{kept}" for column, kept in figure.data["rows"]) in parsed.words
+    assert len(text) < 200_000
 
 
 def test_a_selection_says_nothing_of_other_experiments():
@@ -369,20 +269,19 @@ def test_a_selection_says_nothing_of_other_experiments():
 
 
 def test_records_without_arrays_lose_only_the_figures_made_from_them(write):
-    record = write(SPARSE)
+    record = write(PRUNED)
     record.path.with_name(ARRAYS).unlink()
-    titles = {f.title for f in figures([record]) if isinstance(f, Figure)}
-    assert "Learning curves" in titles
-    assert not titles & {"Pruning threshold", "Distribution of dropout rates", "First layer"}
-    assert_sound(rendered([record]))
+    parsed = assert_sound(rendered([record]))
+    assert "Kept weights are not drawn: no record" in parsed.words
+    assert ["compression", "70", "x", "3,000", ""] in parsed.rows
 
 
 def test_runs_of_different_sizes_are_never_drawn_together(write):
-    dense, quick = write(DENSE), write(SPARSE, preset="quick", complete=False)
-    roles = [Role("a", "#000001", experiments()[name]) for name in (SPARSE, DENSE)]
+    dense, quick = write(TRAINED), write(PRUNED, preset="quick", complete=False)
+    roles = [Role("a", "#000001", experiments()[name]) for name in (PRUNED, TRAINED)]
     settings = settings_of(*roles, [dense, quick])
     assert [(s.main is None, s.beside is None) for s in settings] == [(False, True), (True, False)]
-    smoke = write(SPARSE, preset="smoke", complete=False)
+    smoke = write(PRUNED, preset="smoke", complete=False)
     assert len(settings_of(*roles, [dense, quick, smoke])) == 2
     assert len(settings_of(*roles, [smoke])) == 1
 
@@ -392,8 +291,8 @@ def test_curves_average_the_steps_that_all_seeds_share(write):
         content["history"]["test/error"] = [[200, 0.5], [450, 0.9]]
 
     group = settings_of(
-        *(Role("a", "#000001", experiments()[name]) for name in (SPARSE, DENSE)),
-        [write(SPARSE), write(SPARSE, seed=1, edit=shorter)],
+        *(Role("a", "#000001", experiments()[name]) for name in (PRUNED, TRAINED)),
+        [write(PRUNED), write(PRUNED, seed=1, edit=shorter)],
     )[0].main
     values = curve(group, "test/error", scale=100.0)
     assert values is not None
@@ -411,21 +310,21 @@ def test_the_command_repeats_changed_flags(write):
         content["config"]["schedule"] |= {"length": "300 steps", "boundaries": ["1%", "2%"]}
 
     group = settings_of(
-        *(Role("a", "#000001", experiments()[name]) for name in (SPARSE, DENSE)),
-        [write(SPARSE, seed=2, edit=edit)],
+        *(Role("a", "#000001", experiments()[name]) for name in (PRUNED, TRAINED)),
+        [write(PRUNED, seed=2, edit=edit)],
     )[0].main
     assert group is not None
     assert command_of(group) == (
-        f"adaptive-nets run {SPARSE} --preset paper --seeds 3 --data.no-flip "
+        f"adaptive-nets run {PRUNED} --preset paper --seeds 3 --data.no-flip "
         "--schedule.boundaries 1% 2% --schedule.length '300 steps' --data.source embedded"
     )
 
 
 def test_records_of_unknown_experiments_are_named(write):
     def edit(content):
-        content["experiment"] = "sparse_vd.table9.gone"
+        content["experiment"] = "toy.table9.gone"
 
-    assert "sparse_vd.table9.gone" in Parsed(rendered([write(SPARSE, edit=edit)])).words
+    assert "toy.table9.gone" in Parsed(rendered([write(PRUNED, edit=edit)])).words
 
 
 def test_elements_escape_text_and_attributes():
@@ -491,9 +390,9 @@ def test_pictures_are_centred_at_zero_and_survive_empty_networks():
 
 
 def test_the_command_writes_one_file_and_says_what_next(tmp_path, write, capsys):
-    write(SPARSE)
+    write(PRUNED)
     out = tmp_path / "page.html"
-    command.main(["--out", str(out), "--results", str(tmp_path / "runs")])
+    command.main(["toy", "--out", str(out), "--results", str(tmp_path / "runs")])
     printed = capsys.readouterr().out
     assert str(out) in printed
     assert "1 record" in printed
