@@ -217,7 +217,10 @@ def test_perforation_is_compared_at_equal_speed():
         (lambda: RuleConfig(reduction=0.5), "--rule.reduction is 0.5"),
         (lambda: RuleConfig(rate=1.0), "--rule.rate is 1.0; expected a perforation rate in [0, 1)"),
         (lambda: RuleConfig(falloff=2.0), "--rule.falloff is 2.0"),
-        (lambda: LayerConfig(rates=(0.5, 0.25)), "--layer.rates is (0.5, 0.25); expected increasing"),
+        (
+            lambda: LayerConfig(rates=(0.5, 0.25)),
+            "--layer.rates is (0.5, 0.25); expected increasing numbers in (0, 1)",
+        ),
         (lambda: LayerConfig(rates=(0.5, 1.0)), "--layer.rates is (0.5, 1.0)"),
         (lambda: TradeoffConfig(keeps=(0.0,)), "--tradeoff.keeps is (0.0,)"),
         (lambda: TradeoffConfig(sizes=(0,)), "--tradeoff.sizes is (0,)"),
