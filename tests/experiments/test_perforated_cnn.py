@@ -177,7 +177,7 @@ def test_a_wrong_source_is_named(tmp_path):
     assert "--perforation.source is ''; expected the folder of a run" in message("")
     assert "which holds no network.safetensors" in message(tmp_path)
     stored_network(tmp_path / "a" / "network.safetensors", dataset, scale=2.0)
-    assert "was trained on images normalised otherwise" in message(tmp_path / "a")
+    assert "was trained with another normalisation of the images" in message(tmp_path / "a")
     stored_network(tmp_path / "b" / "network.safetensors", dataset, model="nin_svhn")
     assert "holds the network 'nin_svhn'; expected 'nin_cifar10'" in message(tmp_path / "b")
 
