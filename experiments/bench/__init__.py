@@ -1,1 +1,1 @@
-"""Measuring time: side by side in one process, medians and ratios."""
+"""Benchmarks: contenders timed in turns, reported as medians and ratios."""

@@ -1,10 +1,10 @@
-"""Time of a network of adaptive depth that skips, beside the plain network of the same sizes.
+"""Times a network of adaptive depth in its skipping form beside the plain network.
 
-Weights are random, statistics are measured on images. The biases of each block's halting heads are
-first set so that all heads have the same mean, then shifted together until the wanted share of
-positions halts early. Images are noise with the spectrum of photographs, so that masks are patches
-rather than isolated positions. The plain network runs the same weights without heads, compiled by
-XLA alone.
+Weights are random; batch statistics are measured on images. The biases of each block's halting
+heads are first set so that all heads have the same mean logit, then shifted together until the
+requested share of positions halts early. Images are noise with the spectrum of photographs, so that
+masks are patches rather than isolated positions. The plain network runs the same weights without
+heads, compiled by XLA alone.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Settings:
     """Settings of a measurement.
 
     Attributes:
-        name: of the network.
-        height: of the images.
-        width: of the images.
-        batch: number of images.
-        stop_early: share of each block's positions that halt before its last unit.
-        seconds: approximate duration of the rounds of one comparison.
-        seed: of weights and images.
+        name: Name of the network.
+        height: Height of the images, pixels.
+        width: Width of the images, pixels.
+        batch: Number of images.
+        stop_early: Share of each block's positions that halt before its last unit.
+        seconds: Approximate duration of one comparison.
+        seed: Seed of weights and images.
     """
 
     name: str = "resnet101_sact"
@@ -58,16 +58,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Times of a network, or of one of its blocks alone.
+    """Times of a network or of one of its blocks.
 
     Attributes:
-        part: "network" or "block 1" and so on.
-        stop_early: share of positions that halted early, over blocks.
+        part: "network", "block 1", ...
+        stop_early: Share of positions that halted early, averaged over blocks.
         flops_share: FLOPs per image, heads included, over those of the plain network.
-        time_share: median over rounds of the ratio to the plain network's time in the same round.
-        excess: time_share / flops_share; 1 if time falls as FLOPs do.
-        seconds: median time by contender.
-        rounds: number of rounds; contenders are timed in turns.
+        time_share: Median over rounds of the time over the plain network's in the same round.
+        excess: time_share / flops_share; 1 if time falls in proportion to FLOPs.
+        seconds: Median time by contender.
+        rounds: Number of rounds, in which contenders take turns.
     """
 
     part: str
@@ -81,17 +81,17 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network with weights, and its images.
+    """Network with weights and images.
 
     Attributes:
-        settings: of the measurement.
-        model: network of adaptive depth, in its skipping form.
-        plain: the same network without halting.
-        variables: of the model.
-        folded: the same, folded for skipping.
+        settings: Settings of the measurement.
+        model: Network of adaptive depth, in its skipping form.
+        plain: The same network without halting.
+        variables: Variables of the model.
+        folded: The same variables, folded for skipping.
         images: float[N, H, W, 3].
-        output: of the model.
-        inputs: of each block.
+        output: Output of the model.
+        inputs: Input of each block.
     """
 
     settings: Settings
@@ -118,19 +118,19 @@ def plain_name(name: str) -> str:
     """Returns the name of a network of adaptive depth without halting.
 
     Raises:
-        UserError: the network is not of adaptive depth.
+        UserError: The network is not of adaptive depth.
     """
     depth, _, rest = name.removeprefix("resnet").partition("_")
     rule, _, data = rest.partition("_")
     plain = "_".join(part for part in ("resnetv2", depth, data) if part)
     if rule not in ("act", "sact", "pact") or plain not in list_models():
         known = [n for rule in ("act", "sact", "pact") for n in list_models(f"*_{rule}*")]
-        raise UserError(f"{name!r} is no network of adaptive depth; expected one of {known}")
+        raise UserError(f"{name!r} is not a network of adaptive depth; expected one of {known}")
     return plain
 
 
 def make_case(settings: Settings) -> Case:
-    """Makes weights, statistics and halting biases."""
+    """Makes a case: weights, batch statistics and halting biases."""
     rng = np.random.default_rng(settings.seed)
     shape = (settings.batch, settings.height, settings.width, 3)
     images = jnp.asarray(photograph_like(rng, shape))
@@ -139,7 +139,7 @@ def make_case(settings: Settings) -> Case:
     fold = jax.jit(model.fold)
     variables = jax.jit(lambda x: model.init(jax.random.key(settings.seed), x))(images[:, :64, :64])
     variables = _with_bias(variables, lambda name, bias: bias - 30.0)
-    # Several images: heads divide by the variance of an image's mean, which is 0 over one image.
+    # Several images: heads normalise by the variance of image means, which is 0 for one image.
     sides = (min(settings.height, 224), min(settings.width, 224))
     several = jnp.asarray(photograph_like(rng, (8, *sides, 3)))
     variables = _with_statistics(model, variables, several)
@@ -161,7 +161,7 @@ def make_case(settings: Settings) -> Case:
                 before, lambda name, bias: bias + start[name] + by if name in start else bias
             )
 
-        # Halting changes the inputs of neighbours and later units, so each bias is tried.
+        # Bisection: the share has no closed form, since halting changes the inputs of later units.
         low, high = -20.0, 10.0
         for _ in range(16):
             middle = (low + high) / 2

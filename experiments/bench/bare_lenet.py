@@ -1,6 +1,6 @@
-"""LeNet-300-100 and its training step written directly in JAX, with nothing around it.
+"""LeNet-300-100 and its training step in bare JAX.
 
-The yardstick for the training loop: no modules, no optimiser library, no metrics, no checks.
+Baseline of the training loop: without modules, optimiser library, metrics and checks.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LOW, HIGH = math.exp(-8.0), math.exp(8.0)
 
 
 def init(key: Array, *, sparse: bool) -> dict[str, Any]:
-    """Parameters, Adam's moments and the step."""
+    """Initialises parameters, Adam's moments and the step count."""
     params = []
     for inputs, outputs in itertools.pairwise(WIDTHS):
         key, subkey = jax.random.split(key)
         layer = {"w": 0.05 * jax.random.normal(subkey, (inputs, outputs)), "b": jnp.zeros(outputs)}
         if sparse:
-            # With a dtype: a weak one would have the step compiled twice.
+            # An explicit dtype: with a weak type the step would be compiled twice.
             layer["s"] = jnp.full((inputs, outputs), -10.0, jnp.float32)
         params.append(layer)
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -49,7 +49,7 @@ def _divergence(log_alpha: Array) -> Array:
 def make_step(
     batch_size: int, *, sparse: bool, weight_decay: float
 ) -> Callable[..., dict[str, Any]]:
-    """The step (state, images uint8, labels, mean image, order, key) -> state."""
+    """Builds the step (state, images uint8, labels, mean image, order, key) -> state."""
 
     def loss(params, x, labels, key, examples):
         penalty = 0.0

@@ -1,4 +1,4 @@
-"""What the devices tell each other in one training step, read from the compiled program."""
+"""Collectives of one training step, read from the compiled program."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _BITS = re.compile(r"\d+")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One communication of the step.
+    """One collective operation of the step.
 
     Attributes:
-        kind: one of `KINDS`.
-        bytes: of what comes out of it on one device.
-        arrays: how many arrays it carries at once.
-        source: the operation of the network that it is for, as far as XLA says.
+        kind: One of `KINDS`.
+        bytes: Size of its result on one device, bytes.
+        arrays: Number of arrays that it combines.
+        source: Operation of the network that it belongs to, from XLA's metadata; may be empty.
     """
 
     kind: str
@@ -54,15 +54,14 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The communication of one step.
+    """Communication of one step.
 
     Attributes:
-        mesh: devices by axis.
-        collectives: all of them.
-        parameters: bytes of all trainable parameters.
-        divided: bytes of those that are divided over the data axis.
-        minimum: least bytes by kind that this way of dividing needs, see `minimum`; None where no
-            formula is given.
+        mesh: Devices by axis.
+        collectives: All collectives.
+        parameters: Size of all trainable parameters, bytes.
+        divided: Size of the parameters that are sharded over the data axis, bytes.
+        minimum: Least bytes by kind for this sharding, see `minimum`; None if there is no formula.
     """
 
     mesh: dict[str, int]
@@ -72,7 +71,7 @@ class Report:
     minimum: Mapping[str, int] | None
 
     def total(self, kind: str) -> int:
-        """Bytes of one kind."""
+        """Returns the bytes of one kind of collective."""
         return sum(c.bytes for c in self.collectives if c.kind == kind)
 
 
@@ -82,7 +81,7 @@ def _bytes(dtype: str, dims: str) -> int:
 
 
 def read_collectives(hlo: str) -> tuple[Collective, ...]:
-    """Finds the collectives in the text of a compiled program; loops count once."""
+    """Parses the collectives of a compiled program; the body of a loop counts once."""
     found = []
     for line in hlo.splitlines():
         match = _INSTRUCTION.match(line)
@@ -90,7 +89,7 @@ def read_collectives(hlo: str) -> tuple[Collective, ...]:
             continue
         shapes = _SHAPE.findall(match["shape"])
         if "-start(" in line and match["kind"] != "all-reduce":
-            # Its result holds what went in and what comes out.
+            # The result of an asynchronous start holds its operands and its results.
             shapes = shapes[len(shapes) // 2 :]
         source = re.search(r'op_name="([^"]*)"', line)
         found.append(
@@ -105,16 +104,16 @@ def read_collectives(hlo: str) -> tuple[Collective, ...]:
 
 
 def minimum(parameters: int, divided: int, mesh: Mapping[str, int]) -> Mapping[str, int] | None:
-    """Least bytes that a step has to bring to each device, by kind.
+    """Returns the least bytes by kind that a step communicates to each device.
 
-    Data parallel: the gradient is added up once, over as many bytes as there are parameters. What
-    is divided is put together for use and its gradient is added up where its part lives. None with
-    a model axis: what goes between its devices are activations, as many as the layers have.
+    Gradients of replicated parameters are all-reduced once. Sharded parameters are all-gathered,
+    and their gradients are reduce-scattered. With a model axis the result is None: its devices
+    exchange activations, whose size depends on the layers.
 
     Args:
-        parameters: bytes of all trainable parameters.
-        divided: bytes of those that are divided over the data axis.
-        mesh: devices by axis.
+        parameters: Size of all trainable parameters, bytes.
+        divided: Size of the parameters that are sharded over the data axis, bytes.
+        mesh: Devices by axis.
     """
     if mesh[MODEL] > 1:
         return None
@@ -127,7 +126,7 @@ def minimum(parameters: int, divided: int, mesh: Mapping[str, int]) -> Mapping[s
 
 
 def lower_step(program: Program, batch_size: int, image_shape: tuple[int, int, int]) -> Any:
-    """Lowers one step on a batch that lies divided over the data axis."""
+    """Lowers one step on a batch that is sharded over the data axis."""
     divided, copied = batch_sharding(program.mesh), replicated(program.mesh)
 
     def shaped(shape, dtype, sharding):
@@ -149,13 +148,12 @@ def lower_step(program: Program, batch_size: int, image_shape: tuple[int, int, i
 
 
 def step_of(config: TrainConfig, mesh: jax.sharding.Mesh, task: Task | None = None) -> Program:
-    """The training step of a network of the zoo on given devices, without data.
+    """Builds the training program of a network on given devices, without data.
 
     Args:
-        config: model, optimiser, batch size and mesh.
-        mesh: the devices.
-        task: network and objective; cross-entropy of the network that the configuration names where
-            not given.
+        config: Model, optimiser, batch size and mesh.
+        mesh: Mesh of the devices.
+        task: Network and objective; None for cross-entropy of the network that `config` names.
     """
     shape = model_entry(config.model.name).input_shape
     if task is None:

@@ -1,8 +1,8 @@
-"""Compiles whole training steps for machines that are not here; `make compile-steps` runs it.
+"""Compiles whole training steps for accelerators; `make compile-steps` runs it.
 
-`make compile-steps` makes an environment with the compilers and runs it; no device is wanted. What
-is recorded is what the compilers say: that they take the step, what memory it needs on each device,
-and what the devices tell each other.
+`make compile-steps` creates an environment with the compilers and runs this module in it; no
+accelerator is needed. The record holds the results of the compilers: whether they accept the step,
+its memory per device and its collectives.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Machine:
     """Four devices to compile for.
 
     Attributes:
-        name: in the record and on the command line.
+        name: Name in the record and on the command line.
         platform: "cuda" or "tpu".
-        topology: arguments of `jax.experimental.topologies.get_topology_desc`.
-        batch: images per device and step.
+        topology: Arguments of `jax.experimental.topologies.get_topology_desc`.
+        batch: Images per device and step.
     """
 
     name: str
@@ -65,7 +65,7 @@ MACHINES = (
 
 
 def compile_step(machine: Machine, network: str, mesh: MeshConfig) -> dict[str, Any]:
-    """Compiles one step; its figures, or the error."""
+    """Compiles one step and returns its memory and collectives, or the error."""
     topology = topologies.get_topology_desc(platform=machine.platform, **dict(machine.topology))
     devices = make_mesh(mesh, topology.devices)
     size = machine.batch * devices.size
@@ -116,7 +116,7 @@ def compile_step(machine: Machine, network: str, mesh: MeshConfig) -> dict[str, 
 
 
 def _task(network: str) -> Task:
-    """The network with its own loss; that of one that halts counts the ponder cost."""
+    """Returns the task of a network; the loss of a halting network includes the ponder cost."""
     model = create_model(network, dtype=jnp.bfloat16)
     if network.endswith(("_act", "_sact")):
         objective = adaptive_depth(lambda step: jnp.float32(TAU))
@@ -125,15 +125,20 @@ def _task(network: str) -> Task:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compiles, prints a line for each step, writes the record; 1 where one does not compile."""
+    """Compiles the steps, prints a line for each and writes the record.
+
+    Returns:
+        0; 1 if a step does not compile or none was selected.
+    """
     parser = argparse.ArgumentParser(prog="compile_steps", description=__doc__)
     parser.add_argument("--out", type=Path, help="JSON record to write")
     parser.add_argument(
-        "--machine", action="append", choices=[m.name for m in MACHINES], help="default: all"
-    )
-    parser.add_argument("--network", action="append", help="default: all")
+        "--machine", action="append", choices=[m.name for m in MACHINES],
+        help="accelerators to compile for; default: all",
+    )  # fmt: skip
+    parser.add_argument("--network", action="append", help="network to compile; default: all")
     options = parser.parse_args(arguments)
-    # Before any backend is started.
+    # JAX reads these when it starts a backend.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
@@ -156,14 +161,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    what = f"{entry['machine']:8} {entry['network']:14} batch {entry['batch']}"
+    step = f"{entry['machine']:8} {entry['network']:14} batch {entry['batch']}"
     if "error" in entry:
-        return f"{what} FAILED {entry['error'].splitlines()[0][:300]}"
+        return f"{step} FAILED {entry['error'].splitlines()[0][:300]}"
     memory = entry["memory_per_device"]
     used = memory["arguments"] + memory["outputs"] - memory["shared_with_arguments"]
     used += memory["temporary"]
     total = ", ".join(f"{v['bytes']:,} bytes {k}" for k, v in entry["collectives"].items())
-    return f"{what} {used / 2**30:.2f} GiB on each device, {total}, {entry['seconds']} s"
+    return f"{step} {used / 2**30:.2f} GiB per device, {total}, {entry['seconds']} s"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast photographs become batches, whether memory stays, and what of a step is waiting."""
+"""Throughput and memory of the photograph pipeline, and its share of a training step."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from adaptive_nets.training.streamed import StreamedFeed
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """One pass over the set.
+    """One pass over the data set.
 
     Attributes:
-        examples: that were read, decoded, cropped and flipped.
-        seconds: it took.
-        resident_bytes: memory of this process at its end.
+        examples: Number of examples read, decoded, cropped and flipped.
+        seconds: Duration.
+        resident_bytes: Resident memory of this process at the end.
     """
 
     examples: int
@@ -46,16 +46,16 @@ class Epoch:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Training with the stream beside training on one batch that stays.
+    """Times of training steps with and without the input pipeline.
 
     Attributes:
-        network: that was trained.
-        batch: images per step.
-        steps: that were timed.
-        seconds_streamed: per step, median, with its own batch.
-        seconds_resident: per step, median, with a batch that is there already.
-        extra: what reading adds to a step, as a share of it; cores that decode are cores that do
-            not train, so on a processor it is more than waiting.
+        network: Name of the trained network.
+        batch: Images per step.
+        steps: Number of timed steps.
+        seconds_streamed: Median time of a step that reads its own batch.
+        seconds_resident: Median time of a step on a batch that is on the device already.
+        extra: Share of a streamed step's time that reading adds. On a CPU it exceeds the waiting
+            time, since decoding takes cores from training.
     """
 
     network: str
@@ -67,7 +67,7 @@ class Share:
 
 
 def repeat_files(split: StreamedSplit, copies: int) -> StreamedSplit:
-    """The same files so many times, so that a small set stands for a large one."""
+    """Repeats the files of a split, so that a small set stands in for a large one."""
     return dataclasses.replace(
         split,
         paths=split.paths * copies,
@@ -77,19 +77,19 @@ def repeat_files(split: StreamedSplit, copies: int) -> StreamedSplit:
 
 
 def open_split(name: str, root: Path | None, copies: int) -> StreamedSplit:
-    """The training part of a set that is read while training.
+    """Opens the training split of a streamed data set.
 
     Raises:
-        UserError: it is not there, or is one that is held in memory.
+        UserError: The data set is absent, or is held in memory.
     """
     streams = load(name, root=root, splits=("train",)).streams
     if not streams:
-        raise UserError(f"--data is {name!r}; expected a set that is read while training: imagenet")
+        raise UserError(f"--data is {name!r}; expected a streamed data set: 'imagenet'")
     return repeat_files(streams["train"], copies)
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use now."""
+    """Returns the resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -97,7 +97,7 @@ def resident_bytes() -> int:
 def read_epochs(
     split: StreamedSplit, *, batch_size: int, epochs: int, options: StreamOptions
 ) -> list[Epoch]:
-    """Reads the set as training does, and throws it away."""
+    """Reads the split as training does, and discards the batches."""
     each = len(split) // batch_size
     if not each:
         raise UserError(
@@ -127,7 +127,7 @@ def share_of_step(
     name: str, root: Path | None, *, network: str, batch_size: int, steps: int, copies: int,
     options: StreamOptions,
 ) -> Share:  # fmt: skip
-    """Times steps of a training with and without the input."""
+    """Times training steps on streamed batches, then on one resident batch."""
     dataset = load(name, root=root)
     streams = {part: repeat_files(split, copies) for part, split in dataset.streams.items()}
     dataset = dataclasses.replace(dataset, streams=streams)

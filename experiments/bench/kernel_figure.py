@@ -1,4 +1,4 @@
-"""Speed-up over the share of positions that is computed, drawn from the benchmark's cases."""
+"""Figure of the kernel benchmark: speed-up over the share of computed positions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _TITLES = {
 
 
 def draw(cases: Sequence[Case]) -> str:
-    """Returns an SVG with one panel per kind: every layer and batch a line, the theory dashed.
+    """Returns an SVG with one panel per kind of case.
+
+    A line is one layer at one batch size; the dashed line is the theoretical speed-up.
 
     Args:
         cases: Cases of a record.
@@ -33,7 +35,7 @@ def draw(cases: Sequence[Case]) -> str:
     for panel, kind in zip(axes, kinds, strict=True):
         _panel(panel, [case for case in cases if case["kind"] == kind and case["fraction"] > 0])
         panel.set_title(_TITLES[kind], fontsize=9)
-    axes[0].set_ylabel("speed-up over the dense convolution")
+    axes[0].set_ylabel("speed-up against dense convolution")
     content = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "kernels", "svg.fonttype": "none"}):
         figure.savefig(content, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""What the kernel benchmark's cases come to: means over layers, beside what is aimed at."""
+"""Summary of the kernel benchmark: means over layers beside their targets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from kernels._common.layer_shapes import LAYERS
 
-# Cases are compared as the JSON record has them, so that a table can be made from a record alone.
+# A case in its JSON form, so that tables are rendered from records alone.
 Case = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """One line of the summary.
+    """Target of the benchmark, one line of the summary.
 
     Attributes:
-        name: what is measured.
-        selects: the cases that belong to it.
+        name: Description of its cases.
+        selects: Predicate of its cases.
         measure: "share" of the theoretical speed-up, or "speedup".
-        at_least: what the mean should reach.
-        slowest: what no case should fall below in speed-up, or None.
+        at_least: Target of the mean.
+        slowest: Target of the smallest speed-up, or None.
     """
 
     name: str
@@ -52,35 +52,35 @@ def _unit(name: str, fraction: float) -> Callable[[Case], bool]:
     )
 
 
-def _fixed_aim(
+def _fixed_goal(
     kind: str, output: str, channels: int, at_least: float, slowest: float | None = None
 ) -> Goal:
-    what = {"grid": "regular grid", "random": "random positions"}[kind]
+    positions = {"grid": "regular grid", "random": "random positions"}[kind]
     written = {"nearest": "copies written", "compact": "compact"}[output]
-    name = f"{what}, {written}, {channels} channels and more"
+    name = f"{positions}, {written}, at least {channels} channels"
     return Goal(name, _fixed(kind, output, channels), "share", at_least, slowest)
 
 
-def _unit_aim(name: str, fraction: float, at_least: float) -> Goal:
+def _unit_goal(name: str, fraction: float, at_least: float) -> Goal:
     title = f"masked unit, {name}, {100 * fraction:g} % active"
     return Goal(title, _unit(name, fraction), "share", at_least)
 
 
 GOALS = (
-    _fixed_aim("grid", "nearest", 64, 0.80, 1.0),
-    _fixed_aim("grid", "compact", 64, 0.90),
-    _fixed_aim("random", "nearest", 96, 0.78, 1.0),
-    _fixed_aim("random", "compact", 96, 0.78),
-    _unit_aim("conv4", 0.5, 0.95),
-    _unit_aim("conv4", 0.25, 0.93),
-    _unit_aim("conv4", 0.125, 0.75),
-    _unit_aim("conv3", 0.5, 0.90),
-    _unit_aim("conv3", 0.25, 0.85),
-    _unit_aim("conv3", 0.125, 0.65),
+    _fixed_goal("grid", "nearest", 64, 0.80, 1.0),
+    _fixed_goal("grid", "compact", 64, 0.90),
+    _fixed_goal("random", "nearest", 96, 0.78, 1.0),
+    _fixed_goal("random", "compact", 96, 0.78),
+    _unit_goal("conv4", 0.5, 0.95),
+    _unit_goal("conv4", 0.25, 0.93),
+    _unit_goal("conv4", 0.125, 0.75),
+    _unit_goal("conv3", 0.5, 0.90),
+    _unit_goal("conv3", 0.25, 0.85),
+    _unit_goal("conv3", 0.125, 0.65),
     Goal("masked unit, conv4, nothing active", _unit("conv4", 0.0), "speedup", 37.0),
     Goal("masked unit, conv3, nothing active", _unit("conv3", 0.0), "speedup", 15.0),
     Goal(
-        "gradients for x and w, a quarter kept, 128 channels and more",
+        "gradients for x and w, a quarter kept, at least 128 channels",
         lambda case: (
             case["kind"] == "backward" and case["channels"] >= 128 and case["fraction"] < 0.3
         ),
@@ -88,7 +88,7 @@ GOALS = (
         0.80,
     ),
     Goal(
-        "everything active",
+        "all positions active",
         lambda case: case["kind"] in ("unit", "masked") and case["fraction"] == 1.0,
         "speedup",
         0.97,
@@ -97,7 +97,7 @@ GOALS = (
 
 
 def record(comparison: Any) -> Case:
-    """A comparison as JSON values."""
+    """Converts a comparison to JSON values."""
     values = dataclasses.asdict(comparison)
     finite = np.isfinite(comparison.theory)
     return {
@@ -112,29 +112,29 @@ def record(comparison: Any) -> Case:
 
 
 def summary(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """One row per aim that has cases: mean, least, number of cases, aim, met or not."""
+    """Returns one row per target that has cases: mean, least, count, target, met or not."""
     rows = []
-    for aim in GOALS:
-        chosen = [case for case in cases if aim.selects(case)]
+    for goal in GOALS:
+        chosen = [case for case in cases if goal.selects(case)]
         if not chosen:
             continue
-        values = [case[aim.measure] for case in chosen]
+        values = [case[goal.measure] for case in chosen]
         mean, slowest = statistics.fmean(values), min(case["speedup"] for case in chosen)
-        met = mean >= aim.at_least and (aim.slowest is None or slowest >= aim.slowest)
+        met = mean >= goal.at_least and (goal.slowest is None or slowest >= goal.slowest)
         beside_xla = statistics.fmean(
-            case["speedup_over_xla"] / (case["theory"] if aim.measure == "share" else 1)
+            case["speedup_over_xla"] / (case["theory"] if goal.measure == "share" else 1)
             for case in chosen
         )
         rows.append(
             {
-                "name": aim.name,
-                "measure": aim.measure,
+                "name": goal.name,
+                "measure": goal.measure,
                 "cases": len(chosen),
                 "mean": round(mean, 3),
                 "mean_beside_xla": round(beside_xla, 3),
                 "least": round(min(values), 3),
                 "slowest": round(slowest, 3),
-                "at_least": aim.at_least,
+                "at_least": goal.at_least,
                 "met": met,
             }
         )
@@ -142,11 +142,11 @@ def summary(cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def gigaflops(cases: Sequence[Case], *, channels: int = 64) -> dict[str, float]:
-    """Median speed of each contender, in 1e9 floating-point operations that were needed a second.
+    """Returns the median throughput of each contender, in 1e9 needed FLOPs per second.
 
     Args:
-        cases: with fixed masks.
-        channels: layers with fewer are left out.
+        cases: Cases with fixed masks.
+        channels: Least number of channels of a layer.
     """
     macs = {layer.label: layer.macs for layer in LAYERS}
     speeds: dict[str, list[float]] = {}
@@ -160,7 +160,7 @@ def gigaflops(cases: Sequence[Case], *, channels: int = 64) -> dict[str, float]:
 
 
 def break_evens(cases: Sequence[Case]) -> list[tuple[str, int, float | None]]:
-    """(layer, batch, share of active positions) up to which a run-time mask pays, per layer."""
+    """Returns (layer, batch, break-even share of active positions) for run-time masks."""
     swept: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for case in cases:
         if case["kind"] == "masked":
@@ -170,14 +170,14 @@ def break_evens(cases: Sequence[Case]) -> list[tuple[str, int, float | None]]:
 
 
 def break_even(points: Sequence[tuple[float, float]]) -> float | None:
-    """Share of positions at which computing some is as fast as computing all, by interpolation.
+    """Interpolates the largest share of positions at which skipping is as fast as dense.
 
     Args:
         points: (share, speed-up) of one layer and batch.
 
     Returns:
-        The largest such share, that of the last point where skipping never loses; None where it
-        always does.
+        The share; that of the last point if skipping is not slower there, None if it is slower at
+        every point.
     """
     points = sorted(points)
     if points[-1][1] >= 1:

@@ -1,4 +1,4 @@
-"""Convolutions at some positions beside the dense convolution of the same layer."""
+"""Times perforated and masked convolutions beside the dense convolution of the same layer."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ KINDS = ("grid", "random", "backward", "unit", "masked")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """Selection of the cases.
 
     Attributes:
-        kinds: of `KINDS`.
-        pattern: shell pattern of layers, such as 'VGG*'.
-        batches: numbers of images.
-        keeps: shares of kept positions.
-        fractions: shares of active positions.
-        dtype: of inputs and weights.
-        seconds: about how long each comparison takes.
-        most_macs: layers that need more for one batch are left out.
-        implementation: of our convolutions; None chooses.
+        kinds: Kinds of comparison, a subset of `KINDS`.
+        pattern: Shell pattern of layers, such as 'VGG*'.
+        batches: Batch sizes.
+        keeps: Shares of kept positions, for fixed masks.
+        fractions: Shares of active positions, for run-time masks.
+        dtype: Dtype of inputs and weights.
+        seconds: Approximate duration of each comparison.
+        most_macs: Largest number of MACs per batch; larger layers are left out.
+        implementation: Implementation of our convolutions; None for the dispatch's choice.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -53,18 +53,18 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One case.
+    """Times of one case.
 
     Attributes:
-        kind: of `KINDS`.
-        layer: network and name.
-        channels: the fewer of its input and output channels.
-        batch: number of images.
-        output: what is written: "nearest", "compact", "zeros", "gradients".
-        fraction: share of positions that is computed.
-        theory: multiply-accumulates of the dense convolution over those needed.
-        implementation: what ran.
-        seconds: median of each contender.
+        kind: One of `KINDS`.
+        layer: Network and name of the layer.
+        channels: Smaller of the numbers of input and output channels.
+        batch: Number of images.
+        output: Kind of output: "nearest", "compact", "zeros" or "gradients".
+        fraction: Share of computed positions.
+        theory: MACs of the dense convolution over the MACs needed.
+        implementation: Implementation that ran.
+        seconds: Median time of each contender.
     """
 
     kind: str
@@ -79,31 +79,31 @@ class Comparison:
 
     @property
     def speedup(self) -> float:
-        """Over the better dense convolution of the run."""
+        """Speed-up against the fastest dense convolution of the run."""
         dense = min(self.seconds[name] for name in (DENSE, TORCH) if name in self.seconds)
         return dense / self.seconds[OURS]
 
     @property
     def speedup_over_xla(self) -> float:
-        """Over XLA's dense convolution."""
+        """Speed-up against XLA's dense convolution."""
         return self.seconds[DENSE] / self.seconds[OURS]
 
     @property
     def share(self) -> float:
-        """Of the theoretical speed-up; nan where nothing is to be computed."""
+        """Share of the theoretical speed-up; nan if the mask is empty."""
         return self.speedup / self.theory if np.isfinite(self.theory) else float("nan")
 
 
 DenseJob = Callable[[Layer, int], Callable[[], float] | None]
-"""(layer, batch) -> another program's dense convolution, returning its seconds; None for none."""
+"""(layer, batch) -> timer, in seconds, of another program's dense convolution; None without one."""
 
 
 def compare(settings: Settings, other_dense: DenseJob | None = None) -> Iterator[Comparison]:
-    """Measures one case after the other.
+    """Measures the cases one by one.
 
     Args:
-        settings: what is measured.
-        other_dense: a dense convolution beside XLA's.
+        settings: Selection of the cases.
+        other_dense: Dense convolution of another program, timed beside XLA's.
     """
     rng = np.random.default_rng(0)
     layers = [layer for layer in LAYERS if fnmatch.fnmatch(layer.label, settings.pattern)]
@@ -136,7 +136,7 @@ def _blocking(function: Callable, *arguments: Any) -> Callable[[], None]:
 
 
 class _LayerCase:
-    """Inputs of a layer, and the comparisons made with them."""
+    """Inputs of a layer and the comparisons that use them."""
 
     def __init__(self, layer, batch, settings, rng, other_dense) -> None:
         self.layer, self.batch, self.settings, self.rng = layer, batch, settings, rng
@@ -158,7 +158,7 @@ class _LayerCase:
             self.options["implementation"] = settings.implementation
 
     def dense(self, x, w):
-        """XLA's convolution."""
+        """Computes XLA's dense convolution."""
         return lax.conv_general_dilated(
             x, w, self.options["strides"], self.options["padding"],
             dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=self.layer.groups,
@@ -182,7 +182,7 @@ class _LayerCase:
         return contenders
 
     def perforated(self, kind: str) -> Iterator[Comparison]:
-        """Forward pass with a fixed mask."""
+        """Times the forward pass with fixed masks."""
         for keep in self.settings.keeps:
             mask = masks.fixed(kind, self.rng, self.size, keep)
             for fill in ("nearest", "compact"):
@@ -197,7 +197,7 @@ class _LayerCase:
                 yield self._comparison(kind, fill, fraction, 1 / fraction, choice, contenders)
 
     def backward(self, kind: str) -> Iterator[Comparison]:
-        """Gradients for x and w, of the compact output of a random mask."""
+        """Times the gradients for x and w, through the compact output of random masks."""
         shape = (self.batch, *self.size, self.layer.outputs)
         full = jnp.asarray(self.rng.standard_normal(shape), self.x.dtype)
         for keep in self.settings.keeps:
@@ -221,7 +221,7 @@ class _LayerCase:
             yield self._comparison(kind, "gradients", fraction, 1 / fraction, choice, contenders)
 
     def masked(self, kind: str) -> Iterator[Comparison]:
-        """Forward pass with a run-time mask."""
+        """Times the forward pass with run-time masks."""
         program = jax.jit(lambda x, w, mask: masked_conv(x, w, mask, **self.options))
         for fraction in self.settings.fractions:
             mask = jnp.asarray(masks.blobs(self.rng, (self.batch, *self.size), fraction))
@@ -238,7 +238,7 @@ class _LayerCase:
 
 
 class _Chain:
-    """A unit applied again and again to its own output, which it may overwrite, as in a network."""
+    """Unit applied repeatedly to its own output, whose buffer it may overwrite, as in a network."""
 
     def __init__(self, program: Callable, x: jax.Array, *arguments: Any) -> None:
         self.program = jax.jit(program, donate_argnums=0)
@@ -252,7 +252,7 @@ def _units(unit: Unit, batch: int, settings: Settings, rng) -> Iterator[Comparis
     x = jnp.asarray(
         rng.standard_normal((batch, unit.size, unit.size, unit.channels[0])), settings.dtype
     )
-    # Small weights: the map must stay finite however often the unit is applied.
+    # Small weights keep the map finite over any number of applications.
     weights = [
         jnp.asarray(1e-3 * rng.standard_normal(shape), settings.dtype)
         for shape in unit.kernel_shapes
@@ -278,7 +278,7 @@ def _units(unit: Unit, batch: int, settings: Settings, rng) -> Iterator[Comparis
 
 
 def _unit_theory(unit: Unit, mask) -> float:
-    """Multiply-accumulates of all positions over those that the mask needs."""
+    """Returns the MACs of all positions over those that the mask needs."""
     needed, full = 0, 0
     for shape in reversed(unit.kernel_shapes):
         per_position = int(np.prod(shape))

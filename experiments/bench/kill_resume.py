@@ -1,4 +1,4 @@
-"""A training that is killed again and again, and whether it ends where an undisturbed one does."""
+"""Checks that training killed repeatedly ends in the state of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from experiments.suite.execution import truncated_dataset
 FINAL = "final.npz"
 _TEMPORARY = "*.orbax-checkpoint-tmp"
 
-# A run with a checkpoint every other step: it spends about half of its time on saving.
+# With a checkpoint every second step, the run spends about half of its time on saving.
 CONFIG = TrainConfig(
     data=DataConfig(batch_size=100, eval_batch_size=1000, pixel_scale=256.0, centre="pixel"),
     model=ModelConfig(name="lenet_300_100"),
@@ -42,15 +42,15 @@ CONFIG = TrainConfig(
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """One process that was killed with SIGKILL.
+    """One process killed with SIGKILL.
 
     Attributes:
-        run: which run it was of; when one is finished, the next begins.
-        aimed: "moment" (a random time after its start) or "save" (within 30 ms after a checkpoint's
-            folder appeared).
-        after: seconds that it lived.
-        step: newest whole checkpoint it left, -1 for none.
-        in_save: whether it left a half-written checkpoint.
+        run: Index of its run; when a run finishes, the next one starts.
+        aimed: "moment" (a random time after its start) or "save" (within 30 ms after the folder of
+            a checkpoint appeared).
+        after: Lifetime of the process, seconds.
+        step: Step of the newest complete checkpoint, -1 for none.
+        in_save: Whether it left an incomplete checkpoint.
     """
 
     run: int
@@ -62,13 +62,13 @@ class Kill:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What came out.
+    """Result of the comparison.
 
     Attributes:
-        kills: every kill.
-        runs: runs that were brought to their end under kills.
-        different: runs whose final state is not that of the undisturbed run, bit for bit.
-        steps: of a run.
+        kills: All kills.
+        runs: Number of runs completed under kills.
+        different: Number of runs whose final state is not bitwise equal to the undisturbed run's.
+        steps: Steps of a run.
     """
 
     kills: tuple[Kill, ...]
@@ -78,7 +78,7 @@ class Verdict:
 
 
 def _train(dataset: Dataset, directory: Path, cache: Path) -> None:
-    """Trains in this process, a forked one, and leaves the final state in a file."""
+    """Trains in this forked process and writes the final state to a file."""
     import jax
 
     from adaptive_nets.models import create_model
@@ -106,7 +106,7 @@ def _start(dataset: Dataset, directory: Path, cache: Path) -> Any:
         _train(dataset, directory, cache)
 
     directory.mkdir(parents=True, exist_ok=True)
-    # Forked, so that what is killed is a whole process and yet need not import everything again.
+    # A fork is a process of its own, which can be killed, and need not import anything again.
     process = multiprocessing.get_context("fork").Process(target=body)
     process.start()
     return process
@@ -116,7 +116,10 @@ def _finish(process: Any, directory: Path) -> None:
     process.join()
     if process.exitcode != 0:
         log = (directory / "log.txt").read_text(errors="replace").strip().splitlines()
-        raise UserError(f"the training in {directory} did not continue: {log[-1] if log else '?'}")
+        raise UserError(
+            f"training in {directory} ended with code {process.exitcode} instead of resuming; "
+            f"log.txt there ends with: {log[-1] if log else 'nothing'}"
+        )
 
 
 def _whole_steps(directory: Path) -> list[int]:
@@ -124,12 +127,12 @@ def _whole_steps(directory: Path) -> list[int]:
 
 
 def _kill(process: Any, directory: Path, run: int, aimed: str, life: float) -> Kill | None:
-    """Kills at a chosen moment; None if the process came to its end before."""
+    """Kills the process at a random moment; returns None if it ended before."""
     began = time.monotonic()
     if aimed == "moment":
         process.join(random.uniform(0.0, life))
     else:
-        # Not the first save of a life: any of the next ones.
+        # At one of the first four saves of this process.
         seen, wanted = set(), random.randint(1, 4)
         while process.is_alive() and len(seen) < wanted:
             with contextlib.suppress(OSError):
@@ -148,19 +151,19 @@ def _kill(process: Any, directory: Path, run: int, aimed: str, life: float) -> K
 def compare(
     directory: Path, *, kills: int, seed: int = 0, report: Callable[[int, Kill], None]
 ) -> Verdict:
-    """Trains once undisturbed, then under kills until there were enough of them.
+    """Trains once undisturbed, then under kills until their number is reached.
 
     Args:
-        directory: an empty folder to work in.
-        kills: how many.
-        seed: of the moments.
-        report: called after each kill with their number so far.
+        directory: Empty folder to work in.
+        kills: Number of kills.
+        seed: Seed of the times of the kills.
+        report: Called after each kill, with the number of kills so far.
 
     Raises:
-        UserError: a run did not go on after a kill.
+        UserError: A run did not resume after a kill.
     """
     random.seed(seed)
-    # Few digits: every process of many copies them to its device.
+    # A small data set, since every process copies it to its device.
     dataset = truncated_dataset(load("mnist", source="embedded"), train=4000, test=1000)
     cache = directory / "compiled"
     whole = directory / "undisturbed"
@@ -169,7 +172,7 @@ def compare(
     began = time.monotonic()
     again = directory / "again"
     _finish(_start(dataset, again, cache), again)
-    life = time.monotonic() - began  # With everything compiled already.
+    life = time.monotonic() - began  # Duration of a run with a warm compilation cache.
     expected = (whole / FINAL).read_bytes()
     found: list[Kill] = []
     runs = different = 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-# Steps of a regular grid that keep about so much.
+# Keep fraction -> (vertical, horizontal) step of a regular grid.
 _STEPS = {0.5: (1, 2), 0.25: (2, 2), 1 / 9: (3, 3), 1.0: (1, 1)}
 
 
 def fixed(kind: str, rng: np.random.Generator, size: tuple[int, int], keep: float) -> np.ndarray:
-    """bool[H, W]: every so manieth row and column ("grid"), or random positions."""
+    """Returns bool[H, W]: every k-th row and column ("grid"), or random positions."""
     mask = np.zeros(size, bool)
     if kind == "grid":
         down, right = _STEPS[keep]
@@ -20,10 +20,10 @@ def fixed(kind: str, rng: np.random.Generator, size: tuple[int, int], keep: floa
 
 
 def blobs(rng: np.random.Generator, shape: tuple[int, ...], fraction: float) -> np.ndarray:
-    """bool[N, H, W] with about this share True, in patches as halting maps have them."""
+    """Returns bool[N, H, W] with about `fraction` True, in patches like those of halting maps."""
     if fraction <= 0:
         return np.zeros(shape, bool)
-    # White noise through a Gaussian filter a seventh of the map wide.
+    # White noise through a Gaussian filter with a width of a seventh of the map.
     down, right = np.fft.fftfreq(shape[1])[:, None], np.fft.rfftfreq(shape[2])[None]
     pass_band = np.exp(-2 * (np.pi * shape[1] / 7) ** 2 * (down**2 + right**2))
     noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * pass_band, s=shape[1:])

@@ -1,4 +1,4 @@
-"""Time of a network's forward pass, with the same network in PyTorch beside it."""
+"""Times forward passes of networks beside the same networks in PyTorch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ STAGES = ("compile initialisation", "initialise", "compile", "first pass")
 
 @dataclasses.dataclass(frozen=True)
 class ForwardTime:
-    """One network at one batch size, one contender.
+    """Times of one contender, for one network and batch size.
 
     Attributes:
-        name: of the network.
-        batch: images per pass.
+        name: Name of the network.
+        batch: Images per pass.
         contender: "ours", or PyTorch with one of its layouts.
-        macs: multiply-accumulates per image.
-        first_output: seconds of each of `STAGES`, from `create_model` to the first output; ours
+        macs: Multiply-accumulates per image.
+        first_output: Seconds of each of `STAGES`, from `create_model` to the first output; ours
             only.
-        seconds: median time of a pass; None where none was timed.
-        ratio: median over rounds of our time divided by this one's in the same round; or None.
-        rounds: how often each was timed, in turns.
+        seconds: Median time of a pass; None if none was timed.
+        ratio: Median over rounds of our time over the contender's in the same round; None if none
+            was timed.
+        rounds: Number of rounds, in which contenders take turns.
     """
 
     name: str
@@ -47,7 +48,7 @@ class ForwardTime:
 
 
 def _ours(name: str, batch: int) -> tuple[Callable[[], float], dict[str, float]]:
-    """What times one pass, and the seconds of each stage until the first output."""
+    """Returns a timer of one pass, and the seconds of each stage up to the first output."""
     moments = [time.perf_counter()]
 
     def done(result: Any) -> Any:
@@ -82,13 +83,13 @@ def time_forward(
     """Compiles and times a forward pass with random weights and inputs.
 
     Args:
-        name: of the network.
-        batch: images per pass.
-        rounds: how often each contender is timed, in turns; with 0 the first output is timed alone.
-        peer: PyTorch, for the networks that it knows.
+        name: Name of the network.
+        batch: Images per pass.
+        rounds: Number of timed passes per contender, in turns; 0 times the first output alone.
+        peer: PyTorch process, for networks in `torch_peer.NETWORKS`.
 
     Returns:
-        Ours first, then PyTorch's, one for each layout.
+        Our times first, then PyTorch's for each layout.
     """
     once, stages = _ours(name, batch)
     contenders: dict[str, Callable[[], float]] = {OURS: once}

@@ -1,4 +1,4 @@
-"""Tables of documents, rendered from the records of benchmarks."""
+"""Tables of benchmarks for documents, rendered from their records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _benchmark(name: str) -> dict[str, Any]:
 
 
 def training_benchmark() -> str:
-    """Our training step beside bare JAX."""
+    """Renders our training step beside bare JAX."""
     content = _benchmark("training")
     rows = [
         (v["case"], v["contender"], f"{v['steps_per_second']:.0f}", f"{v['ratio']:.3f}")
@@ -28,13 +28,13 @@ def training_benchmark() -> str:
     table = render.markdown_table(("network", "contender", "steps/s", "ours / this"), rows, (2, 3))
     first = content["values"][0]
     return (
-        f"{table}\nMedians over {first['rounds']} rounds of {first['steps']} steps taken in turns; "
-        f"jax {content['packages']['jax']}, {content['devices']['cpu_cores']} processor cores.\n"
+        f"{table}\nMedians over {first['rounds']} interleaved rounds of {first['steps']} steps; "
+        f"jax {content['packages']['jax']}, {content['devices']['cpu_cores']} CPU cores.\n"
     )
 
 
 def networks_benchmark() -> str:
-    """Forward passes beside PyTorch."""
+    """Renders forward passes beside PyTorch."""
     content = _benchmark("networks")
     values = content["values"]
     beside = {v["name"] for v in values if v["contender"] != "ours"}
@@ -54,14 +54,14 @@ def networks_benchmark() -> str:
     packages = content["packages"]
     return (
         f"{render.markdown_table(header, rows, (1, 3, 4, 5))}\n"
-        f"Medians over {values[0]['rounds']} rounds taken in turns, times of PyTorch "
-        f"{packages.get('torch', 'not measured')} in a process of its own; jax {packages['jax']}, "
-        f"{content['devices']['cpu_cores']} processor cores.\n"
+        f"Medians over {values[0]['rounds']} interleaved rounds; PyTorch "
+        f"{packages.get('torch', 'not measured')} in its own process; jax {packages['jax']}, "
+        f"{content['devices']['cpu_cores']} CPU cores.\n"
     )
 
 
 def first_output() -> str:
-    """What passes between `create_model` and the first output of the deepest networks."""
+    """Renders the time from `create_model` to the first output of the deepest networks."""
     content = _benchmark("first-output")
     rows = [
         (
@@ -76,7 +76,7 @@ def first_output() -> str:
     return (
         f"{render.markdown_table(header, rows, range(1, len(header)))}\n"
         f"Batch {content['values'][0]['batch']}; jax {content['packages']['jax']}, "
-        f"{content['devices']['cpu_cores']} processor cores.\n"
+        f"{content['devices']['cpu_cores']} CPU cores.\n"
     )
 
 
@@ -84,12 +84,12 @@ KERNEL_RECORDS = ("kernels-fixed", "kernels-runtime")
 
 
 def kernel_cases() -> list[dict[str, Any]]:
-    """All cases of the published benchmarks of kernels."""
+    """Returns all cases of the published kernel benchmarks."""
     return [case for name in KERNEL_RECORDS for case in _benchmark(name)["values"]["cases"]]
 
 
 def kernels_benchmark() -> str:
-    """Perforated and masked convolution beside the dense one."""
+    """Renders the targets of perforated and masked convolution, and the measured means."""
     rows = [
         (
             row["name"],
@@ -105,8 +105,8 @@ def kernels_benchmark() -> str:
         for row in summary(kernel_cases())
     ]
     header = (
-        "what", "measure", "cases", "mean", "mean beside XLA alone", "least", "slowest, x", "aim",
-        "",
+        "setting", "measure", "cases", "mean", "mean against XLA alone", "least", "slowest, x",
+        "target", "",
     )  # fmt: skip
     content = _benchmark(KERNEL_RECORDS[0])
     packages, settings = content["packages"], content["values"]["settings"]
@@ -114,18 +114,18 @@ def kernels_benchmark() -> str:
     return (
         f"{render.markdown_table(header, rows, tuple(range(2, 8)))}\n"
         f"{settings['dtype']}, batches {', '.join(map(str, settings['batches']))}; jax "
-        f"{packages['jax']}, {content['devices']['cpu_cores']} processor cores. Medians of rounds "
-        "taken in turns. Fixed masks (the first four rows) are held against the better of XLA's "
-        f"dense convolution and that of PyTorch {packages['torch']} in a process of its own, the "
-        "others against XLA's. Share: of the speed-up that the multiply-accumulates promise. "
-        "Median speed over the layers with 64 channels and more: "
-        f"{', '.join(f'{name} {speed:.0f}' for name, speed in speeds.items())} GFLOP/s, skipped "
-        "positions not counted.\n"
+        f"{packages['jax']}, {content['devices']['cpu_cores']} CPU cores. Medians of "
+        "interleaved rounds. Fixed masks (the first four rows) are compared with the faster of "
+        f"XLA's dense convolution and PyTorch's ({packages['torch']}, in its own process), other "
+        "rows with XLA's. Share is the measured over the theoretical speed-up, which is the ratio "
+        "of multiply-accumulates. Median throughput over layers with at least 64 channels: "
+        f"{', '.join(f'{name} {speed:.0f}' for name, speed in speeds.items())} GFLOP/s; skipped "
+        "positions do not count.\n"
     )
 
 
 def break_even_table() -> str:
-    """Up to which share of active positions a run-time mask pays, by layer."""
+    """Renders the break-even share of active positions by layer and batch size."""
     found = break_evens(kernel_cases())
     batches = sorted({batch for _, batch, _ in found})
     shares = {(layer, batch): share for layer, batch, share in found}
@@ -143,7 +143,7 @@ def break_even_table() -> str:
 
 
 def compiled_kernels() -> str:
-    """What the compilers for accelerators say of the Pallas kernels."""
+    """Renders the results of compiling the Pallas kernels for accelerators."""
     content = _benchmark("compile-kernels")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for kernel in content["kernels"]:
@@ -163,19 +163,22 @@ def compiled_kernels() -> str:
         done = sum("figures" in kernel for kernel in compiled)
         rows.append((device, f"`{implementation}`", f"{done} of {len(compiled)}", "; ".join(spans)))
     versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
-    header = ("compiled for", "implementation", "programs", "figures, least – most")
-    return f"{render.markdown_table(header, rows, (2,))}\n{versions}; no such device was at hand.\n"
+    header = ("compiled for", "implementation", "programs", "figures, smallest – largest")
+    return (
+        f"{render.markdown_table(header, rows, (2,))}\n"
+        f"{versions}; compiled only, not run on a device.\n"
+    )
 
 
 def compiled_steps() -> str:
-    """What the compilers for accelerators say of whole training steps."""
+    """Renders the results of compiling whole training steps for accelerators."""
     content = _benchmark("compile-steps")
     rows = []
     for step in content["steps"]:
         memory = step["memory_per_device"]
         needed = memory["arguments"] + memory["outputs"] + memory["temporary"]
         needed -= memory["shared_with_arguments"]
-        told = "; ".join(
+        communicated = "; ".join(
             f"{kind} {each['bytes'] / 1e6:.1f} MB" for kind, each in step["collectives"].items()
         )
         rows.append(
@@ -185,23 +188,23 @@ def compiled_steps() -> str:
                 str(step["batch"]),
                 "parameters" if step["shard_parameters"] else "data",
                 f"{needed / 2**30:.2f}",
-                told,
+                communicated,
                 f"{step['parameter_bytes'] / 1e6:.1f}",
             )
         )
     header = (
-        "compiled for", "network", "batch", "divided", "GiB on a device", "told per step",
+        "compiled for", "network", "batch", "sharded", "GiB per device", "communicated per step",
         "parameters, MB",
     )  # fmt: skip
     versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
     return (
         f"{render.markdown_table(header, rows, (2, 4, 6))}\n"
-        f"{versions}; no such device was at hand.\n"
+        f"{versions}; compiled only, not run on a device.\n"
     )
 
 
 def adaptive_benchmark() -> str:
-    """Time of a network that skips, over the plain one's, beside FLOPs."""
+    """Renders time and FLOPs of the skipping form relative to the plain network."""
     content = _benchmark("adaptive")
     settings = content["values"]["settings"]
     rows = [
@@ -217,27 +220,27 @@ def adaptive_benchmark() -> str:
         for part in content["values"]["parts"]
     ]
     header = (
-        "part", "stop early", "plain, ms", "skipping, ms", "time", "FLOPs", "time / FLOPs",
+        "part", "halt early", "plain, ms", "skipping, ms", "time", "FLOPs", "time / FLOPs",
     )  # fmt: skip
     return (
         f"{render.markdown_table(header, rows, tuple(range(1, 7)))}\n"
         f"`{settings['name']}`, {settings['batch']} x {settings['height']} x {settings['width']}, "
-        f"random weights; medians over {content['values']['parts'][0]['rounds']} rounds taken in "
-        f"turns, jax {content['packages']['jax']}, {content['devices']['cpu_cores']} processor "
-        "cores. Shares are of the plain network.\n"
+        f"random weights; medians over {content['values']['parts'][0]['rounds']} interleaved "
+        f"rounds, jax {content['packages']['jax']}, {content['devices']['cpu_cores']} CPU cores. "
+        "Time and FLOPs are relative to the plain network.\n"
     )
 
 
 def adaptive_time() -> str:
-    """One line: time of a network that skips, beside the FLOPs it saves."""
+    """Returns one line: time and FLOPs of the skipping form relative to the plain network."""
     content = _benchmark("adaptive")
     settings, whole = content["values"]["settings"], content["values"]["parts"][0]
     share = whole["time_share"]
     verdict = "not faster yet" if share >= 1 else f"{1 / share:.2f} times as fast"
     return (
-        f"- **Time of SACT.** `{settings['name']}` at {settings['height']} x {settings['width']} "
-        f"pixels, skipping, spends {whole['flops_share']:.2f} of the plain network's FLOPs and "
-        f"takes {share:.2f} of its time: {verdict}.\n"
+        f"- **Time of SACT.** At {settings['height']} x {settings['width']} pixels, the skipping "
+        f"form of `{settings['name']}` needs {100 * whole['flops_share']:.0f} % of the plain "
+        f"network's FLOPs and {100 * share:.0f} % of its time: {verdict}.\n"
     )
 
 

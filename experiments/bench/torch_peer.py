@@ -1,4 +1,4 @@
-"""PyTorch beside us: a process of an interpreter that has it, which times what it is asked to."""
+"""Times jobs in PyTorch, in a process of an interpreter that has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adaptive_nets.runtime.errors import UserError
 from kernels._common.layer_shapes import Layer
 
 _WORKER = Path(__file__).with_name("torch_worker.py")
-# Its threads must not spin on our cores while they wait for the next job.
+# Idle threads of PyTorch must not spin on the cores that we use.
 _PASSIVE_WAIT_ENV = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 Layout = Literal["channels_first", "channels_last"]
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
@@ -28,15 +28,16 @@ def _threads() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkJob:
-    """A forward pass of a network, batch normalisation with running averages.
+    """Forward pass of a network; batch normalisation uses running averages.
 
     Attributes:
-        name: one of `NETWORKS`.
+        name: One of `NETWORKS`.
         input: (N, H, W, C).
-        layout: how the images lie in memory.
-        rounds: passes whose median is taken.
-        warm: passes before the first that is timed.
-        threads: as many as this process may use.
+        layout: Memory layout of the images.
+        rounds: Number of timed passes, of which the median is taken.
+        warm: Number of warm-up passes.
+        threads: Number of threads; by default the cores that this process may use.
+        kind: Kind of the job.
     """
 
     name: str
@@ -50,15 +51,15 @@ class NetworkJob:
 
 @dataclasses.dataclass(frozen=True)
 class ConvJob:
-    """A single convolution without bias.
+    """Single convolution without bias.
 
     Attributes:
         input: (N, H, W, C).
         kernel: (height, width, C / groups, O).
         strides: (vertical, horizontal).
         padding: ((top, bottom), (left, right)).
-        groups: of channels.
-        layout, rounds, warm, threads: as of `NetworkJob`.
+        groups: Number of channel groups.
+        layout, rounds, warm, threads, kind: As in `NetworkJob`.
     """
 
     input: tuple[int, int, int, int]
@@ -74,13 +75,13 @@ class ConvJob:
 
 
 class TorchPeer:
-    """The other process; use it in a ``with`` statement.
+    """PyTorch process, for use in a ``with`` statement.
 
     Args:
-        python: interpreter that can import torch; this one where not given.
+        python: Interpreter that can import torch; None for this one.
 
     Raises:
-        UserError: it cannot be started, or has no torch.
+        UserError: The interpreter does not start or has no torch.
     """
 
     def __init__(self, python: Path | None = None):
@@ -91,7 +92,9 @@ class TorchPeer:
                 stderr=subprocess.PIPE, env=os.environ | _PASSIVE_WAIT_ENV,
             )  # fmt: skip
         except OSError as error:
-            raise UserError(f"--torch-python {python}: {error.strerror}") from error
+            raise UserError(
+                f"--torch-python {python}: {error.strerror}; expected an interpreter with torch"
+            ) from error
         try:
             self.version: str = self._receive()["torch"]
         except UserError:
@@ -104,14 +107,16 @@ class TorchPeer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise UserError("the PyTorch process has ended")
+            raise UserError(
+                "the PyTorch process has ended without an answer; run the command again"
+            )
         return json.loads(line)
 
     def time(self, job: NetworkJob | ConvJob) -> float:
-        """Median seconds of a pass.
+        """Returns the median seconds of a pass.
 
         Raises:
-            UserError: PyTorch could not do it; the message is its own.
+            UserError: PyTorch failed; the message is its own.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(dataclasses.asdict(job)) + "\n")
@@ -122,7 +127,7 @@ class TorchPeer:
         return answer["seconds"]
 
     def convolution(self, layer: Layer, batch: int) -> Callable[[], float]:
-        """What times one pass of a layer's dense convolution, in the faster of the two layouts."""
+        """Returns a timer of a layer's dense convolution, in the faster of the two layouts."""
         jobs = [
             ConvJob(
                 (batch, layer.size, layer.size, layer.channels),

@@ -1,7 +1,7 @@
-"""Times forward passes in PyTorch; run by an interpreter that has it, imports nothing of ours.
+"""Times forward passes in PyTorch; imports nothing of this repository.
 
-Reads one job in JSON per line from standard input and answers one line each, {"seconds": median} or
-{"error": text}. A job is a network or a convolution, see `torch_peer`.
+Reads one JSON job per line from standard input and answers each with one line, {"seconds": median}
+or {"error": text}. `torch_peer` defines the jobs: networks and convolutions.
 """
 
 import json
@@ -17,7 +17,7 @@ VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 5
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 with the stride, 1x1 to four times the width, added to the shortcut."""
+    """Bottleneck unit: 1x1, 3x3 with the stride, 1x1 to four times the width, plus the shortcut."""
 
     def __init__(self, inputs, width, stride):
         """Makes the layers."""
@@ -40,12 +40,12 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x):
-        """The unit's output."""
+        """Computes the unit's output."""
         return functional.relu(self.layers(x) + self.shortcut(x), inplace=True)
 
 
 def resnet(name):
-    """Stem, four stages of bottlenecks, mean, linear."""
+    """Builds a ResNet: stem, four stages of bottlenecks, mean, linear layer."""
     layers = [
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
         nn.BatchNorm2d(64),
@@ -62,7 +62,7 @@ def resnet(name):
 
 
 def vgg16():
-    """Thirteen convolutions, three dense layers."""
+    """Builds VGG-16: thirteen convolutions and three dense layers."""
     layers, inputs = [], 3
     for width in VGG16:
         if width:
@@ -75,7 +75,7 @@ def vgg16():
 
 
 def make_job(job):
-    """What the job runs, without arguments."""
+    """Returns a function without arguments that runs the job."""
     last = torch.channels_last if job["layout"] == "channels_last" else torch.contiguous_format
     shape = job["input"]
     x = torch.randn(shape[0], shape[3], shape[1], shape[2]).to(memory_format=last)
@@ -94,14 +94,14 @@ def make_job(job):
         return lambda: functional.conv2d(
             functional.pad(x, sides), kernel, None, stride, 0, 1, groups
         )
-    raise ValueError("unknown kind of job: " + repr(job["kind"]))
+    raise ValueError(f"kind of the job is {job['kind']!r}; expected 'network' or 'conv'")
 
 
 JOB_CACHE = {}
 
 
 def time_job(job):
-    """Median seconds of a pass; what was made for a job is kept for the next equal one."""
+    """Returns the median seconds of a pass; equal jobs share one compiled module."""
     torch.set_num_threads(job["threads"])
     key = json.dumps(job, sort_keys=True)
     run = JOB_CACHE.get(key)

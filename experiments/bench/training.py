@@ -1,4 +1,4 @@
-"""Steps per second of the training step, beside the same network written directly in JAX."""
+"""Times the training step beside the same network written directly in JAX."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ Advance = Callable[[Any, int], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One way to train the network.
+    """Implementation of the training.
 
     Attributes:
-        create: makes the first state.
+        create: Makes the initial state.
         advance: (state, n) -> state after n steps.
     """
 
@@ -48,28 +48,28 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One case, timed in turns.
+    """Rates of all contenders for one case.
 
     Attributes:
-        case: what was trained.
-        rates: steps per second by contender, one value per round.
+        case: Key of `CASES`.
+        rates: Steps per second by contender, one value per round.
     """
 
     case: str
     rates: dict[str, tuple[float, ...]]
 
     def median(self, name: str) -> float:
-        """Median rate of a contender."""
+        """Returns the median rate of a contender."""
         return statistics.median(self.rates[name])
 
     def ratio(self, name: str) -> float:
-        """Median over rounds of our rate divided by a contender's in the same round."""
+        """Returns the median over rounds of our rate over a contender's in the same round."""
         pairs = zip(self.rates[OURS], self.rates[name], strict=True)
         return statistics.median(ours / other for ours, other in pairs)
 
 
 def our_training(experiment: str) -> tuple[Contender, TrainConfig]:
-    """The suite's own training, as its loop calls it, and its configuration."""
+    """Returns the training of the suite, as its loop calls it, and its configuration."""
     config = experiments()[experiment].presets["paper"].config
     values = training(config)
     dataset = load(values.data.name, source="embedded")
@@ -78,14 +78,14 @@ def our_training(experiment: str) -> tuple[Contender, TrainConfig]:
     setup = set_up(task, values, dataset, seed=0)
 
     def advance(state: Any, steps: int) -> Any:
-        # Always of the first epoch: what is timed is a step, not the shuffle.
+        # Always from step 0, so that the shuffle of a new epoch is not timed.
         return setup.feed.advance(state, 0, steps)
 
     return Contender(setup.create_state, advance), values
 
 
 def bare_training(config: TrainConfig, *, sparse: bool) -> dict[str, Contender]:
-    """The bare step called from Python, and the same step in a loop on the device."""
+    """Returns the bare step, dispatched from Python and in a loop on the device."""
     train = load("mnist", source="embedded").train
     assert train is not None
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
@@ -120,9 +120,9 @@ def compare(case: str, *, rounds: int, steps: int) -> Comparison:
     """Times all contenders in turns, after warm-up.
 
     Args:
-        case: a key of `CASES`.
-        rounds: how often each is timed.
-        steps: per timing.
+        case: Key of `CASES`.
+        rounds: Number of timings per contender.
+        steps: Steps per timing.
     """
     experiment, sparse = CASES[case]
     ours, config = our_training(experiment)

@@ -1,4 +1,4 @@
-"""Times of a Pallas kernel with one tile after another, for both operations."""
+"""Tunes the tile of a Pallas kernel for a layer."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def tune_layer(
     tiles: list[TileConfig] | None = None,
     interpret: Any = False,
 ) -> TileConfig:
-    """Tunes the perforated convolution of a layer and writes the result; returns the best tile.
+    """Tunes the perforated convolution of a layer, writes the result and returns the best tile.
 
     Args:
-        layer: which convolution.
-        batch: number of images.
-        keep: share of positions.
-        dtype: of inputs and weights.
-        implementation: which kernel.
-        device_kind: the maker's name of this device.
-        folder: of the tables.
-        seconds: about how long a tile is timed.
-        tiles: what is tried; None: the kernel's own candidates.
-        interpret: run in Pallas' interpreter, for tests.
+        layer: The convolution.
+        batch: Number of images.
+        keep: Share of kept positions.
+        dtype: Dtype of inputs and weights.
+        implementation: Name of the kernel.
+        device_kind: Vendor's name of this device.
+        folder: Folder of the tuned tables; None for that of the kernels.
+        seconds: Approximate timing of one tile.
+        tiles: Candidates; None for the kernel's own.
+        interpret: Whether to run in Pallas' interpreter, for tests.
     """
     rng = np.random.default_rng(0)
     depth = layer.channels // layer.groups

@@ -7,7 +7,7 @@
 #SBATCH --time=@TIME@
 #SBATCH --requeue
 #SBATCH --open-mode=append
-# The steps are told to save so many seconds before the time is over.
+# SIGTERM this many seconds before the time limit, to save a checkpoint.
 #SBATCH --signal=TERM@@GRACE@
 #SBATCH --output=@LOG@
 @PARTITION_LINES@
@@ -17,8 +17,8 @@ cd @DIRECTORY@
 code=0
 srun --kill-on-bad-exit=1 @COMMAND@ --distributed.cluster slurm || code=$?
 
-# 143: told to stop, and saved. 75, 134, 137: a process or its node was lost. All go on from the
-# last checkpoint, on the same or on other nodes; a user's mistake (2) does not come back.
+# 143: stopped by SIGTERM after saving. 75, 134, 137: a process or its node was lost. These jobs are
+# requeued and resume from the last checkpoint, on the same or other nodes; a usage error (2) is not.
 case "$code" in
   75 | 134 | 137 | 143)
     if [ "${SLURM_RESTART_COUNT:-0}" -lt @RESTARTS@ ]; then

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Run it anywhere that reaches the hosts without a password; ^C or SIGTERM here saves on all of them.
+# Run on a machine with password-less ssh to all hosts. ^C or SIGTERM saves on all hosts and stops.
 set -uo pipefail
 hosts=(@HOSTS@)
 directory=@DIRECTORY@
 marks="/tmp/@NAME@.$$"
 
-start() { # host, number of the process: its shell becomes the training, so the mark is its id
+start() { # host, process index; `exec` makes the recorded pid that of the training
   ssh -o BatchMode=yes "$1" "cd $directory && echo \$\$ > $marks.$2 && exec @COMMAND@ \
 --distributed.coordinator ${hosts[0]#*@}:@PORT@ --distributed.num-processes ${#hosts[@]} --distributed.process-id $2"
 }
@@ -25,7 +25,7 @@ done
 
 code=0
 for process in "${started[@]}"; do
-  # A signal ends the first wait, not the training.
+  # A signal interrupts `wait`, not the training.
   until wait "$process"; do
     result=$?
     if ! kill -0 "$process" 2>/dev/null; then

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Sparse variational dropout, from one weight to a pruned network
 #
-# Open as a notebook with `jupytext --to ipynb` (extra `notebooks`), or run it as it is.
+# Convert to a notebook with `jupytext --to ipynb` (extra `notebooks`), or run as a script.
 
 # %%
 import dataclasses
@@ -29,10 +29,10 @@ from experiments.suite.registry import experiments
 STEPS = 4000
 
 # %% [markdown]
-# ## What the prior sees of a weight
+# ## Divergence from the log-uniform prior
 #
-# Only its dropout rate α = σ²/θ². The divergence falls with α and vanishes as α → ∞: the prior pays
-# for weights that can be told from noise.
+# The divergence depends only on the dropout rate α = σ²/θ² of a weight. It decreases in α and
+# vanishes as α → ∞, so only weights that are distinguishable from noise are penalised.
 
 # %%
 rates = jnp.linspace(-8, 8, 200)
@@ -45,7 +45,7 @@ plt.ylabel("divergence, nats")
 # %% [markdown]
 # ## Local reparameterisation
 #
-# Outputs are drawn instead of weights. Mean and variance over many draws are those of the sum.
+# Outputs are sampled instead of weights. Their mean and variance match those of sampled weights.
 
 # %%
 key = jax.random.key(0)
@@ -58,7 +58,7 @@ print(f"mean {draws.mean():.3f} (exact 6), variance {draws.var():.3f} (exact 0.6
 # %% [markdown]
 # ## Training LeNet-300-100 on the embedded digits
 #
-# The configuration is that of the experiment's preset *quick*, for fewer steps.
+# Preset *quick* of the experiment, with fewer steps.
 
 # %%
 config = experiments()["sparse_vd.table1.lenet-300-100-sparse"].presets["quick"].config
@@ -78,9 +78,9 @@ error = 100 * result.evaluate(result.state.eval_variables, result.test)["error"]
 print(f"test error {error:.2f} %, compression {compression(layers):.0f} x")
 
 # %% [markdown]
-# ## Which pixels are still read
+# ## Input pixels in use
 #
-# A pixel whose weights are all removed does not matter to the network.
+# A pixel whose weights are all removed has no effect on the network.
 
 # %%
 kept = keep_mask(params["fc1"]["kernel"], params["fc1"]["log_sigma2"])

@@ -1,1 +1,1 @@
-"""One folder per paper; the registry finds them."""
+"""Papers, one folder each; the registry finds them."""

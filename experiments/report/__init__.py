@@ -1,1 +1,1 @@
-"""One self-contained HTML page about everything that was run, from records alone."""
+"""Self-contained HTML report of all runs, rendered from their records."""

@@ -1,4 +1,4 @@
-"""Axes, lines and labels that several figures share."""
+"""Axis scales, lines and labels shared by figures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from experiments.report.settings import Curve
 
 
 def log_axis(axes: Axes, low: float, high: float, *, axis: str = "y") -> None:
-    """A logarithmic axis over positive values with few ticks, written as plain numbers.
+    """Sets up a logarithmic axis with few ticks, labelled by plain numbers.
 
     Args:
-        axes: to set up.
-        low: smallest value drawn.
-        high: largest value drawn.
+        axes: Axes to set up.
+        low: Smallest value drawn; positive.
+        high: Largest value drawn.
         axis: "x" or "y".
     """
     low, high = low / 1.15, high * 1.15
@@ -28,7 +28,7 @@ def log_axis(axes: Axes, low: float, high: float, *, axis: str = "y") -> None:
         if len(ticks) >= 3:
             break
     else:
-        # Less than a factor of two: evenly spaced numbers read better.
+        # Within a factor of two, evenly spaced ticks are easier to read.
         ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
     ticks = ticks[:: math.ceil(len(ticks) / 7)]
     getattr(axes, f"set_{axis}scale")("log")
@@ -40,7 +40,7 @@ def log_axis(axes: Axes, low: float, high: float, *, axis: str = "y") -> None:
 
 
 def plain_number(value: float) -> str:
-    """A tick: 10⁻⁵, 0.001, 0.5, 20, 5,000, 10k."""
+    """Formats the label of a tick: 10⁻⁵, 0.001, 0.5, 20, 5,000, 10k."""
     if value and abs(value) < 1e-3:
         exponent = math.floor(math.log10(abs(value)) + 1e-9)
         digit = value / 10.0**exponent
@@ -50,7 +50,7 @@ def plain_number(value: float) -> str:
 
 
 def percentage(value: float) -> str:
-    """A share in %, with two decimals, or as many as it takes not to round it up to 100."""
+    """Formats a percentage with two decimals, or more if two would round it up to 100."""
     decimals = 2
     while decimals < 6 and value < 100 and float(f"{value:.{decimals}f}") >= 100:
         decimals += 1
@@ -59,20 +59,22 @@ def percentage(value: float) -> str:
 
 
 def nines(sparsity: float) -> float:
-    """Position of a sparsity in % on an axis that gives 90, 99 and 99.9 the same distances.
+    """Computes −log₁₀ of the share of weights left, so that 90, 99 and 99.9 % are evenly spaced.
 
-    Logarithmic in what is left, since 99.9 % differs from 99 % as 99 % from 90 %; 100 % is put at
-    the end of the axis by `sparsity_axis`.
+    At 100 % it is infinite; `sparsity_axis` draws that value at the end of the axis.
+
+    Args:
+        sparsity: Share of removed weights, %.
     """
     return math.inf if sparsity >= 100 else -math.log10(1 - sparsity / 100)
 
 
 def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> float:
-    """Sets up y for `nines`; returns where 100 % is drawn.
+    """Sets up the y axis for `nines` and returns the position of 100 %.
 
     Args:
-        axes: to set up.
-        sparsities: everything that will be drawn, %.
+        axes: Axes to set up.
+        sparsities: All values to be drawn, %.
     """
     finite = [nines(s) for s in sparsities if s < 100] or [1.0]
     full = any(s >= 100 for s in sparsities)
@@ -82,7 +84,7 @@ def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> float:
     room = axes.get_window_extent().height / (limit - low)
     left = (10.0,) if room < 55 else (10.0, 5.0) if room < 80 else (10.0, 5.0, 2.0)
     ticks = sorted({100.0 - digit * 10.0**-i for i in range(-1, 5) for digit in left})
-    # What would come too near to 100 % goes.
+    # Drop ticks whose labels would overlap that of 100 %.
     ticks = [t for t in ticks if t >= 0 and nines(t) <= (end - 16 / room if full else end)]
     places, labels = [nines(t) for t in ticks], [f"{t:.6g}" for t in ticks]
     if full:
@@ -94,12 +96,12 @@ def sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> float:
 
 
 def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: float = 14.0) -> None:
-    """Names lines at their right end; names that would overlap are moved apart.
+    """Labels lines at their right ends and moves overlapping labels apart.
 
     Args:
-        axes: with final limits.
-        labels: y in data units, text, colour, one for each line.
-        gap: smallest distance, pixels.
+        axes: Axes with final limits.
+        labels: (y in data units, text, colour) of each line.
+        gap: Smallest distance between labels, pixels.
     """
     height = axes.get_window_extent().height
     low, high = axes.get_ylim()
@@ -126,7 +128,7 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: flo
 
 
 def legend_above(axes: Axes, columns: int = 3) -> None:
-    """A legend between title and axes."""
+    """Places a legend between the title and the axes."""
     axes.legend(
         loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=columns, borderaxespad=0.0,
         handlelength=1.6, columnspacing=1.2, handletextpad=0.5,
@@ -136,7 +138,10 @@ def legend_above(axes: Axes, columns: int = 3) -> None:
 def draw_curve(
     axes: Axes, curve: Curve, colour: str, label: str | None = None, **style: object
 ) -> None:
-    """The mean over seeds as a line, smallest to largest as a band; values ≤ 0 leave a gap."""
+    """Draws the mean over seeds as a line and their range as a band.
+
+    On a logarithmic axis, values ≤ 0 leave a gap.
+    """
 
     def positive(values: Sequence[float]) -> np.ndarray:
         array = np.asarray(values, np.float64)

@@ -1,4 +1,4 @@
-"""Charts as SVG: one quiet style, one colour per method, readable on light and dark pages."""
+"""SVG charts in one style, with one colour per method, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure as Canvas
 
 from experiments.report.pictures import Picture
 
-# Light and dark value of every colour. The six after "shade" are told apart by colour-blind
-# readers too, and each has a contrast of at least 4.5 with its page.
+# Colours on a light and on a dark page. Those after "shade" are distinguishable to colour-blind
+# readers, and each has a contrast of at least 4.5 with its page.
 COLOURS = {
     "ink": ("#1f2328", "#e6edf3"),
     "muted": ("#59636e", "#9da7b1"),
@@ -34,7 +34,7 @@ COLOURS = {
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 LAYERS = [name for name in COLOURS if name.startswith("layer")]
 
-# Sizes in pixels: a figure's unit is the inch of 72.
+# Pixels per inch of matplotlib: sizes here are in pixels.
 _INCH = 72.0
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -65,17 +65,17 @@ _STYLE: dict[Any, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure of the report.
+    """Figure of the report.
 
     Attributes:
-        title: a few words.
-        caption: what is drawn and how to read it.
-        svg: panels, each an SVG document of its own.
-        pictures: raster panels.
-        data: the numbers behind it: ``{"columns": names, "rows": values}``, ready for JSON.
-        section: heading that it stands under.
-        runs: whose numbers they are.
-        folded: of second interest; the page shows it on demand.
+        title: Title of a few words.
+        caption: Description of the plotted quantities.
+        svg: Panels, each a complete SVG document.
+        pictures: Raster panels.
+        data: Plotted numbers, ``{"columns": names, "rows": values}``, ready for JSON.
+        section: Heading of its section.
+        runs: Description of the plotted runs.
+        folded: Whether the page shows it on demand only.
     """
 
     title: str
@@ -90,12 +90,12 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """What cannot be drawn for want of records.
+    """Note on a figure that lacks records.
 
     Attributes:
-        what: a sentence without its full stop.
-        commands: that make the records.
-        section: heading that it stands under.
+        what: Sentence without its full stop.
+        commands: Commands that make the records.
+        section: Heading of its section.
     """
 
     what: str
@@ -105,11 +105,11 @@ class Missing:
 
 @dataclasses.dataclass
 class Panel:
-    """Axes being drawn on, and the SVG once they are done.
+    """Axes of one panel, and the finished SVG.
 
     Attributes:
-        axes: of matplotlib.
-        svg: empty until the block of `panel` ends.
+        axes: Matplotlib axes.
+        svg: SVG text; empty until the block of `panel` ends.
     """
 
     axes: Axes
@@ -126,12 +126,12 @@ def panel(
     """Draws one panel in the common style.
 
     Args:
-        title: names the quantity on the y axis and its unit, since nothing is written sideways.
-        size: width and height, pixels.
-        margins: left, right, top, bottom, pixels.
+        title: Quantity and unit of the y axis, which has no label of its own.
+        size: Width and height, pixels.
+        margins: Left, right, top and bottom margin, pixels.
 
     Yields:
-        Axes to draw on; `Panel.svg` is there afterwards.
+        Panel with axes to draw on; its `svg` is set when the block ends.
     """
     (width, height), (left, right, top, bottom) = size, margins
     with matplotlib.rc_context(_STYLE):
@@ -146,7 +146,7 @@ def panel(
             )
         )
         axes.patch.set_visible(False)
-        # Above everything else, a legend included.
+        # Above the legend.
         canvas.text(4 / width, 1 - 4 / height, title, va="top", weight="bold", size=12.5)
         drawn = Panel(axes)
         yield drawn
@@ -157,16 +157,16 @@ def panel(
 
 
 def _inline(text: str, label: str, width: int) -> str:
-    """Matplotlib's document as it can stand inside a page.
+    """Converts matplotlib's SVG document for embedding in a page.
 
-    Prolog and metadata go; fonts are the page's; colours become custom properties that a page sets
-    for light and dark, with the light value where there is no page; only ids that are used stay.
+    Removes prolog, metadata and unused ids, and takes the font of the page. Colours become custom
+    properties, which the page sets for light and dark; outside a page the light value applies.
     """
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.S)
     text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.S)
-    # Matplotlib writes either the shorthand or the single properties.
+    # Matplotlib writes fonts either as a shorthand or as single properties.
     text = re.sub(r"font: (?:bold |\d+ )*([\d.]+)px [^;\"]*", _font, text)
     text = re.sub(r"; font-family: [^;\"]*|font-family: [^;\"]*; ", "", text)
     text = text.replace("xlink:href", "href").replace(
@@ -176,7 +176,7 @@ def _inline(text: str, label: str, width: int) -> str:
         text = text.replace(light, f"var(--chart-{name}, {light})")
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
-    # Units are pixels of the page from here on; a little larger than drawn is as large as it gets.
+    # From here on, units are pixels of the page; magnification is limited to 1.1.
     text = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', text, count=2)
     attributes = (
         f'role="img" aria-label="{html.escape(label)}" xmlns="http://www.w3.org/2000/svg" '
@@ -192,7 +192,7 @@ def _font(match: re.Match[str]) -> str:
 
 
 def style_sheet() -> str:
-    """The custom properties of the charts' colours, for light and dark pages."""
+    """Returns the custom properties of the chart colours, for light and dark pages."""
 
     def rules(which: int) -> str:
         return "".join(f"--chart-{name}:{both[which]};" for name, both in COLOURS.items())

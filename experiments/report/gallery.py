@@ -1,4 +1,4 @@
-"""Figures as they stand on the page."""
+"""HTML of figures, and of notes on missing figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.report.pictures import Picture
 
 
 def figure_section(figures: Sequence[Figure | Missing]) -> list[Markup]:
-    """What is drawn under one heading: the first runs openly, others on demand, then notes."""
+    """Returns the HTML of one section: the first runs, other runs folded, then notes."""
     drawn = [f for f in figures if isinstance(f, Figure)]
     parts = []
     for (folds, runs), group in itertools.groupby(drawn, key=lambda f: (f.folded, f.runs)):
@@ -23,9 +23,9 @@ def figure_section(figures: Sequence[Figure | Missing]) -> list[Markup]:
         else:
             parts += [element("p", runs, class_="runs"), grid]
     for missing in (f for f in figures if isinstance(f, Missing)):
-        commands = join((code(c) for c in missing.commands), " and ")
-        makes = " makes it." if len(missing.commands) == 1 else " make them."
-        parts.append(element("p", missing.what, "; ", commands, makes, class_="note missing"))
+        commands = join((code(c) for c in missing.commands), ", then ")
+        next_step = join(("; run ", commands)) if missing.commands else None
+        parts.append(element("p", missing.what, next_step, ".", class_="note missing"))
     return parts
 
 
@@ -43,7 +43,7 @@ def _figure(figure: Figure) -> Markup:
 
 
 def _picture(picture: Picture) -> Markup:
-    # Whole multiples of a pixel keep all weights the same size.
+    # An integer zoom draws all weights equally large.
     zoom = max(1, picture.largest // picture.width)
     low, middle, high = (element("span", end) for end in picture.ends)
     return element(
@@ -62,7 +62,7 @@ def _picture(picture: Picture) -> Markup:
 
 
 def _data(figure: Figure) -> Markup:
-    """The numbers behind a figure, as comma-separated values to be copied."""
+    """Returns the plotted numbers as comma-separated values, folded."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(figure.data["columns"])

@@ -10,34 +10,31 @@ _VOID = ("br", "col", "hr", "img", "link", "meta")
 
 
 class Markup(str):
-    """Text that is HTML already. Every other string is escaped where it enters an element."""
+    """String of HTML. Any other string is escaped when it enters an element."""
 
     __slots__ = ()
 
 
 def escape(content: Any) -> Markup:
-    """One piece of content: markup as it is, nothing for None, anything else as escaped text."""
+    """Escapes one piece of content; markup is unchanged and None becomes empty."""
     if content is None:
         return Markup("")
     return content if isinstance(content, Markup) else Markup(html.escape(str(content)))
 
 
 def join(contents: Iterable[Any], between: str = "") -> Markup:
-    """Pieces one after the other, each escaped unless it is markup, as the separator is."""
+    """Concatenates pieces with a separator, escaping everything but markup."""
     return Markup(escape(between).join(escape(content) for content in contents))
 
 
 def element(tag: str, *contents: Any, **attributes: Any) -> Markup:
-    """One element.
+    """Returns one element as markup.
 
     Args:
-        tag: its name.
-        *contents: text, escaped here, or markup.
-        **attributes: a trailing underscore is dropped (``class_``), others become hyphens; True
-            gives a bare attribute, None and False none.
-
-    Returns:
-        The element as markup.
+        tag: Name of the element.
+        *contents: Children: markup, or text, which is escaped.
+        **attributes: Attributes by name. A trailing underscore is dropped (``class_``), others
+            become hyphens. True gives an attribute without a value; None and False give none.
     """
     written = "".join(
         f" {name}" if value is True else f' {name}="{html.escape(str(value))}"'
@@ -52,20 +49,20 @@ def element(tag: str, *contents: Any, **attributes: Any) -> Markup:
 
 
 def items(contents: Iterable[Any], **attributes: Any) -> Markup:
-    """An unordered list."""
+    """Returns an unordered list."""
     return element("ul", *(element("li", content) for content in contents), **attributes)
 
 
 def code(text: str) -> Markup:
-    """Something to be typed."""
+    """Returns text to be typed, as a code element."""
     return element("code", text)
 
 
 def folded(summary: Any, *contents: Any, **attributes: Any) -> Markup:
-    """Content that opens on demand."""
+    """Returns content that opens on demand, as a details element."""
     return element("details", element("summary", summary), *contents, **attributes)
 
 
 def scrolled(*contents: Any, label: str) -> Markup:
-    """Something wide that scrolls by itself, so that the page never does; reachable by keyboard."""
+    """Returns a region for wide content, which scrolls by itself and is reachable by keyboard."""
     return element("div", *contents, class_="scroll", tabindex="0", role="region", aria_label=label)

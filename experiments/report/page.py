@@ -1,4 +1,4 @@
-"""The page: head, contents, and for every paper tables, figures and provenance."""
+"""The report page: head, contents, and the tables, figures and provenance of each paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.suite.experiment import Experiment
 from experiments.suite.paper_values import Paper
 from experiments.suite.records import Record, warn
 
-TITLE = "Adaptive networks: what was reproduced"
+TITLE = "Adaptive networks: reproduced results"
 _STYLE = Path(__file__).with_name("style.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _VERDICTS = ("reproduced", "differs", "measured", "reduced", "not run")
@@ -33,28 +33,28 @@ def render(
     rendered: datetime.datetime,
     experiments: Sequence[Experiment] | None = None,
 ) -> str:
-    """The whole page.
+    """Renders the whole page.
 
     Args:
-        records: everything that was collected, in any order.
-        rendered: the time that the page states; nothing else in it depends on when it is made.
-        experiments: those that the page is about; all where not given.
+        records: All collected records, in any order.
+        rendered: Time of rendering that the page states; it affects nothing else on the page.
+        experiments: Experiments to report; None for all.
 
     Returns:
-        One HTML document that refers to nothing outside itself.
+        One HTML document without external references.
     """
     records = sorted(records, key=lambda r: (*r.group, r.seed))
     chosen = list(registry.experiments().values()) if experiments is None else list(experiments)
     names = [name for name in registry.papers() if any(e.paper == name for e in chosen)]
     parts = [PaperPart(name, chosen, records) for name in names]
-    # Of a single paper the head says everything.
+    # With a single paper, the tally of the head suffices.
     tallies = len(parts) > 1
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        # The browser itself sees to it that the page runs nothing and asks nobody.
+        # The browser enforces that the page runs no script and loads nothing.
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("title", TITLE),
         element("style", Markup(f"\n{_STYLE.read_text(encoding='utf-8')}{style_sheet()}\n")),
@@ -69,7 +69,7 @@ def render(
             "footer",
             element(
                 "p", f"adaptive-nets {importlib.metadata.version('adaptive-nets')}. Made by ",
-                code("adaptive-nets report"), "; this file needs nothing outside itself.",
+                code("adaptive-nets report"), "; the file is self-contained.",
             ),
         ),
     )  # fmt: skip
@@ -77,12 +77,12 @@ def render(
 
 
 class PaperPart:
-    """Everything about one paper.
+    """Tables, figures and provenance of one paper.
 
     Args:
-        name: of its folder.
-        experiments: those that the page is about.
-        records: of all papers.
+        name: Name of the paper's folder.
+        experiments: Experiments to report.
+        records: Records of all papers.
     """
 
     def __init__(self, name: str, experiments: Sequence[Experiment], records: Sequence[Record]):
@@ -96,7 +96,7 @@ class PaperPart:
             for title, cells in compare(self.experiments, self.records).items()
         }
         order = {e.id: i for i, e in enumerate(self.experiments)}
-        # Sorting is stable: groups of one experiment stay in the order of the tables.
+        # Stable sort: groups of one experiment stay in the order of the tables.
         self.groups: list[Group] = sorted(
             group_records(self.records), key=lambda g: order[g.records[0].experiment]
         )
@@ -104,26 +104,26 @@ class PaperPart:
 
     @property
     def cells(self) -> list[Cell]:
-        """Of all tables."""
+        """Cells of all tables."""
         return [cell for cells in self.tables.values() for cell in cells]
 
     def anchor(self, *parts: str) -> str:
-        """The id of a part of the section."""
+        """Returns the HTML id of a part of the section."""
         words = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
         return f"{self.name}-{words}"
 
     def figure_sections(self) -> list[tuple[str, list[Figure | Missing]]]:
-        """Figures by heading, in order."""
+        """Groups the figures by heading, in order."""
         grouped = itertools.groupby(self.figures, key=lambda f: f.section)
         return [(title, list(figures)) for title, figures in grouped]
 
     def section(self, *, tally: bool) -> Markup:
-        """The paper's part of the page.
+        """Returns the paper's section of the page.
 
         Args:
-            tally: whether it counts its own verdicts.
+            tally: Whether the section counts its own verdicts.
         """
-        # Cells hold groups of their own; seeds, hash and data say which is which.
+        # Groups of cells are other objects than `self.groups`; the key matches them.
         by_key = {_key(g): self.anchor("origin", *_key(g)) for g in self.groups}
         anchors = {id(c.group): by_key[_key(c.group)] for c in self.cells if c.group is not None}
         rows = {e.row: e for e in self.experiments}
@@ -134,8 +134,8 @@ class PaperPart:
             element("h3", "Tables", id=self.anchor("tables")),
             element(
                 "p",
-                "The paper’s value, ours (mean ± standard deviation where there are several "
-                "seeds), and ours minus the paper’s.",
+                "The paper’s value, ours (mean ± standard deviation if there are several seeds), "
+                "and the difference, ours minus the paper’s.",
             ),
         ]
         for title, cells in self.tables.items():
@@ -146,8 +146,8 @@ class PaperPart:
             element("h3", "Figures", id=self.anchor("figures")),
             element(
                 "p",
-                "With several seeds a line is their mean, and the band around it reaches from the "
-                "lowest to the highest. The numbers behind a figure are under it.",
+                "Lines are means over seeds; bands range from the lowest to the highest seed. The "
+                "plotted numbers are below each figure.",
             ),
         ]
         for title, figures in self.figure_sections():
@@ -160,7 +160,7 @@ class PaperPart:
         return element("section", *parts, id=self.name, class_="of-paper")
 
     def _commands(self) -> Markup:
-        """How to run what has no record."""
+        """Returns the commands of experiments that have no record."""
         there = {r.experiment for r in self.records}
         missing = [e for e in self.experiments if e.id not in there]
         if not missing:
@@ -172,9 +172,9 @@ class PaperPart:
                 element("p", "Not run yet:"),
                 element("pre", lines, tabindex="0"),
                 element(
-                    "p", "With ", code("--preset paper"), " they follow the paper’s own schedule, "
-                    f"which needs the complete data ({data}); ", code("adaptive-nets data list"),
-                    " says where to put them.",
+                    "p", code("--preset paper"), " follows the paper’s own schedule and needs the "
+                    f"complete data ({data}); ", code("adaptive-nets data list"),
+                    " says where to put the data.",
                     class_="note",
                 ),
             )
@@ -198,9 +198,9 @@ def _figures(paper: str, records: Sequence[Record]) -> list[Figure | Missing]:
 
 
 def _is_about(figure: Figure | Missing, ids: Collection[str]) -> bool:
-    """Returns whether a figure, or the note of a missing one, concerns the experiments of a page.
+    """Returns whether a figure, or a note on a missing one, concerns the experiments of a page.
 
-    A note of records that only other experiments can make is no answer to what was asked for.
+    A note concerns them if its commands run one of them.
     """
     if isinstance(figure, Figure) or not figure.commands:
         return True
@@ -223,10 +223,10 @@ def _head(
             element("h1", TITLE),
             element(
                 "p",
-                "The numbers of papers on convolutional networks that spend less, beside those of "
-                "our own runs, with the curves behind them. Every number of ours is rendered from "
-                "the record of a run, every number of a paper from one file of values; none is "
-                "typed by hand.",
+                "Published results of papers on reducing the cost of convolutional networks, "
+                "beside results and curves of our own runs. Our numbers are rendered from the "
+                "records of runs, the papers’ from one file of values each; none is typed by "
+                "hand.",
             ),
             element("p", about, class_="citation"),
             _tally([cell for part in papers for cell in part.cells]),
@@ -236,7 +236,7 @@ def _head(
 
 
 def _meanings() -> list[tuple[str, str]]:
-    """`VERDICT_RULES` taken apart: verdict and what it means."""
+    """Splits `VERDICT_RULES` into verdicts and their meanings."""
     verdicts = (*_VERDICTS, "cited")
     pattern = rf"({'|'.join(verdicts)}): (.*?)(?=(?: (?:{'|'.join(verdicts)}): )|$)"
     return [(m[1], m[2]) for m in re.finditer(pattern, VERDICT_RULES)]
@@ -278,11 +278,11 @@ def _contents(papers: Sequence[PaperPart]) -> Markup:
 
 
 def _unknown(records: Sequence[Record]) -> Markup:
-    """Records of experiments that this version does not have are named, not passed over."""
+    """Returns a note that names the experiments of records unknown to this version."""
     names = sorted({r.experiment for r in records} - set(registry.experiments()))
     if not names:
         return Markup("")
     return element(
-        "p", f"Left out, since this version has no such experiment: {', '.join(names)}.",
+        "p", f"Records of experiments that this version lacks are left out: {', '.join(names)}.",
         class_="note",
     )  # fmt: skip

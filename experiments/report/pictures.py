@@ -1,4 +1,4 @@
-"""Arrays as small PNG images inside the page."""
+"""Arrays as small PNG images embedded in the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-# Index of the palette for the gaps between images, and a grey that is no colour of the scales.
+# Palette index of the gaps between images, and their grey, which no colour scale contains.
 _GAP = 255
 _GAP_COLOUR = (170, 176, 184)
 _LEVELS = 255
@@ -20,18 +20,18 @@ _LEVELS = 255
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A raster image with its colour scale.
+    """Raster image with its colour scale.
 
     Attributes:
-        title: above it.
+        title: Text above the image.
         uri: PNG as a data URI, one pixel per value.
-        width: in values.
-        height: in values.
-        alt: for those who do not see it.
-        scale: colours from the low to the high end as a data URI.
-        ends: low end, middle and high end in words; the middle may be empty.
-        note: below it.
-    largest: width on the page, pixels.
+        width: Number of columns.
+        height: Number of rows.
+        alt: Alternative text.
+        scale: PNG of the colours from the low to the high end, as a data URI.
+        ends: Labels of the low end, the middle and the high end; the middle may be empty.
+        note: Text below the image.
+        largest: Largest width on the page, pixels.
     """
 
     title: str
@@ -46,17 +46,17 @@ class Picture:
 
 
 def weight_grid(title: str, weights: np.ndarray, *, what: str) -> Picture:
-    """Weights of many units as images side by side, centred at zero.
+    """Draws the weights of many units as a grid of images.
 
     Args:
-        title: whose they are.
+        title: Title of the picture.
         weights: float[U, h, w].
-        what: the images, for the alternative text, such as "units of fc1".
+        what: Noun for the images in the alternative text, such as "units of fc1".
 
     Returns:
-        A grid with a gap of one pixel. All images share one symmetric scale; its ends are the
-        99.8th percentile of the magnitudes of non-zero weights, so that a single large weight does
-        not make the others pale.
+        A grid with gaps of one pixel. All images share one scale, symmetric around zero; its ends
+        are the 99.8th percentile of the magnitudes of non-zero weights, so that a single large
+        weight does not make the others pale.
     """
     weights = weights.astype(np.float64)
     sizes = np.abs(weights[weights != 0])
@@ -68,7 +68,7 @@ def weight_grid(title: str, weights: np.ndarray, *, what: str) -> Picture:
     grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), _GAP, np.uint8)
     for i, image in enumerate(levels):
         top, left = i // columns * (height + 1), i % columns * (width + 1)
-        # An even number of steps keeps a colour for exactly zero.
+        # With an even number of steps, exactly zero has a colour of its own.
         grid[top : top + height, left : left + width] = np.rint(image * (_LEVELS - 1))
     empty = int(np.sum(~np.any(weights != 0, axis=(1, 2))))
     note = f"{empty} of the {count} shown have no weight left." if empty else ""
@@ -79,18 +79,18 @@ def weight_grid(title: str, weights: np.ndarray, *, what: str) -> Picture:
     )
     ends = (f"−{limit:.2g}", "0", f"+{limit:.2g}")
     high, wide = grid.shape
-    # Two grids of images of 28 by 28 just fit beside each other on a wide screen.
+    # Two grids of 28x28 images fit beside each other on a wide screen.
     largest = 463 if wide > 100 else 340
     uri, scale = _uri(grid, "PRGn"), _scale("PRGn")
     return Picture(title, uri, wide, high, alt, scale, ends, note, largest)
 
 
 def pixel_map(title: str, counts: np.ndarray) -> Picture:
-    """How many weights every input pixel keeps.
+    """Draws the number of weights kept per input pixel.
 
     Args:
-        title: whose they are.
-        counts: int[H, W].
+        title: Title of the picture.
+        counts: int[H, W], kept weights.
     """
     most = int(counts.max())
     levels = np.rint(counts / max(most, 1) * (_LEVELS - 1)).astype(np.uint8)
@@ -115,18 +115,17 @@ def map_sheet(
     ends: tuple[str, str, str],
     note: str = "",
 ) -> Picture:
-    """Maps of several layers on one sheet, each with a scale of its own from 0 to its largest.
+    """Draws maps of several layers on one sheet, each on its own scale from 0 to its maximum.
 
     Args:
-        title: whose they are.
-        maps: layer -> [H, W], not negative; of one larger than 64 only the first 64 rows and
-            columns are drawn.
-        what: the maps, for the alternative text, such as "masks".
-        ends: low end, middle and high end of the scale in words.
-        note: below the sheet.
+        title: Title of the picture.
+        maps: Layer -> [H, W], non-negative; only the first 64 rows and columns are drawn.
+        what: Noun for the maps in the alternative text, such as "masks".
+        ends: Labels of the low end, the middle and the high end of the scale.
+        note: Text below the sheet.
 
     Returns:
-        Maps in rows, smaller ones magnified by whole factors, with gaps between.
+        Maps in rows with gaps between them; smaller maps are magnified by whole factors.
     """
     drawn = [np.asarray(values, np.float64)[:64, :64] for values in maps.values()]
     side = max(max(values.shape) for values in drawn)
@@ -143,7 +142,10 @@ def map_sheet(
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     sizes = ", ".join(f"{name} {v.shape[0]}x{v.shape[1]}" for name, v in maps.items())
     clipped = any(max(values.shape) > 64 for values in maps.values())
-    notes = (note, "Of maps larger than 64x64 the corner is shown." if clipped else "")
+    notes = (
+        note,
+        "Maps larger than 64x64 are cropped to their upper left corner." if clipped else "",
+    )
     height, width = sheet.shape
     return Picture(
         title,
@@ -153,7 +155,7 @@ def map_sheet(
         f"{title}: {what} of {sizes}",
         _scale("cividis"),
         ends,
-        " ".join((f"In order of the layers: {sizes}.", *(n for n in notes if n))),
+        " ".join((f"Layers in order: {sizes}.", *(n for n in notes if n))),
         640,
     )
 
@@ -161,15 +163,15 @@ def map_sheet(
 def map_grid(
     title: str, maps: np.ndarray, *, what: str, low: float, high: float, note: str = ""
 ) -> Picture:
-    """Non-negative maps side by side on one scale.
+    """Draws maps side by side on one scale.
 
     Args:
-        title: what is mapped.
-        maps: float[P, h, w]; each is enlarged by whole numbers to the same size.
-        what: unit of the values.
-        low: value of the darkest colour.
-        high: value of the brightest.
-        note: below the picture.
+        title: Title of the picture.
+        maps: float[P, h, w], non-negative; magnified by a whole factor.
+        what: Unit of the values.
+        low: Value of the darkest colour.
+        high: Value of the brightest colour.
+        note: Text below the picture.
     """
     levels = np.clip((maps - low) / max(high - low, 1e-9), 0, 1) * (_LEVELS - 1)
     grid = _side_by_side(np.rint(levels).astype(np.uint8))
@@ -184,27 +186,27 @@ def map_grid(
 
 
 def photo_grid(title: str, images: np.ndarray) -> Picture:
-    """Images side by side in shades of grey, in the order of `map_grid`.
+    """Draws images side by side in greyscale, in the layout of `map_grid`.
 
     Args:
-        title: what they are.
+        title: Title of the picture.
         images: uint8[P, H, W, C].
     """
     grey = images.astype(np.float64) @ np.full(images.shape[-1], 1 / images.shape[-1])
     grid = _side_by_side(np.rint(grey / 255 * (_LEVELS - 1)).astype(np.uint8))
     height, width = grid.shape
-    alt = f"{title}: {len(images)} images in shades of grey"
+    alt = f"{title}: {len(images)} images in greyscale"
     return Picture(
         title, _uri(grid, "gray"), width, height, alt, _scale("gray"), ("0", "", "255"), "", 463
     )
 
 
-# Images of a grid are this large, so that grids of maps and of photographs agree.
+# Side of an image in a grid, pixels: grids of maps and of photographs have the same layout.
 _SIDE = 32
 
 
 def _side_by_side(levels: np.ndarray) -> np.ndarray:
-    """uint8[P, h, w] as one picture with gaps of one pixel."""
+    """Tiles uint8[P, h, w] into one image with gaps of one pixel."""
     zoom = max(1, _SIDE // levels.shape[1])
     levels = np.repeat(np.repeat(levels, zoom, axis=1), zoom, axis=2)
     count, height, width = levels.shape
@@ -218,7 +220,7 @@ def _side_by_side(levels: np.ndarray) -> np.ndarray:
 
 
 def _columns(count: int) -> int:
-    """Columns of a grid that is full and a little wider than high, where there is one."""
+    """Returns the smallest divisor of `count` from √count to 2√count, else ⌈√count⌉."""
     root = math.sqrt(count)
     for columns in range(math.ceil(root), math.floor(2 * root) + 1):
         if count % columns == 0:
@@ -227,7 +229,7 @@ def _columns(count: int) -> int:
 
 
 def _uri(levels: np.ndarray, colour_map: str) -> str:
-    """A PNG with a palette, which is a third of one in full colour."""
+    """Encodes levels as a PNG with a palette, which is a third of the size of full colour."""
     steps = np.linspace(0, 1, _LEVELS)
     palette = matplotlib.colormaps[colour_map](steps, bytes=True)[:, :3]
     image = Image.fromarray(levels)

@@ -1,4 +1,4 @@
-"""Where the numbers come from: code, data, devices, and the command that makes them again."""
+"""Provenance of records: code, data, devices, and the command that repeats the run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from experiments.suite.records import Record, mean_and_deviation
 
 
 def command(group: Group) -> str:
-    """What makes the records of a group again."""
+    """Returns the command that repeats the runs of a group."""
     first = group.records[0]
     seeds = max(record.seed for record in group.records) + 1
     words = ["adaptive-nets", "run", first.experiment, "--preset", first.preset]
     words += ["--seeds", str(seeds)]
     values = config_lib.flat(first.config)
-    # Where the data came from is no part of the configuration's identity, but of the command.
+    # The source of the data is not part of the configuration's identity, but the command needs it.
     source = [] if values["data.source"] == "auto" else ["data.source"]
     for name in dict.fromkeys((*first.changed, *source)):
         words += _flag(name, values.get(name))
@@ -39,7 +39,7 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def provenance(group: Group, anchor: str) -> Markup:
-    """Everything that is known about where the records of a group come from, folded."""
+    """Returns the provenance of the records of a group, folded."""
     first = group.records[0]
     dataset, devices = first.dataset, first.devices
     complete = "complete" if dataset["complete"] else "not complete"
@@ -69,7 +69,7 @@ def provenance(group: Group, anchor: str) -> Markup:
     if first.inputs:
         facts["inputs"] = "; ".join(_input_text(found) for found in first.inputs)
     if first.machine is not None:
-        facts["load of the machine"] = _each(_load_text(r.machine) for r in group.records)
+        facts["load average"] = _each(_load_text(r.machine) for r in group.records)
     if devices.get("processes", 1) > 1:
         facts["processes"] = str(devices["processes"])
     listed = [join((element("dt", name), element("dd", fact))) for name, fact in facts.items()]
@@ -79,7 +79,7 @@ def provenance(group: Group, anchor: str) -> Markup:
     summary = join((name, " ", element("span", size, class_="about")))
     return folded(
         summary,
-        # Inside, not on the folded element itself: browsers open what a link leads into.
+        # The id is inside the folded element: browsers open an element whose content is linked.
         element("dl", *listed, id=anchor),
         _measured(group),
         folded("Configuration", element("pre", _values(first), tabindex="0")),
@@ -94,11 +94,11 @@ def _kernels_text(kernels: Mapping[str, Any] | None) -> str:
         f"{name}: {used if isinstance(used, str) else ', '.join(used)}"
         for name, used in kernels.items()
     )
-    return "; ".join(parts) or "none of ours ran"
+    return "; ".join(parts) or "no kernel of this suite ran"
 
 
 def _input_text(found: Mapping[str, Any]) -> str:
-    """Returns one run input: flag, kind, where it is from, digest."""
+    """Returns the description of one run input: flag, kind, origin, digest."""
     origin = [found["experiment"]] if found.get("experiment") else []
     origin += [f"{name} {found[name]}" for name in ("seed", "step") if found.get(name) is not None]
     text = f"{config_lib.flag(found['flag'])}: {found['kind']}"
@@ -116,11 +116,11 @@ def _load_text(machine: Mapping[str, Any] | None) -> str:
         ", ".join(f"{value:.2f}" for value in machine[name]) or "unknown"
         for name in ("load_at_start", "load_at_end")
     )
-    return f"{start} at the start, {end} at the end (over one and five minutes)"
+    return f"{start} at the start, {end} at the end (over 1 and 5 minutes)"
 
 
 def _each(texts: Iterable[str]) -> str:
-    """Texts of several seeds; once if they agree."""
+    """Joins the distinct texts of several seeds."""
     return "; ".join(dict.fromkeys(texts))
 
 
@@ -128,7 +128,7 @@ def _commit(record: Record) -> str:
     commit, dirty = record.code["commit"], record.code["dirty"]
     if commit is None:
         return "outside a checkout, commit unknown"
-    return f"commit {commit[:12]}" + (", with changes that are not in it" if dirty else "")
+    return f"commit {commit[:12]}" + (", with uncommitted changes" if dirty else "")
 
 
 def _changed(record: Record) -> str:
@@ -140,7 +140,7 @@ def _times(records: Sequence[Record]) -> str:
     steps = _each(f"{record.steps:,}" for record in records)
     if len(records) == 1:
         return f"{each} for {steps} steps"
-    return f"{each} for {steps} steps each; {_time(sum(r.seconds for r in records))} together"
+    return f"{each} for {steps} steps each; {_time(sum(r.seconds for r in records))} in total"
 
 
 def _time(seconds: float) -> str:
@@ -153,7 +153,7 @@ def _values(record: Record) -> str:
 
 
 def _measured(group: Group) -> Markup:
-    """Every number that the runs measured, those without a value of the paper too."""
+    """Returns a table of all metrics of the runs, including those without a paper value."""
     names = dict.fromkeys(name for record in group.records for name in record.metrics)
     rows = []
     for name in names:
@@ -168,22 +168,22 @@ def _measured(group: Group) -> Markup:
                 element("td", _each(m.note for m in metrics if m.note)),
             )
         )
-    heads = (("measure", ""), ("value", "number"), ("unit", ""), ("over", "number"), ("note", ""))
+    heads = (("measure", ""), ("value", "number"), ("unit", ""), ("count", "number"), ("note", ""))
     head = element(
         "tr", *(element("th", text, scope="col", class_=kind or None) for text, kind in heads)
     )
     table = element(
         "table",
-        element("caption", "Everything measured"),
+        element("caption", "All metrics"),
         element("thead", head),
         element("tbody", *rows),
         class_="measured",
     )
-    return scrolled(table, label=f"Everything measured by {group.records[0].experiment}")
+    return scrolled(table, label=f"All metrics of {group.records[0].experiment}")
 
 
 def measured_text(group: Group, name: str) -> str:
-    """Mean and standard deviation over seeds; ∞ where a seed's value is infinite."""
+    """Formats mean and standard deviation over seeds; ∞ if the value of a seed is infinite."""
     metrics = [m for record in group.records if (m := record.metric(name)) is not None]
     if any(m.value is None for m in metrics):
         return "∞" if any(m.note.startswith("infinite") for m in metrics) else "–"
@@ -192,7 +192,7 @@ def measured_text(group: Group, name: str) -> str:
         return _number(mean)
     if deviation == 0:
         return f"{_number(mean)} ± 0"
-    # Two digits of the deviation, and as many decimals of the mean.
+    # Two significant digits of the deviation, and as many decimals of the mean.
     decimals = min(max(1 - math.floor(math.log10(deviation)), 0), 8)
     return f"{mean:,.{decimals}f} ± {deviation:,.{decimals}f}"
 

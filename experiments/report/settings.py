@@ -1,4 +1,4 @@
-"""Which records belong into one drawing, and their curves."""
+"""Selection of the records that a figure compares, and their curves."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from experiments.suite.records import Record
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """An experiment as figures show it.
+    """Experiment with its label and colour in figures.
 
     Attributes:
-        label: beside its curves.
-        colour: the same in every figure.
-        experiment: which.
+        label: Text beside its curves.
+        colour: Colour in every figure.
+        experiment: The experiment.
     """
 
     label: str
@@ -29,13 +29,13 @@ class Role:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A method and what it is compared with, on the same data with the same preset.
+    """Method and its baseline, on the same data with the same preset.
 
     Attributes:
-        main_role: the method.
-        beside_role: what it is compared with.
-        main: records of the method, or None.
-        beside: records of the other, or None.
+        main_role: Role of the method.
+        beside_role: Role of the baseline.
+        main: Records of the method, or None.
+        beside: Records of the baseline, or None.
     """
 
     main_role: Role
@@ -45,7 +45,7 @@ class Setting:
 
     @property
     def members(self) -> list[tuple[Role, Group]]:
-        """Those that have records, the method last, so that it is drawn on top."""
+        """Roles that have records; the method is last, so that it is drawn on top."""
         both = ((self.beside_role, self.beside), (self.main_role, self.main))
         return [(role, group) for role, group in both if group is not None]
 
@@ -55,7 +55,7 @@ class Setting:
         return _size(self.members[-1][1])
 
     def describe(self) -> str:
-        """One line: whose runs, and their size."""
+        """Describes the runs of each role in one line."""
         return "; ".join(f"{role.label}: {group.describe()}" for role, group in self.members)
 
 
@@ -64,10 +64,10 @@ def _size(group: Group) -> tuple[str, str]:
 
 
 def settings_of(main: Role, beside: Role, records: Sequence[Record]) -> list[Setting]:
-    """Pairs of groups of the same size, the one to be shown first in front.
+    """Pairs the groups of two experiments that have the same size, in the order of the page.
 
-    Runs of one size are never drawn beside those of another. A group without a partner stands
-    alone. Smoke runs say nothing about a method, so they are left out once there is anything else.
+    Runs of different sizes are never paired. A group without a partner forms a setting of its own.
+    Smoke runs say nothing about a method and are left out if there are other runs.
     """
     of_main, of_beside = (
         group_records([r for r in records if r.experiment == role.experiment.id])
@@ -80,7 +80,7 @@ def settings_of(main: Role, beside: Role, records: Sequence[Record]) -> list[Set
     paired = {id(s.beside) for s in made}
     made += [Setting(main, beside, None, g) for g in of_beside if id(g) not in paired]
     serious = [s for s in made if s.size[0] != "smoke"] or made
-    # Sorting is stable: within a class the preset paper stays in front.
+    # Stable sort: within a class, the preset paper stays first.
     return sorted(
         serious, key=lambda s: (s.main is None, bool(s.members[-1][1].records[0].changed))
     )
@@ -88,13 +88,13 @@ def settings_of(main: Role, beside: Role, records: Sequence[Record]) -> list[Set
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A quantity over training.
+    """Quantity over training, aggregated over seeds.
 
     Attributes:
-        epochs: where it was written down.
-        mean: over seeds.
-        low: smallest over seeds.
-        high: largest over seeds.
+        epochs: Epochs at which it was logged.
+        mean: Mean over seeds.
+        low: Smallest value over seeds.
+        high: Largest value over seeds.
     """
 
     epochs: tuple[float, ...]
@@ -104,7 +104,7 @@ class Curve:
 
 
 def timing_of(record: Record) -> Timing:
-    """Steps per epoch and length of a finished run."""
+    """Returns steps per epoch and length of a finished run."""
     config = record.config
     return Timing.of(
         config["schedule"]["length"],
@@ -114,15 +114,15 @@ def timing_of(record: Record) -> Timing:
 
 
 def curve(group: Group | None, name: str, *, scale: float = 1.0) -> Curve | None:
-    """A quantity of the history over all seeds, at the steps that all of them wrote down.
+    """Aggregates a logged quantity over seeds, at the steps that every seed logged.
 
     Args:
-        group: the seeds; None gives None.
-        name: in the history of their records.
-        scale: what values are multiplied by.
+        group: Records of the seeds; None gives None.
+        name: Name of the quantity in their history.
+        scale: Factor applied to the values.
 
     Returns:
-        None if the quantity is absent or the seeds share no step.
+        The curve; None if the quantity is absent or the seeds share no step.
     """
     if group is None:
         return None
@@ -141,7 +141,7 @@ def curve(group: Group | None, name: str, *, scale: float = 1.0) -> Curve | None
 
 
 def curve_data(series: Sequence[tuple[str, Curve]]) -> dict[str, Any]:
-    """Curves as the data of a figure."""
+    """Converts curves to the data of a figure."""
     return {
         "columns": ["series", "epoch", "mean", "lowest", "highest"],
         "rows": [
@@ -153,5 +153,5 @@ def curve_data(series: Sequence[tuple[str, Curve]]) -> dict[str, Any]:
 
 
 def rounded(value: float) -> float:
-    """Six digits are more than any figure shows."""
+    """Rounds to six significant digits, more than any figure shows."""
     return float(f"{value:.6g}")

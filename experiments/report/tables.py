@@ -1,4 +1,4 @@
-"""The paper's values beside ours as HTML tables."""
+"""HTML tables of the paper's values beside ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.suite.experiment import Experiment
 from experiments.suite.paper_values import Measure
 from experiments.suite.render import blocks, difference_text, measure_text, ours_text, paper_text
 
-# Words carry the meaning; signs and colours only help to find it.
+# Signs and colours repeat what the words say.
 SIGNS = {
     "reproduced": "✓", "differs": "≠", "measured": "●", "reduced": "◐", "not run": "○",
     "cited": "“",
@@ -21,17 +21,17 @@ _COLUMNS = ("measure", "paper", "ours", "difference", "status")
 
 
 def status(verdict: str, text: str | None = None) -> Markup:
-    """A verdict as sign and word; `text` replaces the word."""
+    """Returns a verdict as sign and word; `text` replaces the word."""
     sign = element("span", SIGNS[verdict], aria_hidden="true")
     name = verdict.replace(" ", "-")
     return element("span", sign, " ", text or verdict, class_=f"status {name}")
 
 
 def counts(cells: Iterable[Cell]) -> Counter[str]:
-    """How many of the paper's numbers have each verdict, every number once.
+    """Counts the paper's numbers by verdict, every number once.
 
-    Of several runs those at full size speak for a number, and of these the first, which is the one
-    without changed flags; else any reduced one.
+    If a number has several runs, the first at full size counts, which is the one without changed
+    flags; if none is at full size, a reduced one counts.
     """
     by_number: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
@@ -44,7 +44,7 @@ def counts(cells: Iterable[Cell]) -> Counter[str]:
 
 
 def infinite_note(cell: Cell) -> str:
-    """The note of a measure that is infinite in our runs; empty for all others."""
+    """Returns the note of a measure that is infinite in our runs; empty for all others."""
     if cell.group is None:
         return ""
     metrics = [record.metric(cell.measure.name) for record in cell.group.records]
@@ -58,16 +58,13 @@ def comparison_table(
     experiments: Mapping[str, Experiment],
     anchors: Mapping[int, str],
 ) -> Markup:
-    """One table of the paper.
+    """Returns one table of the paper with its notes.
 
     Args:
-        title: its caption.
-        cells: in the paper's order.
-        experiments: by id of the row that they reproduce.
-        anchors: of the provenance of a group, by the identity of the group.
-
-    Returns:
-        The table with its notes.
+        title: Caption of the table.
+        cells: Cells in the paper's order.
+        experiments: Experiments by the id of the row that they reproduce.
+        anchors: HTML ids of the provenance of groups, by `id(group)`.
     """
     sources = list(dict.fromkeys((c.row.tag, c.row.source) for c in cells))
     head = element(
@@ -84,7 +81,7 @@ def comparison_table(
             bodies.append(_cited(block, sources))
         else:
             experiment = experiments.get(row.id)
-            # The paper's setup once, however many groups of runs follow.
+            # The paper's setup is shown once per row, not for every group of runs.
             new = row.id not in seen
             bodies.append(_block(block, experiment, anchors, sources, show_setup=new))
         seen.add(row.id)
@@ -150,7 +147,7 @@ def _line(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
 
 
 def _cited(block: Sequence[Cell], sources: Sequence[tuple[str, str]]) -> Markup:
-    """A row of the literature: all its numbers in one line, since nothing stands beside them."""
+    """Returns a row of the literature in one line, since it has no values of ours."""
     values = join((_pair(cell, sources) for cell in block), ", ")
     row = block[0].row
     return element(
@@ -173,7 +170,7 @@ def _pair(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
 
 
 def _paper_value(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
-    """The paper's number; how it reached us is a tooltip, and a letter where ways differ."""
+    """Returns the paper's number with its source as a tooltip, and a letter if sources differ."""
     source = (cell.row.tag, cell.row.source)
     letter = element("sup", chr(ord("a") + sources.index(source))) if len(sources) > 1 else None
     return join((element("span", paper_text(cell), title=": ".join(source)), letter))
@@ -183,17 +180,17 @@ def _sources(sources: Sequence[tuple[str, str]]) -> Markup:
     parts = []
     for i, (tag, source) in enumerate(sources):
         letter = element("sup", chr(ord("a") + i), " ") if len(sources) > 1 else None
-        how = {
+        origin = {
             "verified": "read in",
             "digitised": "measured from a figure in",
-            "memory": "from memory, not read again:",
+            "memory": "recalled, not verified:",
         }.get(tag, "from")
-        parts.append(join((letter, f"{tag}: {how} {source}")))
+        parts.append(join((letter, f"{tag}: {origin} {source}")))
     return element("p", "The paper’s numbers: ", join(parts, "; "), ".", class_="note")
 
 
 def _deviations(cells: Sequence[Cell], experiments: Mapping[str, Experiment]) -> Markup:
-    """How our experiments differ from the paper's: every sentence once, with the rows it is of."""
+    """Lists deviations from the paper, every sentence once with the rows that it concerns."""
     rows = {c.row.id: c.row for c in cells if c.row.id in experiments}
     said: dict[str, list[str]] = {}
     for name, row in rows.items():
@@ -209,7 +206,7 @@ def _deviations(cells: Sequence[Cell], experiments: Mapping[str, Experiment]) ->
 
 
 def tolerances(measures: Iterable[Measure]) -> Markup:
-    """What a verdict allows, measure by measure."""
+    """Returns the tolerances of the verdicts, by measure."""
     return folded("Tolerances", items(_tolerance(m) for m in measures))
 
 

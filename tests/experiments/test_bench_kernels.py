@@ -71,9 +71,14 @@ def test_an_empty_mask_has_no_share():
     assert summary([empty])[0]["name"].endswith("nothing active")
 
 
-def test_a_figure_is_drawn(tmp_path):
-    draw([case(), case(fraction=1.0), case(kind="masked")], tmp_path / "speed.svg")
-    assert (tmp_path / "speed.svg").read_text().count("<svg") == 1
+def test_a_figure_is_drawn():
+    cases = [case(), case(fraction=1.0), case(kind="masked")]
+    svg = draw(cases)
+    assert svg.count("<svg") == 1
+    assert "Regular grid, fixed" in svg
+    assert "One convolution, run-time mask" in svg
+    assert "Random positions, fixed" not in svg
+    assert draw(cases) == svg
 
 
 @pytest.mark.parametrize("kind", kernels.KINDS)

@@ -1,4 +1,4 @@
-"""The experiments of the paper: what is run, at which size."""
+"""Experiments of the paper and their presets."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ from experiments.suite.experiment import Bound, Experiment, Preset
 
 RUNNER = "experiments.papers.pact.experiments.latent:run"
 
-# Groups of positions per axis -> latent variables of an image: 3, 48, 576, 1344.
+# Groups of positions per axis, for 3, 48, 576 and 1344 latent variables per image.
 REINFORCE_GROUPS = (1, 4, 16, 32)
 _PARITY_TAU = {"act": 0.15, "pact": 0.3}
 
 _OPEN = (
-    "The paper's training is not known; ours is that of the authors' code for SACT.",
-    "The temperature is 2/3, the usual one of binary Concrete variables; the paper's is not known.",
-    "A relaxed unit's residual is multiplied by the soft mask of what has not halted; what the "
-    "paper does there is not known.",
+    "The paper's training recipe is unknown; ours is that of the authors' code for SACT.",
+    "The temperature is 2/3, the usual value for binary Concrete variables; the paper's is "
+    "unknown.",
+    "The residual of a relaxed unit is multiplied by the soft mask of positions that have not "
+    "halted; the paper's rule is unknown.",
 )
 _SMALL = (
-    "Our setting, not the paper's: two units per block and half the channels, so that twice four "
-    "networks fit into an hour.",
-    "The reward that is subtracted is an exponential moving average; the paper's is not known.",
+    "The network is ours: two units per block and half the channels, so that all eight runs take "
+    "an hour.",
+    "The reward baseline is an exponential moving average; the paper's is unknown.",
 )
 
 
 def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experiment:
-    """Relaxed training of a network on CIFAR-10."""
+    """Defines relaxed training of a network on CIFAR-10."""
     exponent = {0.01: "1e-2", 0.001: "1e-3"}[tau]
     row = f"table1.r{depth}-tau{exponent}"
     config = LatentTrainConfig(recipes.cifar(f"resnet{depth}_pact_cifar10"), LatentConfig(tau=tau))
@@ -59,7 +60,7 @@ def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = (
 
 
 def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Experiment:
-    """One point of the figure that compares estimators over the number of latent variables."""
+    """Defines one point of the figure of estimators over the number of latent variables."""
     halting = LatentConfig(tau=0.01, groups=groups, estimator=estimator, units=2, width=8)
     config = LatentTrainConfig(recipes.cifar("resnet32_pact_cifar10"), halting)
     latents = 3 * groups**2 if groups <= 8 else {16: 576, 32: 1344}[groups]
@@ -80,7 +81,7 @@ def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Ex
 
 
 def _parity(rule: str) -> Experiment:
-    """A recurrent network that counts; ponder time per time step is what is asked for."""
+    """Defines running parity, which measures ponder time per time step."""
     train = TrainConfig(
         data=DataConfig(
             name="parity", batch_size=128, eval_batch_size=1000, pixel_scale=1.0, centre="none"
@@ -99,14 +100,14 @@ def _parity(rule: str) -> Experiment:
     row = f"recurrent.parity-{rule}"
     return Experiment(
         id=f"pact.{row}",
-        title=f"running parity, a recurrent network with {rule.upper()}",
+        title=f"running parity by a recurrent network with {rule.upper()}",
         row=row,
         presets=recipes.presets(config, quick="6000 steps", bounds=(Bound("error", 0, 10),)),
         runner="experiments.papers.pact.experiments.recurrent:run",
-        data="made by a rule",
+        data="synthetic",
         deviations=(
-            "The paper describes the recurrent form and reports no experiment with it; the task is "
-            "that of graves2016, smaller.",
+            "The paper reports no experiment with the recurrent form that it describes; the task "
+            "is a smaller one of graves2016.",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The figures of the paper's experiments: which there are, and what is missing for the others."""
+"""Figures of the paper's experiments, and a note for each that lacks records."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _MODES = ("relaxed", "discrete", "thresholded")
 
 
 def figures(records: Sequence[Record]) -> list[Figure | Missing]:
-    """Every figure that the records allow, and what is missing for the others.
+    """Draws every figure that the records allow.
 
     Args:
-        records: of any experiments.
+        records: Records of any experiments.
+
+    Returns:
+        Figures, and notes on missing ones, in the order of the page.
     """
     drawn: list[Figure | Missing] = []
     for experiment in EXPERIMENTS:
@@ -39,7 +42,7 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
 
 
 def modes(group: Group) -> Figure | None:
-    """Relaxed, discrete and thresholded, the same parameters, over training."""
+    """Draws error and FLOPs of the same parameters in three modes over training."""
     panels, data = [], []
     for title, key, scale in (
         ("Error on 1,000 test images, %", "error", 100.0),
@@ -60,14 +63,14 @@ def modes(group: Group) -> Figure | None:
         if (values := group.values(f"accuracy.{mode}"))
     )
     caption = (
-        "One set of parameters, trained relaxed and run in three modes. After training, accuracy "
-        f"on the whole test set: {ends}. A relaxed network computes everything."
+        "One set of parameters, trained relaxed and run in three modes. Accuracy on the whole test "
+        f"set after training: {ends}. The relaxed mode computes every unit."
     )
     return Figure("Three modes of one network", caption, tuple(panels), data=curve_data(data))
 
 
 def estimators(records: Sequence[Record]) -> Figure | Missing:
-    """Loss and accuracy over the number of latent variables, relaxation beside REINFORCE."""
+    """Draws loss and accuracy of both estimators over the number of latent variables."""
     section = "Relaxation against REINFORCE"
     points: dict[str, list[tuple[float, Group]]] = {name: [] for name in _ESTIMATORS}
     for experiment in EXPERIMENTS:
@@ -83,7 +86,7 @@ def estimators(records: Sequence[Record]) -> Figure | Missing:
             for count in (3, 48, 1344)
             for name in _ESTIMATORS
         )
-        return Missing("The comparison is left out: an estimator has no record", commands, section)
+        return Missing("The comparison is missing: an estimator has no record", commands, section)
     panels, rows = [], []
     for title, measure in (
         ("Test cross-entropy, sampled depth, nats", "nll.discrete"),
@@ -104,9 +107,9 @@ def estimators(records: Sequence[Record]) -> Figure | Missing:
         panels.append(drawn.svg)
     first = points["relaxation"][0][1]
     caption = (
-        "Groups of positions share one decision; more groups, more latent variables. A network of "
-        "two units per block and half the channels, trained by both estimators for the same "
-        "number of steps."
+        "Positions of a group share one decision, so more groups mean more latent variables. The "
+        "network has two units per block and half the channels; both estimators train it for the "
+        "same number of steps."
     )
     data = {"columns": ["measure", "estimator", "latent variables", "value"], "rows": rows}
     return Figure(section, caption, tuple(panels), data=data, section=section,
@@ -114,7 +117,7 @@ def estimators(records: Sequence[Record]) -> Figure | Missing:
 
 
 def parity(records: Sequence[Record]) -> Figure | Missing:
-    """Updates of a recurrent network's state over the difficulty of a time step."""
+    """Draws the updates of a recurrent network's state over the difficulty of a time step."""
     section = "Recurrent networks"
     found: list[tuple[str, str, Group]] = []
     for rule, colour in (("act", "dense"), ("pact", "sparse")):
@@ -127,9 +130,9 @@ def parity(records: Sequence[Record]) -> Figure | Missing:
             f"adaptive-nets run pact.recurrent.parity-{rule} --preset quick"
             for rule in ("act", "pact")
         )
-        return Missing("No figure yet: there is no record", commands, section)
+        return Missing("No figure: no run has a record", commands, section)
     rows, panels, ends = [], [], []
-    for title, measure in (("Updates that run", "units"), ("Ponder cost", "ponder")):
+    for title, measure in (("Updates", "units"), ("Ponder cost", "ponder")):
         with panel(f"{title} per time step", margins=(46, 14, 50, 42)) as drawn:
             for name, colour, group in found:
                 numbers, values = [], []
@@ -151,11 +154,11 @@ def parity(records: Sequence[Record]) -> Figure | Missing:
         if correlation and accuracy:
             ends.append(
                 f"{name}: correlation {mean_and_deviation(correlation)[0]:.2f}, "
-                f"{mean_and_deviation(accuracy)[0]:.1f} % of sequences right in all answers"
+                f"{mean_and_deviation(accuracy)[0]:.1f} % of sequences with every answer correct"
             )
     caption = (
-        "Running parity: the more numbers a time step holds, the harder it is, and the more "
-        f"updates it is given. {'; '.join(ends)}."
+        "Running parity: updates of the state over the difficulty of a time step, the count of "
+        f"numbers in it. {'; '.join(ends)}."
     )
     data = {"columns": ["measure", "rule", "numbers", "value"], "rows": rows}
     runs = "; ".join(f"{name}: {group.describe()}" for name, _, group in found)

@@ -1,4 +1,4 @@
-"""Measures of the paper: one network in three modes; units against difficulty."""
+"""Measures of one network in three modes, and of updates by difficulty."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def measure_all_modes(
     batch_size: int,
     seed: int,
 ) -> dict[Mode, DepthUsage]:
-    """The same parameters relaxed, discrete and thresholded.
+    """Measures the same parameters relaxed, discrete and thresholded.
 
     Args:
-        network: with probabilistic blocks.
-        variables: its variables, others are left out.
-        data: images.
-        batch_size: of them at a time.
-        seed: of what is sampled.
+        network: Network with probabilistic blocks.
+        variables: Its variables; other collections are ignored.
+        data: Images with labels.
+        batch_size: Images per batch.
+        seed: Seed of the sampled decisions.
     """
     kept = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
     return {
@@ -50,7 +50,7 @@ def measure_all_modes(
 
 
 def mode_metrics(uses: Mapping[Mode, DepthUsage]) -> dict[str, Metric]:
-    """Accuracy, loss and cost of each mode, and how far apart accuracies are."""
+    """Returns accuracy, loss and cost of each mode, and the range of the accuracies."""
     metrics: dict[str, Metric] = {}
     for mode, use in uses.items():
         count = use.error.size
@@ -68,11 +68,11 @@ def mode_metrics(uses: Mapping[Mode, DepthUsage]) -> dict[str, Metric]:
 def difficulty_metrics(
     numbers: np.ndarray, units: np.ndarray, costs: np.ndarray
 ) -> dict[str, Metric]:
-    """Updates of the state by how many numbers a time step holds.
+    """Returns the mean updates of the state by difficulty of the time step.
 
     Args:
-        numbers: int[N, T], difficulty of each time step.
-        units: int[N, T], updates that ran.
+        numbers: int[N, T], difficulty: the count of numbers in a time step.
+        units: int[N, T], updates.
         costs: float[N, T], ponder cost.
     """
     metrics = {}
@@ -86,7 +86,7 @@ def difficulty_metrics(
         float(np.corrcoef(numbers.ravel(), units.ravel())[0, 1]) if varies else None,
         "r",
         units.size,
-        "of the numbers in a time step and its updates"
+        "between the count of numbers in a time step and its updates"
         if varies
         else "undefined: all time steps take the same number of updates",
     )

@@ -12,7 +12,7 @@ from experiments.suite.records import Record, mean_and_deviation
 
 
 def estimator_table(records: Sequence[Record]) -> str:
-    """Relaxation and REINFORCE over the number of latent variables."""
+    """Renders relaxation and REINFORCE by number of latent variables."""
     rows = []
     for group in group_records(records):
         if group.records[0].experiment.startswith("pact.figure."):
@@ -26,12 +26,18 @@ def estimator_table(records: Sequence[Record]) -> str:
                 )
             )
     rows.sort(key=lambda row: (float(row[2].replace(",", "")), row[0]))
-    header = ("experiment", "runs", "latent variables", "test nats, sampled", "test accuracy, %")
+    header = (
+        "experiment",
+        "runs",
+        "latent variables",
+        "sampled loss, nats",
+        "test accuracy, %",
+    )
     return render.markdown_table(header, rows, (2, 3, 4))
 
 
 def parity_table(records: Sequence[Record]) -> str:
-    """Updates per time step by how many numbers it holds."""
+    """Renders the updates per time step by the count of numbers in it."""
     rows, most = [], 0
     for group in group_records(records):
         if group.records[0].experiment.startswith("pact.recurrent."):
@@ -47,7 +53,7 @@ def parity_table(records: Sequence[Record]) -> str:
                     text_of(group, "difficulty_correlation", 0, 1.0, 2),
                 )
             )
-    header = ("experiment", "sequences right, %", *(str(k) for k in range(1, most + 1)),
+    header = ("experiment", "correct sequences, %", *(str(k) for k in range(1, most + 1)),
               "correlation")  # fmt: skip
     return render.markdown_table(header, rows, tuple(range(1, len(header))))
 
@@ -58,8 +64,7 @@ PARTS = {
     "saving": functools.partial(
         saving,
         prefix="pact.table1.",
-        name="**Probabilistic adaptive computation time** learns where to stop as a latent "
-        "variable.",
+        name="**Probabilistic adaptive computation time** learns depth as a latent variable.",
     ),
     "estimators": estimator_table,
     "parity": parity_table,

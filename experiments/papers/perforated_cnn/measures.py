@@ -1,4 +1,4 @@
-"""What is measured on a perforated network beside its error: time, multiplications, memory."""
+"""Costs of a perforated network: time, multiplications, memory."""
 
 from __future__ import annotations
 
@@ -30,30 +30,34 @@ Apply = Callable[[Any, Any], Any]
 
 
 def check_device(wanted: str) -> None:
-    """Raises `UserError` unless JAX runs on a device of this kind."""
+    """Checks that JAX runs on a device of the given kind.
+
+    Raises:
+        UserError: JAX runs on another kind of device.
+    """
     here = jax.default_backend()
     if here != wanted:
         raise UserError(
-            f"--perforation.device is {wanted!r}, but JAX runs on {here!r} here; expected to run "
-            f"on a {wanted.upper()}, since the row is about its time"
+            f"--perforation.device is {wanted!r}, but JAX runs on {here!r}; expected a "
+            f"{wanted.upper()}, since the row states its times; run a row of a {here.upper()} here"
         )
 
 
 def random_images(batch: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """float32[batch, H, W, C] for timing, standard normal."""
+    """Returns standard normal float32[batch, H, W, C], for timing."""
     return np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
 
 
 def interleaved_seconds(
     networks: Mapping[str, Any], variables: Any, images: np.ndarray, *, seconds: float
 ) -> dict[str, tuple[float, ...]]:
-    """Times of forward passes, one network after the other in every round.
+    """Times forward passes of several networks in turns.
 
     Args:
-        networks: name -> anything with ``apply(variables, images, train=False)``.
-        variables: of all of them.
-        images: the batch.
-        seconds: about how long the rounds may take.
+        networks: Name -> object with ``apply(variables, images, train=False)``.
+        variables: Variables of all networks.
+        images: The batch.
+        seconds: Approximate duration of all rounds.
 
     Returns:
         Name -> seconds by round.
@@ -83,16 +87,18 @@ def speed_metrics(
     config: TimingConfig,
     announce: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Metric]:
-    """Time of the network and of it perforated at every batch size; the last one speaks for all.
+    """Times the network whole and perforated at every batch size.
+
+    Metrics without a batch size in their name are those of the last one.
 
     Args:
-        model: the network.
-        variables: of it.
-        plan: its perforation.
+        model: The network.
+        variables: Its variables.
+        plan: Its perforation.
         image_shape: (H, W, C).
-        macs_reduction: factor by which multiplications fell, beside which the speed-up is held.
-        config: batch sizes and time.
-        announce: prints a line.
+        macs_reduction: Factor of reduced multiplications; "efficiency" is the speed-up over it.
+        config: Batch sizes and durations.
+        announce: Called with one line per batch size.
     """
     metrics: dict[str, Metric] = {}
     for batch in config.batches:
@@ -105,7 +111,7 @@ def speed_metrics(
         speedup = statistics.median(
             slow / fast for slow, fast in zip(times["whole"], times["perforated"], strict=True)
         )
-        note = f"batch {batch}, median over rounds taken in turns"
+        note = f"batch {batch}, median over interleaved rounds"
         of_batch = {
             "milliseconds": Metric(1e3 * whole / batch, "ms", rounds, note),
             "perforated_milliseconds": Metric(1e3 * perforated / batch, "ms", rounds, note),
@@ -113,7 +119,7 @@ def speed_metrics(
             "efficiency": Metric(speedup / macs_reduction, "x", rounds, note),
         }
         metrics |= {f"{name}_batch{batch}": metric for name, metric in of_batch.items()}
-        # Overwritten by the next one: the last batch size is the paper's.
+        # Overwritten by the next batch size: the last one is the paper's.
         metrics |= of_batch
         announce(f"batch {batch}: {speedup:.2f} x faster with {macs_reduction:.2f} x fewer MACs")
     return metrics
@@ -127,7 +133,7 @@ def cost_metrics(
     image_shape: tuple[int, int, int],
     macs: ExecutedMacs,
 ) -> dict[str, Metric]:
-    """Multiply-accumulates and bytes of activations of one image, before and after."""
+    """Returns MACs and activation memory of one image, before and after perforation."""
     left = macs(plan)
     before = activation_bytes(model, variables, image_shape)
     after = activation_bytes(model, variables, image_shape, plan)
@@ -153,21 +159,22 @@ def plan_with_fewer_macs(
     kind: Any = "grid",
     model: str = "",
 ) -> PerforationPlan:
-    """All layers that the paper perforates by one rule, as little as is enough.
+    """Perforates all layers that the paper perforates by one rule, as little as is sufficient.
 
-    A layer with n of the fewest positions that one has keeps the fraction k·n^(−falloff) of them.
+    A layer with n times the positions of the smallest layer keeps the fraction k·n^(−falloff), with
+    the largest k that reaches the reduction.
 
     Args:
-        key: of the masks.
-        layers: all convolutions of the network.
-        macs: counts a plan.
-        reduction: factor by which multiply-accumulates have to fall at least.
-        falloff: 0 for one fraction; above, the larger maps keep less.
-        kind: of the masks.
-        model: name of the network.
+        key: Key of the masks.
+        layers: All convolutions of the network.
+        macs: Counter of the multiply-accumulates of a plan.
+        reduction: Least factor of reduced multiply-accumulates.
+        falloff: Power of the rule; 0 for equal fractions.
+        kind: Kind of the masks.
+        model: Name of the network.
 
     Raises:
-        UserError: no fraction makes them fall so far.
+        UserError: No fraction reaches the reduction.
     """
     if reduction == 1:
         return make_plan(key, layers, {}, model=model)
@@ -206,13 +213,13 @@ def plan_with_fewer_macs(
 def layer_metrics(
     layer: ConvLayer, mask: LayerMask, *, batch: int, seconds: float
 ) -> dict[str, Metric]:
-    """Speed-up of one layer alone, of which only kept positions are written.
+    """Measures the speed-up of one layer alone, with compact output.
 
     Args:
-        layer: which; its padding counts as spread evenly.
-        mask: its perforation.
-        batch: images.
-        seconds: about how long it is timed.
+        layer: The layer; its padding is taken as evenly split.
+        mask: Its perforation.
+        batch: Number of images.
+        seconds: Approximate duration.
     """
     rng = np.random.default_rng(0)
     (high, wide), (down, right) = layer.kernel_size, layer.strides
@@ -244,7 +251,7 @@ def layer_metrics(
     speedup = statistics.median(
         slow / fast for slow, fast in zip(times["whole"], times["perforated"], strict=True)
     )
-    note = f"{layer.name} alone, batch {batch}, median over rounds taken in turns"
+    note = f"{layer.name} alone, batch {batch}, median over interleaved rounds"
     return {
         "layer_speedup": Metric(speedup, "x", len(times["whole"]), note),
         "speed_share": Metric(100 * speedup * mask.keep, "%", len(times["whole"]), note),

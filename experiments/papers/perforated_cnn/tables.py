@@ -1,4 +1,4 @@
-"""Measured speed-up, multiplications and memory of every perforated network, as Markdown."""
+"""Tables of the paper, rendered from records for documents."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from experiments.suite.registry import select
 
 _BATCH = re.compile(r"speedup_batch(\d+)")
 HEADER = (
-    "network", "preset", "batch", "whole, ms an image", "fewer MACs, x", "speed-up, x",
+    "network", "preset", "batch", "whole, ms per image", "fewer MACs, x", "speed-up, x",
     "speed-up / fewer MACs", "less memory, x",
 )  # fmt: skip
 
 
 def speed_table(records: Sequence[Record]) -> str:
-    """Returns one line per network and batch size.
+    """Renders speed-up, MACs and memory, one line per network and batch size.
 
     Args:
-        records: of any experiments.
+        records: Records of any experiments.
     """
     rows = []
     for experiment in select("perforated_cnn.table3"):
@@ -49,12 +49,12 @@ def speed_table(records: Sequence[Record]) -> str:
                     )
                 )
     if not rows:
-        return "Not run: there is no record yet.\n"
+        return "Not run: there is no record.\n"
     return render.markdown_table(HEADER, rows, tuple(range(2, len(HEADER))))
 
 
 def saving(records: Sequence[Record]) -> str:
-    """Returns one line: multiplications and time saved on VGG-16, and what NIN loses for it."""
+    """Returns one line: reduced multiplications and time of VGG-16, and errors of NIN."""
     name = "- **PerforatedCNNs** compute some positions of a convolution and copy the others."
     rows = {}
     for row in ("vgg16-cpu-3x", "nin-cpu-2x"):
@@ -70,11 +70,11 @@ def saving(records: Sequence[Record]) -> str:
         return float("nan") if metric is None or metric.value is None else metric.value
 
     return (
-        f"{name} VGG-16 with {value(vgg, 'macs_reduction'):.1f} times fewer multiplications "
-        f"takes {value(vgg, 'speedup_batch16'):.1f} times less time at batch 16 (its errors are "
-        "not run: they need ImageNet). NIN, after a short training on CIFAR-10, is "
-        f"{value(nin, 'speedup'):.1f} times as fast at {value(nin, 'tuned_error'):.1f} % test "
-        f"error instead of {value(nin, 'error'):.1f} %.\n"
+        f"{name} VGG-16 with {value(vgg, 'macs_reduction'):.1f}x fewer multiplications is "
+        f"{value(vgg, 'speedup_batch16'):.1f}x faster at batch 16; its errors are not measured, "
+        "since they need ImageNet. NIN, after a short training on CIFAR-10, is "
+        f"{value(nin, 'speedup'):.1f}x faster at a test error of {value(nin, 'tuned_error'):.1f} % "
+        f"instead of {value(nin, 'error'):.1f} %.\n"
     )
 
 

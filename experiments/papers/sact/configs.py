@@ -1,4 +1,4 @@
-"""The experiments of the paper: what is run, at which size."""
+"""Experiments of the paper and their presets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TITLES = {"act": "depth per image (ACT)", "sact": "depth at every position (SAC
 def _adaptive(
     rule: str, depth: int, tau: float, *, row: str, quick: str, bounds: tuple[Bound, ...] = ()
 ) -> Experiment:
-    """A network of adaptive depth on CIFAR-10."""
+    """Defines training of a network of adaptive depth on CIFAR-10."""
     config = ScoresTrainConfig(
         recipes.cifar(f"resnet{depth}_{rule}_cifar10"), ScoresConfig(tau=tau)
     )
@@ -31,10 +31,10 @@ def _adaptive(
 
 
 def _plain(depth: int, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experiment:
-    """The same network without halting."""
+    """Defines training of the same network without halting."""
     return Experiment(
         id=f"sact.baseline.resnet{depth}",
-        title=f"plain ResNet-{depth} on CIFAR-10, trained as the adaptive ones",
+        title=f"plain ResNet-{depth} on CIFAR-10, trained like the adaptive ones",
         row=f"baseline.resnet{depth}",
         presets=recipes.presets(
             recipes.cifar(f"resnetv2_{depth}_cifar10"), quick=quick, bounds=bounds

@@ -1,4 +1,4 @@
-"""Runs one seed of an experiment of the paper: train, and measure accuracy and cost."""
+"""Runs one seed: trains a network, and measures its accuracy and cost."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run(
 
 
 def plain_task(config: TrainConfig, dataset: Dataset) -> Task:
-    """A network without halting."""
+    """Builds the task of a network without halting."""
     model = create_model(
         config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
     )
@@ -72,7 +72,7 @@ def plain_task(config: TrainConfig, dataset: Dataset) -> Task:
 
 
 def scores_task(config: ScoresTrainConfig, dataset: Dataset, *, seed: int) -> Task:
-    """A network that halts by sums of scores, and the price of its ponder cost."""
+    """Builds the task of a network that halts by sums of scores, with its ponder cost."""
     halting = config.halting
     model = create_model(
         config.train.model.name,

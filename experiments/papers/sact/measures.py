@@ -1,4 +1,4 @@
-"""Measures of the paper: cost per image, of plain networks and of those of adaptive depth."""
+"""Cost per image of plain networks and of networks of adaptive depth."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def adaptive_costs(
     Args:
         model: A network of adaptive depth.
         result: Result of its training.
-        batch_size: Images at a time.
+        batch_size: Images per batch.
     """
     use = measure_usage(
         model,

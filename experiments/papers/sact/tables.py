@@ -12,7 +12,6 @@ PARTS = {
     "saving": functools.partial(
         saving,
         prefix="sact.cifar10.",
-        name="**Spatially adaptive computation time** (SACT) leaves out layers where the image is "
-        "easy.",
+        name="**Spatially adaptive computation time** (SACT) skips layers where the image is easy.",
     ),
 }

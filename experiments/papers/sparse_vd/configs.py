@@ -1,4 +1,4 @@
-"""The experiments of the paper: what is run, at which size."""
+"""Experiments of the paper and their presets."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class VariationalConfig:
     """Sparse variational dropout."""
 
     kl_start: str = "5 epochs"
-    """Time at which the divergence begins to count."""
+    """Start of the linear warm-up of the divergence, a duration."""
     kl_full: str = "20 epochs"
-    """Time at which it counts in full; linear between."""
+    """End of the linear warm-up of the divergence, a duration."""
     kl_weight: float = 1.0
-    """What it is multiplied by in the end; 1 is the variational bound."""
+    """Weight of the divergence after the warm-up; 1 gives the variational bound."""
     log_sigma2_init: float = -10.0
     """Initial log variance of every weight."""
     threshold: float = 3.0
-    """Weights with a log dropout rate at or above it are removed."""
+    """Least log dropout rate, log α, of removed weights."""
     mask_in_training: bool = True
-    """Removed weights count as zero in training too, as in the authors' LeNet scripts."""
+    """Masking of removed weights in training too, as in the authors' LeNet scripts."""
     clip_noise: bool = True
-    """Noise follows the clipped log α, as in the ICML code; else its variance is σ² throughout."""
+    """Noise variance from the clipped log α, as in the ICML code; otherwise σ²."""
 
     def __post_init__(self):
         require_duration(self.kl_start, "variational.kl-start")
@@ -49,7 +49,7 @@ class VariationalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SparseVDConfig:
-    """A training run with sparse variational dropout."""
+    """Training with sparse variational dropout."""
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     variational: VariationalConfig = VariationalConfig()
@@ -57,28 +57,25 @@ class SparseVDConfig:
 
 # Pixels / 256 minus the mean image, as in the authors' scripts.
 _DATA = DataConfig(pixel_scale=256.0, centre="pixel")
-# The authors minimise a sum over the 60,000 examples with Adam's usual 1e-8; our loss is its mean.
+# The authors minimise a sum over the 60,000 examples with Adam's ε of 1e-8; our loss is the mean.
 _EPSILON = 1e-8 / 60000
 _OFTEN = RunConfig(log_every="2%", eval_every="2%", checkpoint_every="10%")
 _SMOKE_RUN = RunConfig(log_every="20%", eval_every="50%", checkpoint_every="50%")
 
 _SPARSE_DEVIATIONS = (
-    "Learning rate and weight of the divergence change at every step, not once per epoch.",
+    "Learning rate and weight of the divergence change per step instead of per epoch.",
     "Training ends after epoch 200; the authors' loop adds an epoch with learning rate 0.",
 )
 _QUICK_DEVIATION = (
-    "Preset quick is a schedule of ours for two processor cores: 50 epochs of batches of 200 at "
-    "twice the learning rate. It was chosen by test error on few seeds."
+    "Preset quick is our schedule for two CPU cores: 50 epochs of batches of 200 at twice the "
+    "learning rate, chosen by test error on few seeds."
 )
 _DENSE_DEVIATIONS = (
-    "The paper does not say how its original networks were trained; ours: Adam, L2 of 1e-4, "
-    "He-normal initialisation, no dropout.",
+    "The paper does not state how its original networks were trained; ours use Adam, L2 of 1e-4, "
+    "He-normal initialisation and no dropout.",
 )
 
-_RANDOM_DEVIATIONS = (
-    "Four hidden layers of 1000 units: the width is from memory, not from a source that could be "
-    "read again.",
-)
+_RANDOM_DEVIATIONS = ("Four hidden layers of 1000 units; the width is recalled, not verified.",)
 
 
 def _sparse(model: str, hold: str, **variational) -> SparseVDConfig:
@@ -120,7 +117,7 @@ def _shorter(config, length: str, run: RunConfig = _OFTEN, **variational: Any):
 def _first_digits(config):
     """Returns the configuration on 4,000 training and 1,000 test images.
 
-    Random labels can be memorised in minutes only where there are few of them.
+    Random labels are memorised within minutes only if there are few.
     """
     data = dataclasses.replace(config_lib.training(config).data, train_limit=4000, test_limit=1000)
     return config_lib.replace_groups(config, data=data)

@@ -1,4 +1,4 @@
-"""Runs one seed of an experiment of the paper: train, measure, prune, export."""
+"""Runs one seed: trains, measures, prunes and exports a network."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(
 
 
 def dense_task(config: TrainConfig, dataset: Dataset) -> Task:
-    """The plain network."""
+    """Builds the task of the plain network."""
     model = create_model(
         config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
     )
@@ -71,7 +71,7 @@ def dense_task(config: TrainConfig, dataset: Dataset) -> Task:
 
 
 def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
-    """The variational network, its bound, and its sparsity at every evaluation."""
+    """Builds the task of the variational network: the bound, and sparsity at every evaluation."""
     variational = config.variational
     model = create_model(
         config.train.model.name,

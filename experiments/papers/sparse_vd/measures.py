@@ -1,4 +1,4 @@
-"""What is measured on a trained network: sparsity, the exported file, and arrays for figures."""
+"""Measures of a trained network: sparsity, the exported file, and arrays for figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from experiments.papers.sparse_vd.configs import SparseVDConfig
 from experiments.shared.export import normalisation_of
 from experiments.suite.experiment import Metric
 
-# A model's name ends so when its layers are variational; without it, it is the plain network.
+# Suffix of the name of a variational model; the rest is the name of the plain network.
 VARIANT = "_sparse_vd"
 THRESHOLDS = np.arange(0.0, 6.5, 0.5)
 HISTOGRAM_EDGES = np.linspace(-10.0, 10.0, 81)
@@ -37,13 +37,13 @@ PICTURED_UNITS = 40
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with sparse variational dropout after training.
+    """Trained network with sparse variational dropout.
 
     Attributes:
-        config: it was trained with.
-        result: of the training.
-        model: the variational network.
-        num_classes: number of its outputs.
+        config: Configuration of the training.
+        result: Result of the training.
+        model: The variational network.
+        num_classes: Number of its outputs.
     """
 
     config: SparseVDConfig
@@ -53,22 +53,22 @@ class TrainedNetwork:
 
     @property
     def params(self) -> Any:
-        """The parameters that are evaluated."""
+        """Parameters used for evaluation."""
         return self.result.state.eval_variables["params"]
 
     @property
     def plain_name(self) -> str:
-        """Name of the network that is left after pruning."""
+        """Name of the plain network that remains after pruning."""
         return self.config.train.model.name.removesuffix(VARIANT)
 
     def plain_model(self) -> nn.Module:
-        """The network that is left after pruning."""
+        """Builds the plain network that remains after pruning."""
         dtype = jnp.dtype(self.config.train.model.dtype)
         return create_model(self.plain_name, num_classes=self.num_classes, dtype=dtype)
 
 
 def sparsity_metrics(network: TrainedNetwork) -> dict[str, Metric]:
-    """Share of removed weights per layer and in all, and the compression that follows."""
+    """Returns the share of removed weights, per layer and in all, and the compression."""
     layers = layer_sparsity(network.params, threshold=network.config.variational.threshold)
     weights, kept = sum(x.weights for x in layers), sum(x.kept for x in layers)
     factor = compression(layers)
@@ -91,7 +91,7 @@ def export_pruned(
 ) -> dict[str, Metric]:
     """Writes the pruned network to pruned.safetensors, reads it back and compares its predictions.
 
-    The size of the same network stored densely is measured with a file that is removed again.
+    The dense size is measured by a temporary file of the same network.
     """
     threshold = network.config.variational.threshold
     pruned = jax.device_get(prune(network.params, threshold=threshold))
@@ -120,7 +120,7 @@ def export_pruned(
 
 
 def threshold_sweep(network: TrainedNetwork) -> dict[str, np.ndarray]:
-    """Test error and sparsity of the pruned network over the threshold on log α."""
+    """Computes test error and sparsity of the pruned network over the threshold on log α."""
     predict, test = make_predict(network.plain_model()), network.result.test
     labels = np.asarray(test.labels)
     errors, sparsities = [], []
@@ -138,7 +138,7 @@ def threshold_sweep(network: TrainedNetwork) -> dict[str, np.ndarray]:
 
 
 def log_alpha_histogram(network: TrainedNetwork) -> dict[str, np.ndarray]:
-    """Counts of log α per layer, clipped to the outermost bins."""
+    """Computes histograms of log α per layer; the outermost bins include values beyond them."""
     arrays: dict[str, np.ndarray] = {"log_alpha_edges": HISTOGRAM_EDGES}
     for layer, theta, log_sigma2 in variational_layers(network.params):
         low, high = HISTOGRAM_EDGES[[0, -1]]
@@ -148,7 +148,7 @@ def log_alpha_histogram(network: TrainedNetwork) -> dict[str, np.ndarray]:
 
 
 def first_layer(result: TrainResult, config: TrainConfig | SparseVDConfig) -> dict[str, np.ndarray]:
-    """Weights of the first layer as images, and how many weights every input pixel keeps.
+    """Returns the weights of the first layer as images, and the weights kept per input pixel.
 
     Returns:
         ``first_layer``: float16[U, h, w], the units or filters with the largest norms, largest

@@ -11,7 +11,7 @@ from experiments.suite.registry import select
 
 
 def summary_table(records: Sequence[Record]) -> str:
-    """Returns one line per group of records of Table 1: error, compression, size of the file."""
+    """Renders error, compression and file size of Table 1, one line per group of records."""
     rows = []
     for experiment in select("sparse_vd.table1"):
         chosen = [record for record in records if record.experiment == experiment.id]
@@ -36,13 +36,13 @@ def summary_table(records: Sequence[Record]) -> str:
             )
     header = (
         "network", "runs", "test error, %: paper", "ours", "compression, x: paper", "ours",
-        "our file, kB", "error is",
+        "our file, kB", "status of the error",
     )  # fmt: skip
     return render.markdown_table(header, rows, (2, 3, 4, 5, 6))
 
 
 def saving(records: Sequence[Record]) -> str:
-    """Returns one line: what the method saves on LeNet-300-100."""
+    """Returns one line: weights and bytes saved on LeNet-300-100."""
     name = "- **Sparse variational dropout** removes weights."
     prefix = "sparse_vd.table1.lenet-300-100-"
     sparse, dense = (
@@ -59,8 +59,8 @@ def saving(records: Sequence[Record]) -> str:
         f"{name} LeNet-300-100 on MNIST keeps 1 weight in {mean(sparse, 'compression'):.0f} at "
         f"{mean(sparse, 'error'):.2f} % test error (dense: {mean(dense, 'error'):.2f} %). Its file "
         f"is {mean(sparse, 'file_size') / 1e3:,.0f} kB instead of "
-        f"{mean(dense, 'file_size') / 1e3:,.0f} kB. It saves no time: what is left runs as a dense "
-        "network.\n"
+        f"{mean(dense, 'file_size') / 1e3:,.0f} kB. It saves no time: the pruned network runs "
+        "densely.\n"
     )
 
 

@@ -177,7 +177,7 @@ def test_a_wrong_source_is_named(tmp_path):
     assert "--perforation.source is ''; expected the folder of a run" in message("")
     assert "which holds no network.safetensors" in message(tmp_path)
     stored_network(tmp_path / "a" / "network.safetensors", dataset, scale=2.0)
-    assert "was trained on images normalised otherwise" in message(tmp_path / "a")
+    assert "was trained with another normalisation of the images" in message(tmp_path / "a")
     stored_network(tmp_path / "b" / "network.safetensors", dataset, model="nin_svhn")
     assert "holds the network 'nin_svhn'; expected 'nin_cifar10'" in message(tmp_path / "b")
 
@@ -217,7 +217,10 @@ def test_perforation_is_compared_at_equal_speed():
         (lambda: RuleConfig(reduction=0.5), "--rule.reduction is 0.5"),
         (lambda: RuleConfig(rate=1.0), "--rule.rate is 1.0; expected a perforation rate in [0, 1)"),
         (lambda: RuleConfig(falloff=2.0), "--rule.falloff is 2.0"),
-        (lambda: LayerConfig(rates=(0.5, 0.25)), "--layer.rates is (0.5, 0.25); expected rising"),
+        (
+            lambda: LayerConfig(rates=(0.5, 0.25)),
+            "--layer.rates is (0.5, 0.25); expected increasing numbers in (0, 1)",
+        ),
         (lambda: LayerConfig(rates=(0.5, 1.0)), "--layer.rates is (0.5, 1.0)"),
         (lambda: TradeoffConfig(keeps=(0.0,)), "--tradeoff.keeps is (0.0,)"),
         (lambda: TradeoffConfig(sizes=(0,)), "--tradeoff.sizes is (0,)"),

@@ -1,4 +1,4 @@
-"""Runs one seed of an experiment of the paper: train, and measure one network in three modes."""
+"""Runs one seed: trains a network with latent depth and measures it in three modes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from experiments.shared.export import export_network
 from experiments.shared.metrics import accuracy_metrics
 from experiments.suite.experiment import Metric, Outcome
 
-# Test images that the three modes are compared on while training.
+# Number of test images on which the three modes are compared during training.
 _WATCHED = 1000
 
 
@@ -82,7 +82,7 @@ def run(
 
 
 def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Task:
-    """A network that halts by latent variables, relaxed or sampled, and the price of depth."""
+    """Builds the task of a network with latent depth, relaxed or sampled, with its penalty."""
     halting = config.halting
     network = make_network(config, dataset)
     smoothing = {"label_smoothing": config.train.optimiser.label_smoothing}
@@ -107,10 +107,10 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
 
 
 def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveResidualNetwork:
-    """The network of a configuration.
+    """Builds the network of a configuration.
 
     Raises:
-        UserError: the groups do not divide the maps of these images.
+        UserError: The groups do not divide the maps of the images.
     """
     halting = config.halting
     assert dataset.train is not None
@@ -121,7 +121,7 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveResidua
         divides,
         "halting.groups",
         halting.groups,
-        f"a number that divides maps of {side}, {side // 2} and {side // 4} positions a side",
+        f"a divisor of {side}, {side // 2} and {side // 4}, the sides of the maps",
     )
     network = create_model(
         config.train.model.name,
@@ -139,7 +139,7 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveResidua
 
 
 def model_overrides(halting: LatentConfig) -> dict[str, Any]:
-    """What the model is made with."""
+    """Returns the options of the model that its configuration decides."""
     return {
         "head_norm": halting.head_norm,
         "temperature": halting.temperature,
@@ -148,14 +148,14 @@ def model_overrides(halting: LatentConfig) -> dict[str, Any]:
 
 
 def unwrapped_network(task: Task) -> AdaptiveResidualNetwork:
-    """The network itself, without what training by samples adds."""
+    """Returns the network of a task, without the wrapper of sampled training."""
     return task.model.network if isinstance(task.model, SampledDepth) else task.model  # pyright: ignore
 
 
 def _watch(
     network: AdaptiveResidualNetwork, batch_size: int, seed: int
 ) -> Callable[[Any, DeviceSplit], dict[str, float]]:
-    """The three modes on the first test images, for the log."""
+    """Returns a function that measures the three modes on the first test images, for the log."""
 
     def assess(variables: Any, test: DeviceSplit) -> dict[str, float]:
         data = test.first(_WATCHED)
@@ -172,5 +172,5 @@ def _watch(
 
 
 def _maps(side: int) -> list[tuple[int, int]]:
-    """Sizes of the maps of the three blocks of a CIFAR network."""
+    """Returns the map sizes of the three blocks of a CIFAR network."""
     return [(side >> i, side >> i) for i in range(3)]

@@ -1,4 +1,4 @@
-"""Runs one seed of the recurrent experiment: does ponder time follow difficulty?"""
+"""Runs one seed: trains a recurrent network and measures its updates by difficulty."""
 
 from __future__ import annotations
 

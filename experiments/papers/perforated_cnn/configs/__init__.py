@@ -1,4 +1,4 @@
-"""The experiments of the paper: what is run, at which size."""
+"""Experiments of the paper and their presets."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ RULED = f"{_FOLDER}.whole_network:run"
 SINGLE_LAYER = f"{_FOLDER}.single_layer:run"
 TRADEOFF = f"{_FOLDER}.tradeoff:run"
 
-# How the paper's network was trained is not known; the recipe is ours. The published initial
-# weights shrink the signal a hundredfold and keep the loss where it is for hundreds of steps.
+# The training recipe is ours, since the paper's is unknown. The published initial weights shrink
+# the signal a hundredfold, so that the loss does not fall for hundreds of steps.
 _NIN_TRAINING = TrainConfig(
     data=DataConfig(
         name="cifar10", batch_size=128, eval_batch_size=500, centre="pixel", standardise=True
@@ -64,7 +64,7 @@ def _shorter(length: str, **data) -> NinConfig:
 
 
 def _tuned(config: type, **groups: Any) -> Any:
-    """A configuration that tunes the trained network: a tenth of the rate, a tenth of the time."""
+    """Returns a configuration of fine-tuning: a tenth of the learning rate and of the epochs."""
     train = dataclasses.replace(
         _NIN_TRAINING,
         optimiser=dataclasses.replace(_NIN_TRAINING.optimiser, learning_rate=5e-5),
@@ -74,7 +74,7 @@ def _tuned(config: type, **groups: Any) -> Any:
 
 
 def _smaller(config: Any, length: str, run: RunConfig, **groups: dict[str, Any]) -> Any:
-    """The same experiment with a shorter tuning, and other values in some groups."""
+    """Returns the configuration with another length of training and other values of groups."""
     changed = {
         name: dataclasses.replace(config_lib.group(config, name), **values)
         for name, values in groups.items()
@@ -83,14 +83,14 @@ def _smaller(config: Any, length: str, run: RunConfig, **groups: dict[str, Any])
     return config_lib.replace_groups(config, schedule=schedule, run=run, **changed)
 
 
-_NO_TRAINING = ("The paper tunes on ImageNet after perforating; here nothing is trained.",)
+_NO_TRAINING = ("The paper fine-tunes on ImageNet after perforation; here nothing is trained.",)
 _TUNING = (
-    "Rate and length of the paper's fine-tuning are not known; ours: a tenth of the rate of "
-    "training, falling linearly over a tenth of its epochs.",
+    "Learning rate and length of the paper's fine-tuning are unknown; ours are a tenth of the rate "
+    "of training, with linear decay, and a tenth of its epochs.",
 )
 _MACS = (
-    "Multiplications count every convolution and dense layer, 1x1 convolutions at the positions "
-    "that they compute.",
+    "Multiplications include every convolution and dense layer; 1x1 convolutions count at the "
+    "positions that they compute.",
 )
 
 
@@ -117,7 +117,7 @@ def _searched(row: int, target: float, device: Device) -> Experiment:
     )  # fmt: skip
     return Experiment(
         id=f"perforated_cnn.table3.nin-{device}-{row}x",
-        title=f"NIN on CIFAR-10, perforated to be {row} times as fast on a {device.upper()}",
+        title=f"NIN on CIFAR-10, perforated for a {row}x speed-up on a {device.upper()}",
         row=f"table3.nin-{device}-{row}x",
         presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
         runner=SEARCHED,
@@ -133,10 +133,10 @@ _NETWORKS = {
 }
 
 
-# At one fraction for all layers AlexNet, with its large first map, spares less memory than the
-# paper's networks do; the smallest multiple of a quarter at which it spares as much. VGG-16 has
-# thin layers on large maps, where positions without regular steps are slow to gather: regular
-# grids, and the larger a map the fewer.
+# AlexNet has a large first map: with equal fractions it saves less memory than the paper's
+# networks. Its falloff is the smallest multiple of 1/4 that saves as much. VGG-16 has layers with
+# few channels on large maps, where irregular positions are slow to gather, so its masks are regular
+# grids that keep less of larger maps.
 _RULES: dict[tuple[str, int], dict[str, Any]] = {
     ("alexnet", 2): {"falloff": 0.25},
     ("alexnet", 3): {"falloff": 0.75},
@@ -160,8 +160,8 @@ def _ruled(
     smoke = dataclasses.replace(config, timing=TimingConfig(batches=(1,), seconds=0.0))
     quick = dataclasses.replace(config, timing=dataclasses.replace(config.timing, seconds=20.0))
     by_rule = () if row.startswith("table1") else (
-        "Keep fractions by a rule instead of the search, which needs images: the larger a layer's "
-        "map, the fewer of its positions stay; grid masks for AlexNet, regular ones for VGG-16.",
+        "Keep fractions follow a rule instead of the search, which needs images: layers with "
+        "larger maps keep less. Masks are grids for AlexNet and regular grids for VGG-16.",
     )  # fmt: skip
     return Experiment(
         id=f"perforated_cnn.{row}",
@@ -177,13 +177,13 @@ def _ruled(
 def _cost(network: str, batch: int) -> Experiment:
     return _ruled(
         f"table1.{network}-cost", network,
-        f"{_NETWORKS[network][1]}, not perforated: time, multiplications, memory",
+        f"{_NETWORKS[network][1]}, unperforated: time, multiplications, memory",
         batches=(1, batch), reduction=1.0,
     )  # fmt: skip
 
 
 def _whole(network: str, device: Device, times: int) -> Experiment:
-    title = f"{_NETWORKS[network][1]} with {times} times fewer multiplications on a {device}"
+    title = f"{_NETWORKS[network][1]}, perforated for {times}x fewer multiplications on a {device}"
     return _ruled(
         f"table3.{network}-{device}-{times}x", network, title.replace(device, device.upper()),
         device=device, reduction=float(times), **_RULES[network, times],
@@ -230,7 +230,7 @@ _TRADEOFF = _tuned(TradeoffRunConfig, tradeoff=TradeoffConfig())
 EXPERIMENTS = (
     Experiment(
         id="perforated_cnn.table1.nin",
-        title="network in network on CIFAR-10, not perforated",
+        title="network in network on CIFAR-10, unperforated",
         row="table1.nin",
         presets={
             "smoke": Preset(
@@ -242,9 +242,9 @@ EXPERIMENTS = (
         runner=TRAINING,
         data="cifar10",
         deviations=(
-            "Images are centred and scaled per pixel and channel, not whitened.",
-            "How the paper's network was trained is not known; ours: He-normal weights, "
-            "Adam with a linear decay.",
+            "Images are centred per pixel and scaled per channel instead of whitened.",
+            "The paper's training recipe is unknown; ours is He-normal initialisation and Adam "
+            "with linear decay.",
         ),
     ),
     _cost("nin", 128),
@@ -292,7 +292,7 @@ EXPERIMENTS = (
         runner=TRADEOFF,
         data="cifar10, and a run of perforated_cnn.table1.nin",
         deviations=(
-            "Perforation and stride keep the same fraction in all layers, unless --tradeoff.search "
+            "Perforation and stride keep the same fraction in all layers unless --tradeoff.search "
             "names a search.",
             *_TUNING,
         ),

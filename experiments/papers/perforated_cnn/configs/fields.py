@@ -1,4 +1,4 @@
-"""Configurations of the paper's experiments, and their groups of values."""
+"""Configurations of the paper's experiments and their groups of fields."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MaskKind = Literal["uniform", "grid", "pooling", "impact"]
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """How the network that is perforated later begins, and its regularisation."""
+    """Initialisation and regularisation of the network to perforate."""
 
     dropout_rate: float = 0.5
-    """Share of values dropped in training after the first two poolings."""
+    """Dropout rate after the first two poolings."""
     kernel_init: Literal["he", "published"] = "he"
-    """Initial weights: He-normal over the inputs, or the authors' 0.05 throughout."""
+    """Distribution of initial weights: He-normal, or the authors' normal of deviation 0.05."""
 
     def __post_init__(self):
         require(
@@ -36,7 +36,7 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NinConfig:
-    """A training run of a network in network."""
+    """Training of a network in network."""
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     network: NetworkConfig = NetworkConfig()
@@ -44,40 +44,40 @@ class NinConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PerforationConfig:
-    """Which network is perforated, and where it has to be fast."""
+    """Network to perforate, and the device of its times."""
 
     source: Annotated[str, RunInputField("required", random=True)] = ""
-    """Run of perforated_cnn.table1.nin, or a file of weights for ImageNet's rows; or 'random'."""
+    """Run of perforated_cnn.table1.nin, file of weights (rows of ImageNet), or 'random'."""
     device: Device = "cpu"
-    """Device whose time counts; the run refuses another."""
+    """Device to time on; a run on another device is an error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """The greedy search."""
+    """Greedy search for a perforation."""
 
     target: float = 2.0
-    """Factor at which it ends: of time or of multiply-accumulates, as the cost says."""
+    """Factor of reduced cost at which the search ends."""
     cost: Literal["time", "macs"] = "time"
-    """What a candidate saves: measured time of the whole network, or multiply-accumulates."""
+    """Cost to reduce: measured time of the whole network, or multiply-accumulates."""
     steps: int = 50
-    """Accepted steps at most."""
+    """Largest number of accepted steps."""
     kinds: tuple[MaskKind, ...] = ("impact",)
-    """Kinds of masks that are allowed."""
+    """Kinds of masks to try."""
     repetitions: int = 2
-    """Random masks tried for each layer and kind."""
+    """Number of random masks per layer and kind."""
     impact_on: Literal["perforated", "original"] = "perforated"
-    """Network that impacts are taken of: as perforated so far, or always the original."""
+    """Network whose impacts are computed: as perforated so far, or the original."""
     images: int = 10000
-    """Training images that the loss is a mean over."""
+    """Number of training images of the loss."""
     impact_images: int = 5000
-    """Training images that the impacts are a mean over."""
+    """Number of training images of the impacts."""
     batch_size: int = 128
-    """Images at a time, of the pass that is timed too."""
+    """Images per batch, also of the timed pass."""
     runs: int = 5
-    """Passes that a time is the mean of."""
+    """Number of passes averaged into one time."""
     begin_from: Annotated[str, RunInputField("resumed", part="search")] = ""
-    """Run whose search is resumed, as if it were this one's; empty to begin anew."""
+    """Run whose search is resumed as this run's own; empty for a new search."""
 
     def __post_init__(self):
         require(self.target >= 1, "search.target", self.target, "a factor of 1 or more")
@@ -89,12 +89,12 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TimingConfig:
-    """Time of whole networks, dense and perforated in turns."""
+    """Timing of whole networks, dense and perforated in turns."""
 
     batches: tuple[int, ...] = (1, 16)
-    """Images per pass; the last size is the row's own."""
+    """Batch sizes, images; the last is the size of the row."""
     seconds: float = 60.0
-    """About how long each size is timed."""
+    """Approximate duration per batch size, seconds."""
 
     def __post_init__(self):
         require(
@@ -113,7 +113,7 @@ class TimingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SearchedConfig:
-    """A trained network, perforated by the search and tuned; training values are of the tuning."""
+    """Trained network, perforated by the search and fine-tuned; `train` is the fine-tuning."""
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     network: NetworkConfig = NetworkConfig()
@@ -124,18 +124,18 @@ class SearchedConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuleConfig:
-    """A perforation by rule, the same for all layers that the paper perforates."""
+    """Perforation by rule of all layers that the paper perforates."""
 
     reduction: float = 2.0
-    """Factor by which multiply-accumulates fall at least."""
+    """Least factor of reduced multiply-accumulates."""
     falloff: float = 0.0
-    """Keep fractions fall with this power of a layer's positions; 0: all layers keep the same."""
+    """Power of a layer's positions by which its keep fraction falls; 0 for equal fractions."""
     kind: Literal["uniform", "grid", "regular"] = "grid"
-    """Kind of the masks; regular grids, every so manieth row and column, are not the paper's."""
+    """Kind of masks; 'regular', every k-th row and column, is not in the paper."""
     layer: str = ""
-    """The only layer that is perforated, by its name; empty for all."""
+    """Name of the only layer to perforate; empty for all."""
     rate: float = 0.0
-    """Perforation rate of that layer."""
+    """Perforation rate of that layer, in [0, 1)."""
 
     def __post_init__(self):
         require(self.reduction >= 1, "rule.reduction", self.reduction, "a factor of 1 or more")
@@ -145,16 +145,16 @@ class RuleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
-    """Images that the errors of a network perforated by rule are measured on."""
+    """Validation images for the errors of a network perforated by rule."""
 
     name: str = "imagenet"
-    """Name of the data set, see 'adaptive-nets data list'."""
+    """Name of the data set; 'adaptive-nets data list' shows all."""
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
-    """Where it may come from; auto takes the first of the three that is there."""
+    """Source of the data; 'auto' for the first of the other three that is present."""
     eval_batch_size: int = 50
-    """Images at a time."""
+    """Images per batch."""
     test_limit: int = 0
-    """Take the first so many test images only; 0 for all."""
+    """Number of test images, from the first; 0 for all."""
 
     def __post_init__(self):
         size, limit = self.eval_batch_size, self.test_limit
@@ -164,14 +164,14 @@ class ValidationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReadingConfig:
-    """Reading of these images."""
+    """Pipeline of the validation images."""
 
     input_workers: int = 0
-    """Processes that decode images; 0 for threads alone."""
+    """Number of decoding processes; 0 for threads alone."""
     input_threads: int = 16
-    """Threads that decode at once, in each of these processes."""
+    """Number of decoding threads per process."""
     input_prefetch: int = 2
-    """Batches that are read ahead."""
+    """Number of prefetched batches."""
 
     def __post_init__(self):
         for field, least in (("input_workers", 0), ("input_threads", 1), ("input_prefetch", 1)):
@@ -181,7 +181,7 @@ class ReadingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuledConfig:
-    """A network perforated by rule, to be timed; nothing is trained."""
+    """Network perforated by rule and timed, without training."""
 
     data: ValidationConfig = ValidationConfig()
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -192,32 +192,34 @@ class RuledConfig:
 
     @property
     def needs_data(self) -> bool:
-        """Errors need data and trained weights; what a network costs needs neither."""
+        """Whether the run measures errors; costs need neither data nor trained weights."""
         return bool(self.perforation.source)
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
-    """One layer perforated at several rates with one kind of mask."""
+    """Layer to perforate at several rates with one kind of mask."""
 
     name: str = "conv2"
-    """The layer."""
+    """Name of the layer."""
     kind: MaskKind = "impact"
-    """Kind of the mask."""
+    """Kind of mask."""
     rates: tuple[float, ...] = (1 / 3, 1 / 2, 2 / 3, 3 / 4, 4 / 5, 5 / 6, 7 / 8, 9 / 10)
-    """Perforation rates, rising."""
+    """Perforation rates, in (0, 1) and increasing."""
     impact_on: Literal["perforated", "original"] = "original"
-    """Network that impacts are taken of: perforated at the rate before, or always the original."""
+    """Network whose impacts are computed: perforated at the previous rate, or the original."""
     images: int = 10000
-    """Training images that the loss is a mean over."""
+    """Number of training images of the loss."""
     impact_images: int = 5000
-    """Training images that the impacts are a mean over."""
+    """Number of training images of the impacts."""
     batch_size: int = 128
-    """Images at a time."""
+    """Images per batch."""
 
     def __post_init__(self):
         if any(not 0 < rate < 1 for rate in self.rates) or list(self.rates) != sorted(self.rates):
-            raise UserError(f"--layer.rates is {self.rates!r}; expected rising numbers in (0, 1)")
+            raise UserError(
+                f"--layer.rates is {self.rates!r}; expected increasing numbers in (0, 1)"
+            )
         for name in ("images", "impact_images", "batch_size"):
             value = getattr(self, name)
             require(value > 0, "layer." + name.replace("_", "-"), value, "a positive number")
@@ -225,24 +227,24 @@ class LayerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SourceDataConfig:
-    """Images that a trained network knows, normalised as in its training."""
+    """Data of the trained network, normalised as in its training."""
 
     name: str = "cifar10"
-    """Name of the data set, see 'adaptive-nets data list'."""
+    """Name of the data set; 'adaptive-nets data list' shows all."""
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
-    """Where it may come from; auto takes the first of the three that is there."""
+    """Source of the data; 'auto' for the first of the other three that is present."""
     pixel_scale: float = 255.0
-    """Pixels are divided by this."""
+    """Divisor of pixel values."""
     centre: Literal["none", "channel", "pixel"] = "pixel"
-    """Mean of the training set that is subtracted: none, one per channel, or one per pixel."""
+    """Subtracted mean of the training set: none, per channel, or per pixel."""
     standardise: bool = True
-    """Divide by the training set's standard deviation per channel too."""
+    """Division by the training set's standard deviation per channel."""
     per_image: bool = False
-    """Give every image mean 0 and deviation 1 of its own."""
+    """Standardisation of every image to mean 0 and deviation 1."""
     train_limit: int = 0
-    """Take the first so many training images only; 0 for all."""
+    """Number of training images, from the first; 0 for all."""
     test_limit: int = 0
-    """Take the first so many test images only; 0 for all."""
+    """Number of test images, from the first; 0 for all."""
 
     def __post_init__(self):
         require(self.pixel_scale > 0, "data.pixel-scale", self.pixel_scale, "a positive number")
@@ -252,7 +254,7 @@ class SourceDataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SingleLayerConfig:
-    """One layer of a trained network under one kind of mask; nothing is trained."""
+    """Layer of a trained network under one kind of mask, without training."""
 
     data: SourceDataConfig = SourceDataConfig()
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -263,20 +265,20 @@ class SingleLayerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TradeoffConfig:
-    """Points of the three curves."""
+    """Points of the curves of perforation, larger stride and smaller input."""
 
     keeps: tuple[float, ...] = (0.75, 0.5, 0.35, 0.25)
     """Keep fractions of all perforated layers, and of all layers with a larger stride."""
     sizes: tuple[int, ...] = (28, 24, 20, 16)
     """Sides of smaller input images, pixels."""
     kind: MaskKind = "impact"
-    """Kind of the masks of perforation."""
+    """Kind of masks of perforation."""
     search: Annotated[str, RunInputField(part="search")] = ""
-    """Run of a row of Table 3 whose search gives the masks; the kind above where empty."""
+    """Run of a row of Table 3 whose search gives the masks; empty for masks of `kind`."""
     impact_images: int = 5000
-    """Training images that the impacts are a mean over."""
+    """Number of training images of the impacts."""
     batch_size: int = 128
-    """Images at a time, of the impacts."""
+    """Images per batch of the impacts."""
 
     def __post_init__(self):
         good = all(0 < keep <= 1 for keep in self.keeps) and bool(self.keeps)
@@ -290,7 +292,7 @@ class TradeoffConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TradeoffRunConfig:
-    """Perforation, larger stride, smaller input of one network; training values are of tuning."""
+    """Perforation, larger stride and smaller input of a network; `train` is the fine-tuning."""
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     network: NetworkConfig = NetworkConfig()

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 errors of a trained network on ImageNet's validation images, streamed."""
+"""Top-1 and top-5 errors of a trained network on streamed validation images of ImageNet."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Batch = Mapping[str, np.ndarray]
 def validation_batches(
     dataset: Dataset, config: RuledConfig, image_shape: tuple[int, int, int]
 ) -> tuple[Iterator[Batch], int]:
-    """Batches of the whole validation set at the network's size, and how many there are.
+    """Returns batches of the whole validation set at the network's size, and their number.
 
     Raises:
-        UserError: the data set is not one that is streamed.
+        UserError: The data set is not streamed.
     """
     if "test" not in dataset.streams:
         raise UserError(
-            f"--data.name is {dataset.name!r}, whose images are of another size; expected a "
-            "prepared 'imagenet'"
+            f"--data.name is {dataset.name!r}, whose images have a fixed size; expected a prepared "
+            "'imagenet' (adaptive-nets data build imagenet PATH makes one)"
         )
     split = dataclasses.replace(dataset.streams["test"], image_shape=image_shape)
     size = config.data.eval_batch_size
@@ -58,16 +58,16 @@ def errors(
     title: str,
     total: int,
 ) -> dict[str, dict[str, float]]:
-    """Errors of several networks with the same weights, in one pass over the images.
+    """Computes the errors of several networks with the same weights in one pass.
 
     Args:
-        networks: name -> anything with ``apply(variables, images, train=False)``.
-        variables: of all of them.
-        batches: {"image": uint8[N, H, W, C], "label": int[N], "weight": 0 for what pads}.
-        normalisation: of the inputs.
-        progress: where to show how far it is.
-        title: what to call it there.
-        total: number of batches.
+        networks: Name -> object with ``apply(variables, images, train=False)``.
+        variables: Variables of all networks.
+        batches: {"image": uint8[N, H, W, C], "label": int[N], "weight": float[N], 0 for padding}.
+        normalisation: Normalisation of the inputs.
+        progress: Reporter of the progress.
+        title: Title of the progress.
+        total: Number of batches.
 
     Returns:
         Name -> {"error", "top5_error": fractions, "count": images}.
@@ -80,7 +80,7 @@ def errors(
             x = (x - normalisation.offset[None]) * normalisation.scale[None]
             logits = logits_of(network.apply(variables, x, train=False)).astype(jnp.float32)
             own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-            # Of equal logits the label's counts as the last: no luck enters.
+            # Among equal logits the label ranks last, so that ties never count as correct.
             above = jnp.sum(logits >= own, axis=1) - 1
             return jnp.stack([jnp.sum(weight * (above >= k)) for k in (1, 5)])
 
@@ -103,7 +103,7 @@ def errors(
 
 
 def error_metrics(found: Mapping[str, Mapping[str, float]]) -> dict[str, Metric]:
-    """The whole network's errors, and what they rise by when it is perforated."""
+    """Returns the errors of the whole network and their increase by perforation."""
     whole, perforated = found["whole"], found["perforated"]
     count = int(whole["count"])
     return {

@@ -1,4 +1,4 @@
-"""Runs a row of NIN: a trained network, the greedy search, fine-tuning, and what it all costs."""
+"""Runs a row of NIN: greedy search on a trained network, fine-tuning, errors and costs."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def make_search(
     *,
     seed: int,
 ) -> GreedySearch:
-    """The search in its folder, begun from another run's where that is asked for."""
+    """Makes the search in its folder, from the state of another run if one is configured."""
     values = config.search
     if values.begin_from and not (directory / STATE).exists():
         _copy_search(values.begin_from, directory, seed)
@@ -146,14 +146,14 @@ def make_search(
         source.model, source.variables, sizes=sizes, images=images, labels=labels,
         batch_size=values.batch_size,
     )  # fmt: skip
-    amount: Any = macs
+    cost_fn: Any = macs
     if values.cost == "time":
         batch = measures.random_images(values.batch_size, source.image_shape)
-        amount = MeasuredTime(source.model, source.variables, batch, runs=values.runs)
+        cost_fn = MeasuredTime(source.model, source.variables, batch, runs=values.runs)
     return GreedySearch(
         layers,
         losses=losses,
-        cost_fn=amount,
+        cost_fn=cost_fn,
         impacts_fn=impacts,
         settings=SearchSettings(values.kinds, values.repetitions, values.impact_on),
         seed=seed,
@@ -182,7 +182,7 @@ def _copy_search(run: str, directory: Path, seed: int) -> None:
 
 
 def error_metrics(before: Any, after: Any, tuned: Any, *, note: str) -> dict[str, Metric]:
-    """Test errors of the network, of it perforated, and of it tuned, and what they rose by."""
+    """Returns test errors of the original, perforated and tuned network, and their increases."""
     count = int(before["count"])
 
     def increase(values: Any) -> Metric:
@@ -198,11 +198,11 @@ def error_metrics(before: Any, after: Any, tuned: Any, *, note: str) -> dict[str
 
 
 def search_metrics(found: SearchResult) -> dict[str, Metric]:
-    """How far the search went."""
+    """Returns steps, reduction and increase of the loss of the search."""
     last = found.steps[-1].loss if found.steps else found.loss
     return {
         "search_steps": Metric(float(len(found.steps)), "steps", 1, f"ended by {found.ended}"),
-        "search_reduction": Metric(found.reduction, "x", 1, "of what the search saves"),
+        "search_reduction": Metric(found.reduction, "x", 1, "of the cost of the search"),
         "search_loss_increase": Metric(last - found.loss, "nats", 1, "on training images"),
     }
 
@@ -210,7 +210,7 @@ def search_metrics(found: SearchResult) -> dict[str, Metric]:
 def search_arrays(
     search: GreedySearch, found: SearchResult, macs: ExecutedMacs
 ) -> dict[str, np.ndarray]:
-    """The path of the search: loss, what is saved, multiply-accumulates and layer by step."""
+    """Returns loss, reduction of cost and MACs, layer and keep fraction by step of the search."""
     plans = [search.plan_at_step(step.number) for step in found.steps]
     amounts = [found.seconds_or_macs, *(step.seconds_or_macs for step in found.steps)]
     return {
@@ -223,11 +223,11 @@ def search_arrays(
 
 
 def impact_metrics(layers: tuple[ConvLayer, ...], maps: dict[str, np.ndarray]) -> dict[str, Metric]:
-    """Centre bias of the network's impact maps, and their correlation with the pooling grid."""
+    """Returns the centre bias of impact maps and their correlation with the pooling grid."""
     metrics = {}
     for layer in searched_layers(layers):
         impact = maps[layer.name]
-        # Without gradients, as random weights may have it, there is no impact.
+        # Random weights may have no gradient, and then no impact.
         bias = centre_bias(impact) if impact.sum() > 0 else None
         metrics[f"centre_bias.{layer.name}"] = Metric(
             bias, "x", impact.size, "central half over all" if bias else "no impact"
@@ -237,6 +237,10 @@ def impact_metrics(layers: tuple[ConvLayer, ...], maps: dict[str, np.ndarray]) -
         pooling = layer.pooling
         counts = pooling_counts(layer.output_size, pooling.window, pooling.strides, pooling.padding)
         value = pooling_correlation(impact, counts)
-        note = "" if value is not None and math.isfinite(value) else "one of both is constant"
+        note = (
+            ""
+            if value is not None and math.isfinite(value)
+            else "undefined: the impacts or the pooling counts are constant"
+        )
         metrics[f"pooling_correlation.{layer.name}"] = Metric(value, "r", impact.size, note)
     return metrics

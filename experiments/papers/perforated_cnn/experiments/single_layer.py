@@ -1,4 +1,4 @@
-"""Runs one line of the comparison of masks: one layer, one kind of mask, rising rates."""
+"""Runs one line of the comparison of masks: one layer and kind of mask at increasing rates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.papers.perforated_cnn.experiments import stages
 from experiments.papers.perforated_cnn.experiments.source import Source, load_source
 from experiments.suite.experiment import Metric, Outcome
 
-# The rate whose numbers stand in the table.
+# Perforation rate of the numbers in the table.
 REFERENCE = 0.75
 
 
@@ -75,7 +75,7 @@ def run(
 def plans_at_rates(
     source: Source, layers: tuple[ConvLayer, ...], config: SingleLayerConfig, *, seed: int
 ) -> list[PerforationPlan]:
-    """The layer perforated at every rate; nothing else is."""
+    """Returns plans that perforate the layer alone, one for every rate."""
     values = config.layer
     impacts_fn = None
     if values.kind == "impact":
@@ -111,7 +111,7 @@ def _evaluate(
     progress: ProgressReporter,
     title: str,
 ) -> np.ndarray:
-    """Loss and error of the network, then of it with each of the plans."""
+    """Returns loss and error of the unperforated network, then with each of the plans."""
     losses = FilledLoss(
         source.model, source.variables, sizes={layer.name: layer.output_size}, images=images,
         labels=labels, batch_size=config.layer.batch_size,

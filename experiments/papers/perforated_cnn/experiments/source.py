@@ -1,4 +1,4 @@
-"""The trained network that is perforated, and images as it sees them."""
+"""Trained network to perforate, and its normalised images."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ SOURCE = RunInputField("required", random=True)
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A network to perforate, with the data that it knows.
+    """Network to perforate, with its data.
 
     Attributes:
-        model: the network.
+        model: The network.
         variables: NumPy arrays.
-        digest: sixteen hexadecimal digits of the variables.
-        train: the training set on the devices.
-        test: the test set on the devices.
+        digest: Sixteen hexadecimal digits of the variables.
+        train: Training set on the device.
+        test: Test set on the device.
     """
 
     model: nn.Module
@@ -60,11 +60,11 @@ class Source:
         return height, width, channels
 
     def training_images(self, count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """A random subset of the training set, as the network sees it, the same for a seed.
+        """Returns a random subset of the training set, normalised; it depends on `seed` alone.
 
         Args:
-            count: how many; all where there are fewer.
-            seed: of the choice.
+            count: Number of images; all if the set is smaller.
+            seed: Seed of the subset.
 
         Returns:
             float32[count, H, W, C] and int32[count].
@@ -74,7 +74,7 @@ class Source:
         return _normalised_images(self.train, chosen)
 
     def test_images(self) -> tuple[np.ndarray, np.ndarray]:
-        """The whole test set, as the network sees it."""
+        """Returns the whole test set, normalised."""
         return _normalised_images(self.test, np.arange(self.test.size))
 
 
@@ -87,20 +87,20 @@ def _normalised_images(data: DeviceSplit, chosen: np.ndarray) -> tuple[np.ndarra
 def load_source(
     data: PixelScaling, model_config: ModelConfig, where: str, dataset: Dataset, *, seed: int
 ) -> Source:
-    """The network of a run of the training experiment.
+    """Loads the network of a run of the training experiment.
 
     Args:
-        data: normalisation of the images.
-        model_config: which network.
-        where: folder of the run, folder of a seed, or the file itself; or "random" for a network
-            as it is initialised.
-        dataset: that it was trained on.
-        seed: of the run that is taken, and of random weights.
+        data: Normalisation of the images.
+        model_config: Configuration of the network.
+        where: Folder of the run, folder of a seed, or file of weights; "random" for an initialised
+            network.
+        dataset: Data set that it was trained on.
+        seed: Seed of the run, or of random weights.
 
     Raises:
-        UserError: there is no such run, or its network or its normalisation is another.
+        UserError: There is no such run, or its network or normalisation differs.
     """
-    # Devices do not share work here: what is searched and timed is one device's.
+    # Search and timing use a single device.
     train, test = put_on_devices(
         dataset, data, lambda split: jax.device_put(split, jax.devices()[0])
     )
@@ -114,7 +114,7 @@ def load_source(
     if not where:
         raise UserError(
             f"--perforation.source is ''; expected the folder of a run of {TRAINING} "
-            f"(adaptive-nets run {TRAINING} makes one), or 'random' to try out"
+            f"(adaptive-nets run {TRAINING} makes one), or 'random' to try the command"
         )
     found = resolve(where, SOURCE, flag="perforation.source", seed=seed)
     if found.kind == "random":
@@ -151,14 +151,14 @@ def _check_normalisation(stored: Any, data: DeviceSplit, where: str) -> None:
     )
     if not same or bool(getattr(stored, "per_image", False)) != bool(data.per_image):
         raise UserError(
-            f"--perforation.source {where} was trained on images normalised otherwise; expected "
-            "the same training set and the same --data.centre, --data.standardise and "
-            "--data.pixel-scale"
+            f"--perforation.source {where} was trained with another normalisation of the images; "
+            "expected the same training set, --data.centre, --data.standardise, "
+            "--data.pixel-scale and --data.per-image"
         )
 
 
 def array_digest(variables: Any) -> str:
-    """Sixteen hexadecimal digits of the contents of arrays."""
+    """Returns sixteen hexadecimal digits of the contents of arrays."""
     sums = hashlib.sha256()
     for name, leaf in sorted(flatten(variables).items()):
         sums.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())

@@ -1,4 +1,4 @@
-"""What several of the paper's experiments do on the way: impacts, errors, fine-tuning."""
+"""Stages shared by the paper's experiments: impacts, errors, fine-tuning."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def impacts_fn(
 
 
 def cached_json(path: Path, name: str, make: Callable[[], Values]) -> dict[str, float]:
-    """Values that a run measured before it was interrupted, or measures now and keeps.
+    """Returns values from the run's JSON file, or measures and stores them.
 
     Args:
         path: JSON file of the run.
-        name: of the values.
-        make: measures them.
+        name: Name of the values.
+        make: Measures the values.
     """
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if name not in known:
@@ -63,7 +63,7 @@ def cached_json(path: Path, name: str, make: Callable[[], Values]) -> dict[str, 
 def evaluate_split(
     network: Any, variables: Any, data: DeviceSplit, *, batch_size: int
 ) -> dict[str, float]:
-    """{"error": fraction, "nll": nats, "count": images} on a whole split."""
+    """Returns {"error": fraction, "nll": nats, "count": images} on a whole split."""
     evaluate = make_evaluate(classification_task(network), batch_size=min(batch_size, data.size))
     return evaluate(variables, data)
 
@@ -79,17 +79,17 @@ def tune(
     progress: ProgressReporter,
     title: str,
 ) -> TrainResult:
-    """Trains a network on from weights that it has, its masks or positions fixed.
+    """Fine-tunes a network from given weights; its masks are fixed.
 
     Args:
-        network: anything with the `init` and `apply` of a linen module.
-        variables: to begin with.
-        config: of the training.
-        dataset: to train and test on.
-        directory: of this training alone.
-        seed: of the order of the data, and of dropout.
-        progress: where to show how far it is.
-        title: what to call it there.
+        network: Object with the `init` and `apply` of a linen module.
+        variables: Initial variables.
+        config: Configuration of the training.
+        dataset: Data to train and test on.
+        directory: Folder of this training alone.
+        seed: Seed of the order of the data and of dropout.
+        progress: Reporter of the progress.
+        title: Title of the progress.
     """
     state = {name: value for name, value in variables.items() if name != "params"}
 

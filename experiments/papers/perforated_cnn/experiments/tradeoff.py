@@ -1,4 +1,4 @@
-"""Runs the figure of NIN: perforation, a larger stride and smaller images at rising speed-ups."""
+"""Runs the figure of NIN: perforation, larger stride and smaller images over speed-up."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ VALUES = "values.json"
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One cheaper network.
+    """Network of reduced cost.
 
     Attributes:
-        method: one of `METHODS`.
-        setting: keep fraction, or side of the image; what it is called by.
-        wrap: makes it from the network, whose dropout may differ in training.
-        macs: multiply-accumulates of one image.
+        method: One of `METHODS`.
+        setting: Label: keep fraction, step of a search, or side of the image.
+        wrap: Builds it from the network, whose dropout may differ in training.
+        macs: Multiply-accumulates of one image.
     """
 
     method: str
@@ -56,7 +56,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """For files and messages."""
+        """Name in files and messages."""
         return f"{self.method.replace(' ', '-')}-{self.setting}"
 
 
@@ -138,7 +138,7 @@ def run(
 
 
 def tradeoff_points(source: Source, config: TradeoffRunConfig, *, seed: int) -> list[Point]:
-    """All networks of the three curves."""
+    """Returns all networks of the three curves."""
     values, shape = config.tradeoff, source.image_shape
     layers = conv_layers(source.model, source.variables, shape)
     macs = ExecutedMacs(source.model, source.variables, shape)
@@ -170,7 +170,7 @@ def tradeoff_points(source: Source, config: TradeoffRunConfig, *, seed: int) -> 
 def _plans(
     source: Source, layers: tuple[ConvLayer, ...], config: TradeoffRunConfig, *, seed: int
 ) -> list[tuple[str, Any]]:
-    """Perforations: of the search where one is given, else all layers at the same fraction."""
+    """Returns plans of the configured search, else of all layers at equal fractions."""
     values = config.tradeoff
     if values.search:
         found = resolve(values.search, SEARCH, flag="tradeoff.search", seed=seed)
@@ -180,7 +180,7 @@ def _plans(
                 f"--tradeoff.search is {values.search!r}, whose search has no steps; "
                 "expected the folder of a run of a row of Table 3"
             )
-        # As many as of the other methods, evenly over the path.
+        # As many points as the other methods have, evenly spaced over the path.
         chosen = np.linspace(0, len(paths), len(values.keeps) + 1)[1:].round().astype(int) - 1
         return [(paths[i].stem, load_plan(paths[i])) for i in dict.fromkeys(chosen.tolist())]
     impacts = None
@@ -220,17 +220,19 @@ def _speedups(source: Source, points: list[Point], config: TradeoffRunConfig) ->
 def perforation_best(
     methods: list[str], speedups: list[float], errors: list[float], *, whole: float
 ) -> tuple[float | None, int]:
-    """Share of speed-ups of perforation at which no baseline has a lower error.
+    """Computes the share of perforation's points at which no baseline has a lower error.
+
+    Baselines are interpolated linearly to the speed-up of a point. Points that no baseline reaches
+    do not count.
 
     Args:
-        methods: of the points.
-        speedups: of the points.
-        errors: of the points, %.
-        whole: error of the network at speed-up 1, where all curves begin.
+        methods: Methods of the points.
+        speedups: Speed-ups of the points.
+        errors: Errors of the points, %.
+        whole: Error of the original network, %, at which all curves start with speed-up 1.
 
     Returns:
-        %, None where nothing can be compared, and how many comparisons it is over: points of
-        perforation that a baseline reaches too, between its own points by linear interpolation.
+        The share, %, or None if no point counts; and the number of points that count.
     """
     curves = {}
     for method in METHODS:

@@ -1,4 +1,4 @@
-"""Runs one seed of the training of the network that is perforated later."""
+"""Runs one seed of the training of the network to perforate."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Runs a row of AlexNet or VGG-16: perforated by rule, what it costs measured on the real network.
+"""Runs a row of AlexNet or VGG-16: perforation by rule, and the costs of the real network.
 
-Time, multiplications and memory need no data, so they are measured with random weights on random
-images. The errors need a prepared ImageNet and weights trained on it, which
-``--perforation.source FILE`` names:
+Time, multiplications and memory need no data: they are measured with random weights on random
+images. Errors need a prepared ImageNet and trained weights, from ``--perforation.source FILE``:
 
     adaptive-nets run ID --preset paper --perforation.source vgg16.pth --data-dir ROOT
 """
@@ -96,7 +95,7 @@ def run(
 
 
 def mask_arrays(plan: PerforationPlan) -> dict[str, np.ndarray]:
-    """``mask.LAYER``: bool[H', W'] of every perforated layer."""
+    """Returns ``mask.LAYER``: bool[H', W'] of every perforated layer."""
     return {f"mask.{name}": layer.mask for name, layer in plan.layers.items()}
 
 

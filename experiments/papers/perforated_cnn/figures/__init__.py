@@ -1,4 +1,4 @@
-"""The figures of the paper's experiments: which there are, and what is missing for the others."""
+"""Figures of the paper's experiments, and a note for each that lacks records."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _RULED = ("perforated_cnn.table3.alexnet", "perforated_cnn.table3.vgg16")
 
 
 def figures(records: Sequence[Record]) -> list[Figure | Missing]:
-    """Every figure that the records allow, and what is missing for the others.
+    """Draws every figure that the records allow.
 
     Args:
-        records: of any experiments.
+        records: Records of any experiments.
 
     Returns:
-        In the order of the page, grouped by section; the largest runs first, others folded.
+        Figures, and notes on missing ones, in the order of the page, grouped by section. The
+        largest runs come first; others are folded.
     """
     drawn: list[Figure | Missing] = []
     drawn += _joint_figures("One layer, four kinds of masks", _SINGLE_LAYER, single_layer, records)
@@ -45,12 +46,16 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
     if figure is not None:
         drawn.append(dataclasses.replace(figure, section=section))
     else:
-        drawn.append(_missing("No whole network has been timed", f"{_RULED[0]}-cpu-2x", section))
+        drawn.append(
+            _missing(
+                "No figure: no run of a whole network has a record", f"{_RULED[0]}-cpu-2x", section
+            )
+        )
     return drawn
 
 
 def _groups(prefix: str, records: Sequence[Record]) -> list[Group]:
-    """Groups of the experiments whose id begins so; smoke runs only where there is nothing else."""
+    """Groups the records below an id prefix; includes smoke runs only if there are no others."""
     found = group_records([r for r in records if r.experiment.startswith(prefix)])
     return [group for group in found if group.preset != "smoke"] or found
 
@@ -68,7 +73,7 @@ def _one_by_one(
         for maker in makers
         if (figure := maker(group)) is not None
     ]
-    return drawn or [_missing("No figures yet: there is no record", prefix, section)]
+    return drawn or [_missing("No figures: no run has a record", prefix, section)]
 
 
 def _joint_figures(
@@ -77,7 +82,7 @@ def _joint_figures(
     maker: Callable[[Sequence[Group]], Figure | None],
     records: Sequence[Record],
 ) -> list[Figure | Missing]:
-    """One figure over several experiments, those of one size together."""
+    """Draws one figure over several experiments for each size of runs."""
     sizes: dict[tuple[str, str], list[Group]] = {}
     for group in _groups(prefix, records):
         key = (group.preset, group.records[0].dataset["fingerprint"])
@@ -90,7 +95,7 @@ def _joint_figures(
             drawn.append(dataclasses.replace(figure, section=section, runs=runs, folded=i > 0))
     if drawn:
         return drawn
-    return [_missing("No figures yet: there is no record", f"{prefix}-impact", section)]
+    return [_missing("No figures: no run has a record", f"{prefix}-impact", section)]
 
 
 def _missing(what: str, experiment: str, section: str) -> Missing:

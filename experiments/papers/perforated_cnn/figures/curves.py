@@ -1,4 +1,4 @@
-"""Curves over speed-up: kinds of masks, perforation against its baselines, whole networks."""
+"""Curves over speed-up: kinds of masks, perforation and its baselines, whole networks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _line(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label
 
 
 def single_layer(groups: Sequence[Group]) -> Figure | None:
-    """Loss and error over the speed-up of one layer, one line for each kind of mask."""
+    """Draws loss and error over the speed-up of one layer, one line per kind of mask."""
     stored = {}
     for group in groups:
         kind = group.records[0].experiment.partition("single-layer-")[2]
@@ -69,14 +69,14 @@ def single_layer(groups: Sequence[Group]) -> Figure | None:
         ],
     }  # fmt: skip
     caption = (
-        "One convolution perforated at rising rates, all others whole, without fine-tuning. The "
-        "grey line is what the multiplications promise."
+        "One convolution, perforated at increasing rates without fine-tuning; all others are "
+        "whole. The grey line is the theoretical speed-up."
     )
     return Figure("Kinds of masks", caption, tuple(svgs), data=data)
 
 
 def tradeoff(group: Group) -> Figure | None:
-    """Error over measured speed-up of perforation and its baselines."""
+    """Draws error over measured speed-up of perforation and its baselines."""
     arrays = group.records[0].arrays()
     error = group.values("error")
     if "speedup" not in arrays or not error:
@@ -103,14 +103,14 @@ def tradeoff(group: Group) -> Figure | None:
         ],
     }  # fmt: skip
     caption = (
-        "All curves begin at the network as it was trained. Perforation copies what it does not "
-        "compute; a larger stride and smaller images hand on smaller maps."
+        "All curves start at the trained network. Perforation copies the values that it does not "
+        "compute; a larger stride and smaller images give smaller maps."
     )
     return Figure("Perforation against its baselines", caption, tuple(svgs), data=data)
 
 
 def whole_networks(groups: Sequence[Group]) -> Figure | None:
-    """Measured speed-up over the reduction of multiplications, by network and batch size."""
+    """Draws measured speed-up over the reduction of multiplications, by network and batch."""
     rows = []
     for group in groups:
         network = group.records[0].experiment.split(".")[2].split("-")[0]
@@ -143,7 +143,7 @@ def whole_networks(groups: Sequence[Group]) -> Figure | None:
         "rows": [[n, b, rounded(m), rounded(s)] for n, b, m, s in rows],
     }
     caption = (
-        "Whole forward passes of the real architectures, whole and perforated in turns, with "
-        "random weights on random images: grid masks, keep fractions by rule."
+        "Forward passes of the whole and the perforated architecture, timed in turns with random "
+        "weights on random images. Keep fractions follow a rule; masks are grids or regular grids."
     )
     return Figure("Speed-up of whole networks", caption, tuple(svgs), data=data)

@@ -1,4 +1,4 @@
-"""Figures of one search: its path, its masks, the impacts it went by, and the tuning after it."""
+"""Figures of one search: its path, masks and impacts, and the fine-tuning after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5")
 
 
 def search_path(group: Group) -> Figure | None:
-    """Training loss over what is saved, step by step, and the level of every layer."""
+    """Draws the training loss over the reduction of cost, and the level of every layer."""
     arrays = group.records[0].arrays()
     if "search_loss" not in arrays or not len(arrays["search_keep"]):
         return None
@@ -25,7 +25,7 @@ def search_path(group: Group) -> Figure | None:
     with panel("Loss on training images, nats", margins=(46, 14, 50, 42)) as left:
         for (name, x), colour in zip(saved.items(), ("dense", "sparse"), strict=False):
             left.axes.plot(x, loss, color=LIGHT[colour], marker="o", markersize=3, label=name)
-        left.axes.set_xlabel("factor saved, x")
+        left.axes.set_xlabel("reduction, x")
         axes_lib.legend_above(left.axes)
     names = list(dict.fromkeys(arrays["search_layer"].tolist()))
     steps = np.arange(len(loss))
@@ -50,14 +50,14 @@ def search_path(group: Group) -> Figure | None:
         ],
     }  # fmt: skip
     caption = (
-        "Each step perforates the layer whose next level costs least loss for what it saves. "
+        "Each step perforates the layer whose next level adds the least loss per saved cost. "
         "Weights are those of the trained network throughout."
     )
     return Figure("Path of the search", caption, (left.svg, right.svg), data=data)
 
 
 def masks(group: Group) -> Figure | None:
-    """Masks of the network after the search."""
+    """Draws the masks of the network after the search."""
     arrays = group.records[0].arrays()
     found = {n.partition(".")[2]: a for n, a in arrays.items() if n.startswith("mask.")}
     if not found:
@@ -71,7 +71,7 @@ def masks(group: Group) -> Figure | None:
 
 
 def impact_maps(group: Group) -> Figure | None:
-    """Average impacts in the trained network."""
+    """Draws the average impacts in the trained network."""
     record = group.records[0]
     found = {
         n.partition(".")[2]: a
@@ -92,8 +92,8 @@ def impact_maps(group: Group) -> Figure | None:
         "average impact", found, what="average impacts", ends=("0", "", "largest of the layer")
     )
     caption = (
-        "First-order estimate of how much the loss changes when a position is set to zero, in the "
-        "network before it is perforated."
+        "First-order estimate of the change of the loss when a position is set to zero, in the "
+        "network before perforation."
     )
     data = {
         "columns": ["layer", "central half over all", "correlation with pooling windows"],
@@ -103,7 +103,7 @@ def impact_maps(group: Group) -> Figure | None:
 
 
 def tuning(group: Group) -> Figure | None:
-    """Test error while the perforated network is tuned."""
+    """Draws the test error during fine-tuning of the perforated network."""
     error = curve(group, "test/error", scale=100)
     before, after = group.values("error"), group.values("perforated_error")
     if error is None or not before or not after:
@@ -119,6 +119,6 @@ def tuning(group: Group) -> Figure | None:
             [(before[0], "unperforated", LIGHT["dense"]),
              (error.mean[-1], "perforated", LIGHT["sparse"])],
         )  # fmt: skip
-    caption = "Masks stay as the search left them; the dot is the network before tuning."
+    caption = "Masks are fixed. The dot is the perforated network before tuning."
     series = [("perforated", error)]
     return Figure("Fine-tuning", caption, (drawn.svg,), data=curve_data(series))

@@ -1,4 +1,4 @@
-"""The figures of the paper's experiments: which there are, and what is missing for the others."""
+"""Figures of the paper's experiments, and a note for each that lacks records."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _RANDOM_LABEL_FIGURES = (random_labels,)
 
 
 def figures(records: Sequence[Record]) -> list[Figure | Missing]:
-    """Every figure that the records allow, and what is missing for the others.
+    """Draws every figure that the records allow.
 
     Args:
-        records: of any experiments.
+        records: Records of any experiments.
 
     Returns:
-        In the order of the page, grouped by section; for every network the figures of the largest
-        runs first, those of others folded.
+        Figures, and notes on missing ones, in the order of the page, grouped by section. For every
+        network the figures of the largest runs come first; those of other runs are folded.
     """
     drawn: list[Figure | Missing] = []
     for section, makers, main, beside in _sections():
@@ -63,13 +63,13 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
 
 
 def _sections() -> list[tuple[str, tuple, Role, Role]]:
-    """Per network: heading, figures, the method and what it is compared with."""
+    """Returns the heading, the figures, the method and the baseline of each network."""
     rows = load_paper(_PAPER).rows
     roles: dict[tuple[str, str], dict[bool, Role]] = {}
     for experiment in EXPERIMENTS:
         row = rows[experiment.row]
         ours = row.method == _METHOD
-        # The paper calls the plain network "Original", which says little beside a curve.
+        # The paper calls the plain network "Original", which is unclear beside a curve.
         label = "dense" if row.method == "Original" else row.method
         role = Role(label, LIGHT["sparse" if ours else "dense"], experiment)
         roles.setdefault((row.table, row.network), {})[ours] = role
@@ -88,23 +88,23 @@ def _missing(section: str, setting: Setting | None, main: Role, beside: Role) ->
 
     if setting is None:
         commands = (command(beside, "quick"), command(main, "quick"))
-        return [Missing("No figures yet: neither network has a record", commands, section)]
+        return [Missing("No figures: neither network has a record", commands, section)]
     preset = setting.size[0]
     if setting.main is None:
-        what = f"Figures of {main.label} are left out: it has no record"
+        what = f"Figures of {main.label} are missing: it has no record"
         return [Missing(what, (command(main, preset),), section)]
     if setting.beside is None:
-        what = f"{beside.label} is left out: it has no record at preset {preset} on the same data"
+        what = f"{beside.label} is missing: it has no record at preset {preset} on the same data"
         return [Missing(what[0].upper() + what[1:], (command(beside, preset),), section)]
     return []
 
 
 def readme_picture(records: Sequence[Record]) -> str:
-    """Returns an SVG document: the sparsity of LeNet-300-100 over training, layer by layer."""
+    """Returns an SVG document of the sparsity of LeNet-300-100 over training, by layer."""
     chosen = [r for r in records if r.experiment.startswith("sparse_vd.table1.lenet-300-100")]
     drawn = (f for f in figures(chosen) if isinstance(f, Figure))
     svg = next(f.svg[0] for f in drawn if f.title == "Sparsity over training")
-    # Pages are light and dark; a picture outside of our own page brings its background along.
+    # Outside our own page the background may be dark, so the picture has its own.
     background = '<rect width="100%" height="100%" fill="#ffffff"/>'
     return svg.replace("<defs>", f"{background}\n<defs>", 1) + "\n"
 

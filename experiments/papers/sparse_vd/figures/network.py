@@ -1,4 +1,4 @@
-"""Figures of the network that training leaves behind."""
+"""Figures of the trained network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _threshold(group: Group) -> float:
 
 
 def _arrays(group: Group, names: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
-    """Arrays of every seed that has all of the names."""
+    """Returns the arrays of every seed that has all of the names."""
     stored = [record.arrays() for record in group.records]
     return [arrays for arrays in stored if all(name in arrays for name in names)]
 
@@ -33,7 +33,7 @@ def _mark_threshold(axes: Axes, threshold: float, text: str = "") -> None:
 
 
 def sparsity_per_layer(setting: Setting) -> Figure | None:
-    """Sparsity of every layer after training beside the paper's values."""
+    """Draws the sparsity of every layer after training beside the paper's values."""
     group, experiment = setting.main, setting.main_role.experiment
     if group is None:
         return None
@@ -70,14 +70,14 @@ def sparsity_per_layer(setting: Setting) -> Figure | None:
         "columns": ["layer", "ours, %", "standard deviation", "paper, %"],
         "rows": [[name, rounded(m), rounded(d), theirs] for name, m, d, theirs in rows],
     }
-    caption = "Of weights, without biases."
+    caption = "Share of removed weights; biases do not count."
     if "sparsity" not in paper:
-        caption += " The paper prints no sparsity of all layers together."
+        caption += " The paper reports no sparsity over all layers."
     return Figure("Sparsity after training", caption, (drawn.svg,), data=data)
 
 
 def threshold_sweep(setting: Setting) -> Figure | None:
-    """Test error and sparsity of the pruned network over the threshold on log α."""
+    """Draws test error and sparsity of the pruned network over the threshold on log α."""
     names = ("sweep_threshold", "sweep_error", "sweep_sparsity")
     stored = _arrays(setting.main, names) if setting.main else []
     if setting.main is None or not stored:
@@ -107,14 +107,14 @@ def threshold_sweep(setting: Setting) -> Figure | None:
         "rows": [[rounded(v) for v in row] for row in zip(*columns, strict=True)],
     }
     caption = (
-        "The trained network pruned at other thresholds, without training again. Where the lines "
-        "are flat, the exact threshold does not matter."
+        "The trained network, pruned at other thresholds without further training. Where the "
+        "lines are flat, the exact threshold does not matter."
     )
     return Figure("Pruning threshold", caption, (left.svg, right.svg), data=data)
 
 
 def log_alpha_histogram(setting: Setting) -> Figure | None:
-    """Weights per value of log α, one panel per layer."""
+    """Draws histograms of log α over weights, one panel per layer."""
     group = setting.main
     stored = _arrays(group, ("log_alpha_edges",)) if group else []
     if group is None or not stored:
@@ -128,7 +128,7 @@ def log_alpha_histogram(setting: Setting) -> Figure | None:
         with panel(title, size=(300, 210), margins=(44, 10, 30, 42)) as drawn:
             axes = drawn.axes
             axes_lib.log_axis(axes, 0.6, float(max(values.max(), 10)))
-            # A bin belongs to the side on which it begins.
+            # A bin belongs to the side of its left edge.
             first = int(np.searchsorted(edges[:-1], used))
             for part, colour in (
                 (slice(first), setting.main_role.colour),
@@ -143,9 +143,9 @@ def log_alpha_histogram(setting: Setting) -> Figure | None:
             axes.set_xlabel("log α")
         panels.append(drawn.svg)
     caption = (
-        f"Weights left of the line at {used:g} are kept, those right of it removed. Values beyond "
-        f"±{edges[-1]:g} are counted in the outermost bins. The vertical axes are logarithmic, "
-        "since one group can outnumber the other by far."
+        f"Weights left of the line at {used:g} are kept, those right of it are removed. The "
+        f"outermost bins include values beyond ±{edges[-1]:g}. The vertical axes are logarithmic, "
+        "since one group can be far larger than the other."
     )
     data = {
         "columns": ["from log α", "to log α", *counts],
@@ -158,33 +158,34 @@ def log_alpha_histogram(setting: Setting) -> Figure | None:
 
 
 def first_layer(setting: Setting) -> Figure | None:
-    """Weights of the first layer as images."""
+    """Draws the weights of the first layer as images."""
     pictures, seeds = [], set()
     for role, group in setting.members:
         arrays = group.records[0].arrays()
         if "first_layer" in arrays:
-            what = "units" if "pixel_weights" in arrays else "filters"
-            pictures.append(weight_grid(role.label, arrays["first_layer"], what=what))
+            noun = "units" if "pixel_weights" in arrays else "filters"
+            pictures.append(weight_grid(role.label, arrays["first_layer"], what=noun))
             seeds.add(group.records[0].seed)
     if not pictures:
         return None
     caption = (
-        "Incoming weights of the units or filters with the largest norms, largest first, of seed "
-        f"{', '.join(map(str, sorted(seeds)))}. Zero is white, every network has a scale of its "
-        "own that saturates at the ends. The values are in arrays.npz of the run (first_layer)."
+        "Incoming weights of the units or filters with the largest norms, in descending order, for "
+        f"seed {', '.join(map(str, sorted(seeds)))}. Zero is white. Every network has its own "
+        "scale, which saturates at the ends. The values are in arrays.npz of the run "
+        "(first_layer)."
     )
     return Figure("First layer", caption, pictures=tuple(pictures))
 
 
 def pixel_weights(setting: Setting) -> Figure | None:
-    """How many weights every input pixel keeps."""
+    """Draws the number of weights kept per input pixel."""
     group = setting.main
     arrays = group.records[0].arrays() if group else {}
     if group is None or "pixel_weights" not in arrays:
         return None
     counts = arrays["pixel_weights"]
     seed = group.records[0].seed
-    caption = f"Weights of the first layer that pruning leaves, per input pixel, seed {seed}."
+    caption = f"Weights of the first layer kept by pruning, per input pixel, for seed {seed}."
     dense = setting.beside.records[0].arrays().get("pixel_weights") if setting.beside else None
     if dense is not None:
         low, high = int(dense.min()), int(dense.max())
@@ -195,11 +196,11 @@ def pixel_weights(setting: Setting) -> Figure | None:
         "rows": counts.tolist(),
     }
     picture = pixel_map(setting.main_role.label, counts)
-    return Figure("Which pixels are read", caption, pictures=(picture,), data=data)
+    return Figure("Input pixels in use", caption, pictures=(picture,), data=data)
 
 
 def file_size(setting: Setting) -> Figure | None:
-    """Bytes on disk before and after pruning."""
+    """Draws the file size before and after pruning."""
     group = setting.main
     sizes = [group.values(n) for n in ("dense_file_size", "file_size")] if group else []
     if group is None or not all(sizes):
@@ -222,7 +223,7 @@ def file_size(setting: Setting) -> Figure | None:
     caption = "The same network stored densely and sparsely (safetensors, 1 kB is 1,000 bytes)."
     if ratio:
         caption += (
-            f" The file shrinks less than the number of weights "
+            f" The file shrinks by less than the number of weights "
             f"({mean_and_deviation(ratio)[0]:,.0f} x), since it also holds the positions of the "
             "kept weights, the biases and the input normalisation."
         )

@@ -1,4 +1,4 @@
-"""Figures of what happens during training."""
+"""Figures of quantities over training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.suite.registry import load_paper
 
 
 def learning_curves(setting: Setting) -> Figure | None:
-    """Negative log-likelihood and test error over training, both methods in one figure."""
+    """Draws negative log-likelihood and test error of both methods over training."""
     panels, data = [], []
     for title, parts in (
         (
@@ -43,14 +43,14 @@ def learning_curves(setting: Setting) -> Figure | None:
     if not panels:
         return None
     caption = (
-        "Test: all test images, without noise. Training: mean over the steps since the point "
-        "before, with the noise of training. The vertical axes are logarithmic."
+        "Test: all test images, without noise. Training: mean over the steps since the previous "
+        "point, with the noise of training. The vertical axes are logarithmic."
     )
     return Figure("Learning curves", caption, tuple(panels), data=curve_data(data))
 
 
 def _warm_up(group: Group) -> tuple[float, float]:
-    """When the divergence begins to count, and when it counts in full; epochs."""
+    """Returns start and end of the warm-up of the divergence, epochs."""
     record = group.records[0]
     timing, values = timing_of(record), record.config["variational"]
     start, end = (timing.steps(values[name]) for name in ("kl_start", "kl_full"))
@@ -72,7 +72,7 @@ def _shade(axes: Axes, start: float, end: float) -> None:
 
 
 def _sparsity_panel(group: Group, *, layers: bool) -> tuple[str, list[tuple[str, Curve]]]:
-    """A panel of sparsity over training, and its curves; none if they were not written down."""
+    """Draws a panel of sparsity over training; both results are empty if it was not logged."""
     names = [n for n in sorted(group.records[0].history) if n.startswith("sparsity/")]
     found = [(n.partition("/")[2], curve(group, n, scale=100.0)) for n in names if layers]
     found.append(("all", curve(group, "sparsity", scale=100.0)))
@@ -104,15 +104,14 @@ def _sparsity_caption(group: Group) -> str:
     start, end = _warm_up(group)
     threshold = group.records[0].config["variational"]["threshold"]
     return (
-        f"Sparsity is the share of weights whose log α is at or above {threshold:g}; its axis is "
-        "logarithmic in what is left, so that 90, 99 and 99.9 % lie equally far apart. The "
-        f"divergence begins to count at epoch {start:.3g} and counts in full from epoch {end:.3g} "
-        "(shaded)."
+        f"Sparsity is the share of weights with log α ≥ {threshold:g}. Its axis is logarithmic in "
+        "the share of weights left, so that 90, 99 and 99.9 % are evenly spaced. The weight of "
+        f"the divergence rises linearly from epoch {start:.3g} to epoch {end:.3g} (shaded)."
     )
 
 
 def sparsity_over_training(setting: Setting) -> Figure | None:
-    """Sparsity of every layer and of the whole network over training."""
+    """Draws the sparsity of every layer and of the whole network over training."""
     if setting.main is None:
         return None
     svg, series = _sparsity_panel(setting.main, layers=True)
@@ -124,7 +123,7 @@ def sparsity_over_training(setting: Setting) -> Figure | None:
 
 
 def random_labels(setting: Setting) -> Figure | None:
-    """Training accuracy and sparsity over training where labels say nothing about images."""
+    """Draws training accuracy and sparsity over training on random labels."""
     panels, data = [], []
     with panel("Training accuracy, %", margins=(46, 22, 50, 42)) as drawn:
         for role, group in setting.members:
@@ -160,9 +159,9 @@ def random_labels(setting: Setting) -> Figure | None:
         return None
     panels.append(drawn.svg)
     caption = (
-        "Training labels are drawn at random; only memorising can fit them. Lines: mean over the "
-        "steps since the point before, with the noise of training. Dots: all training images "
-        "after training, without noise. Diamonds: the paper."
+        "Training labels are random, so only memorising fits them. Lines: mean over the steps "
+        "since the previous point, with the noise of training. Dots: all training images after "
+        "training, without noise. Diamonds: the paper."
     )
     if setting.main is not None:
         svg, series = _sparsity_panel(setting.main, layers=False)
