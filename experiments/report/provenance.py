@@ -23,7 +23,7 @@ def command(group: Group) -> str:
     words += ["--seeds", str(seeds)]
     values = config_lib.flat(first.config)
     # The source of the data is not part of the configuration's identity, but the command needs it.
-    source = [] if values["data.source"] == "auto" else ["data.source"]
+    source = [] if values.get("data.source", "auto") == "auto" else ["data.source"]
     for name in dict.fromkeys((*first.changed, *source)):
         words += _flag(name, values.get(name))
     return " ".join(shlex.quote(str(word)) for word in words)

@@ -76,10 +76,13 @@ def _is_shortened(record: Record) -> bool:
     """Whether flags made the training shorter than the paper's."""
     if "schedule.length" not in record.changed or not record.dataset["train"]:
         return False
-    config = config_lib.training(find_experiment(record.experiment).presets["paper"].config)
+    config = find_experiment(record.experiment).presets["paper"].config
+    schedule, data = (config_lib.group(config, name) for name in ("schedule", "data"))
+    if schedule is None or data is None:
+        return False
     whole = Timing.of(
-        config.schedule.length,
-        batch_size=config.data.batch_size,
+        schedule.length,
+        batch_size=data.batch_size,
         examples=record.dataset["train"],
     )
     epochs = record.steps * record.config["data"]["batch_size"] / record.dataset["train"]

@@ -140,7 +140,7 @@ def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) ->
 
         kind: Kind = "network" if is_native_format(path) else "weights"
         return RunInput(flag, kind, path, _digest([path]))
-    folder_of_seed = _seed_folder(path, seed)
+    folder_of_seed = _seed_folder(path, seed, or_first=field.part == "network")
     if field.part == "network":
         from adaptive_nets.models.weights.locate import find_network
 
@@ -239,15 +239,22 @@ def _expectation(field: RunInputField) -> str:
     return f"the folder of a finished run, FOLDER@STEP of a checkpoint, or a weights file{also}"
 
 
-def _seed_folder(path: Path, seed: int) -> Path:
-    for candidate in (path / f"seed{seed}", path / "seed0"):
-        if candidate.is_dir():
-            return candidate
-    return path
+def _seed_folder(path: Path, seed: int, *, or_first: bool) -> Path:
+    """Returns the folder of a seed in a run; the path itself if it is no folder of a run.
+
+    Args:
+        path: Folder of a run or of a seed.
+        seed: Seed that is wanted.
+        or_first: Take seed 0 if the run lacks the seed.
+    """
+    if (path / f"seed{seed}").is_dir() or not any(path.glob("seed*")):
+        candidate = path / f"seed{seed}"
+        return candidate if candidate.is_dir() else path
+    return path / "seed0" if or_first else path / f"seed{seed}"
 
 
 def _checkpoint(folder: Path, step: int, name: str, flag: str, seed: int) -> RunInput:
-    seed_folder = _seed_folder(folder, seed)
+    seed_folder = _seed_folder(folder, seed, or_first=True)
     found = seed_folder / "checkpoints"
     if not (found / str(step)).is_dir():
         steps = sorted(int(p.name) for p in found.glob("*") if p.name.isdigit())

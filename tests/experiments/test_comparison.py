@@ -131,8 +131,8 @@ def test_an_infinite_value_is_not_averaged_and_says_so():
 
 @pytest.mark.parametrize(("steps", "verdict"), [(60000, "reduced"), (150000, "differs")])
 def test_a_shorter_schedule_is_reduced_and_a_longer_one_differs(steps, verdict):
-    record = made_up(error=1.92, changed=["schedule.length"]) | {"steps": steps}
-    assert verdicts(record)["error"] == verdict
+    record = made_up(TRAINED, error=1.92, changed=["schedule.length"]) | {"steps": steps}
+    assert verdicts(record, experiment=TRAINED)["error"] == verdict
 
 
 def test_a_difference_in_percent_is_in_percentage_points():

@@ -62,8 +62,8 @@ def test_every_command_knows_a_paper_that_was_installed_beside_us(tmp_path):
     assert [listed[0], shown[0], ran[0], table[0], report[0]] == [0] * 5, (ran[2], report[2])
     assert PRUNED in listed[1]
     assert TRAINED in listed[1]
-    assert "pruning.keep = 0.25" in shown[1]
-    assert re.search(r"compression, x\s*│\s*68\s*│\s*4\s*│\s*-64\s*│\s*reduced", table[1])
+    assert "config.pruning.keep\t0.25" in shown[1]
+    assert re.search(r"\tcompression\tx\tsmoke\t1\t68\.0\t4\.0\t.*\t-64\.0\treduced\t", table[1])
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert "Toys with Few Weights" in page
     assert "<strong>Kept weights</strong>" in page

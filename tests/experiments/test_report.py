@@ -170,7 +170,8 @@ def test_without_records_everything_is_not_run_and_the_page_says_how_to_run_it()
     expected = [c for cells in compare(list(experiments().values()), []).values() for c in cells]
     assert len(ours) == sum(c.verdict == "not run" for c in expected)
     (missing,) = figures([])
-    assert f"{missing.what}; {missing.commands[0]} makes it." in parsed.words
+    assert missing.what in parsed.words
+    assert missing.commands[0] in parsed.words
 
 
 def test_every_cell_of_the_comparison_appears(records, text):
@@ -261,11 +262,9 @@ def test_figures_stand_on_the_page_with_their_numbers(records, text):
 
 
 def test_a_selection_says_nothing_of_other_experiments():
-    chosen = [e for e in experiments().values() if "lenet-300-100" in e.id]
-    words = assert_sound(page.render([], rendered=NOON, experiments=chosen)).words
-    assert "sparse_vd.table1.lenet-300-100-sparse" in words
-    assert "LeNet-5-Caffe" not in words
-    assert "random-labels" not in words
+    words = assert_sound(page.render([], rendered=NOON, experiments=select(TRAINED))).words
+    assert TRAINED in words
+    assert PRUNED not in words
 
 
 def test_records_without_arrays_lose_only_the_figures_made_from_them(write):
@@ -291,8 +290,8 @@ def test_curves_average_the_steps_that_all_seeds_share(write):
         content["history"]["test/error"] = [[200, 0.5], [450, 0.9]]
 
     group = settings_of(
-        *(Role("a", "#000001", experiments()[name]) for name in (PRUNED, TRAINED)),
-        [write(PRUNED), write(PRUNED, seed=1, edit=shorter)],
+        *(Role("a", "#000001", experiments()[name]) for name in (TRAINED, PRUNED)),
+        [write(TRAINED), write(TRAINED, seed=1, edit=shorter)],
     )[0].main
     values = curve(group, "test/error", scale=100.0)
     assert values is not None
@@ -310,12 +309,12 @@ def test_the_command_repeats_changed_flags(write):
         content["config"]["schedule"] |= {"length": "300 steps", "boundaries": ["1%", "2%"]}
 
     group = settings_of(
-        *(Role("a", "#000001", experiments()[name]) for name in (PRUNED, TRAINED)),
-        [write(PRUNED, seed=2, edit=edit)],
+        *(Role("a", "#000001", experiments()[name]) for name in (TRAINED, PRUNED)),
+        [write(TRAINED, seed=2, edit=edit)],
     )[0].main
     assert group is not None
     assert command_of(group) == (
-        f"adaptive-nets run {PRUNED} --preset paper --seeds 3 --data.no-flip "
+        f"adaptive-nets run {TRAINED} --preset paper --seeds 3 --data.no-flip "
         "--schedule.boundaries 1% 2% --schedule.length '300 steps' --data.source embedded"
     )
 

@@ -39,6 +39,7 @@ from experiments.report.charts import Figure, Missing
 from experiments.suite.comparison import compare, group_records
 from experiments.suite.records import Record
 from experiments.suite.registry import experiments
+from experiments.suite.run_inputs import resolve
 
 SHAPE = (12, 12, 3)
 
@@ -175,7 +176,7 @@ def test_a_wrong_source_is_named(tmp_path):
         return str(error.value)
 
     assert "--perforation.source is ''; expected the folder of a run" in message("")
-    assert "which holds no network.safetensors" in message(tmp_path)
+    assert "which holds no trained network" in message(tmp_path)
     stored_network(tmp_path / "a" / "network.safetensors", dataset, scale=2.0)
     assert "was trained with another normalisation of the images" in message(tmp_path / "a")
     stored_network(tmp_path / "b" / "network.safetensors", dataset, model="nin_svhn")
@@ -371,8 +372,8 @@ def test_top_1_and_top_5_errors_are_counted_over_every_image_once(rng):
     assert metrics["top5_error"].count == 9
 
 
-def test_imagenets_rows_name_what_they_lack(tmp_path):
-    with pytest.raises(UserError, match=r"source is 'absent.pth', which is no file; expected"):
-        imagenet_errors.load_weights("absent.pth", "vgg16")
+def test_imagenets_rows_name_what_they_lack():
+    with pytest.raises(UserError, match=r"source is 'absent.pth', which does not exist; expected"):
+        resolve("absent.pth", source.SOURCE, flag="perforation.source", seed=0)
     with pytest.raises(UserError, match=r"--data.name is 'cifar10'.* expected a prepared"):
         imagenet_errors.validation_batches(tiny_dataset(), RuledConfig(), (224, 224, 3))
