@@ -69,7 +69,7 @@ def test_a_process_that_dies_takes_the_others_down_with_a_message(tmp_path):
     assert killed.code == -signal.SIGKILL
     assert left.code == LOST_PEER_EXIT_CODE, left.output
     assert "error: process 0 of 2 lost another process of the run" in left.output
-    assert "the same command goes on from the last checkpoint" in left.output
+    assert "the same command resumes from the last checkpoint" in left.output
     assert time.monotonic() - began < 120
 
 
