@@ -234,7 +234,11 @@ def test_a_mistake_is_named(rule, options, message):
 @pytest.mark.parametrize(
     ("rule", "mode", "message"),
     [
-        ("sact", "discrete", "mode is 'discrete'; expected None, since the rule 'sact' has no modes"),
+        (
+            "sact",
+            "discrete",
+            "mode is 'discrete'; expected None, since the rule 'sact' has no modes",
+        ),
         ("pact", "relaxd", "mode is 'relaxd'; did you mean 'relaxed'"),
     ],
 )

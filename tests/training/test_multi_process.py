@@ -149,5 +149,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr("jax.distributed.initialize", refuse)
-    with pytest.raises(UserError, match=r"--distributed\.cluster is 'slurm', which does not say"):
+    with pytest.raises(
+        UserError, match=r"--distributed\.cluster is 'slurm', which does not identify"
+    ):
         start(DistributedConfig(cluster="slurm"))
