@@ -20,7 +20,7 @@ VERDICT_RULES = (
     "value or better. differs: outside the tolerance, or run with changed flags. "
     "measured: at full size, but the paper's value is from memory and not used for a verdict. "
     "reduced: smaller data or schedule. not run: no record. "
-    "cited: a method that the paper compares with and this suite does not run."
+    "cited: the paper's own comparison with a method that this suite does not run."
 )
 
 
