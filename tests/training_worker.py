@@ -41,7 +41,8 @@ def launch(
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": str(TESTS),
+        # This checkout, not the one that is installed.
+        "PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS))),
     }
     started = []
     for process in range(processes):

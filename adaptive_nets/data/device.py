@@ -248,7 +248,7 @@ def take_eval_batch(
 
 
 class PixelScaling(Protocol):
-    """Normalisation of images; `DataConfig` says what each value does."""
+    """Settings of image normalisation; see `DataConfig` for each value."""
 
     @property
     def pixel_scale(self) -> float: ...  # noqa: D102
@@ -266,12 +266,12 @@ class PixelScaling(Protocol):
 def put_on_devices(
     dataset: Dataset, config: PixelScaling, place: Callable[[DeviceSplit], DeviceSplit]
 ) -> tuple[DeviceSplit, DeviceSplit]:
-    """Copies training and test set to devices, with the statistics of the training images.
+    """Copies training and test set to devices, normalised by statistics of the training images.
 
     Args:
-        dataset: Both splits, in memory.
-        config: Normalisation of images.
-        place: Moves a split of host arrays to where it is used.
+        dataset: data set with both splits in host memory.
+        config: normalisation of images.
+        place: copies a split of host arrays to its devices.
     """
     train, test = dataset.train, dataset.test
     assert train is not None

@@ -309,7 +309,7 @@ def stream(
         split: where they come from.
         rows: places within each batch that this process reads, ascending.
         batch_size: of all processes together.
-        first: number of the first batch: the step to go on from.
+        first: number of the first batch: the step that the run resumes from.
         batches: how many there are from there on.
         options: how to read.
         seed: of the order and of the random crops, for training. Without one the examples come in

@@ -1,1 +1,1 @@
-"""One training loop for every experiment; see `adaptive_nets.training.loop`."""
+"""Training loop shared by every experiment; see `adaptive_nets.training.loop`."""

@@ -1,4 +1,4 @@
-"""Shapes of the rows of a data set, and the random changes that a task makes to them."""
+"""Shapes of the rows of a data set, and the choice of their on-device augmentation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from adaptive_nets.training.config import DataConfig, require
 from adaptive_nets.training.task import Task
 
 RowShapes = Mapping[str, jax.ShapeDtypeStruct]
-"""Shape and dtype of one row of every array of a data set, as it is stored."""
+"""Name -> stored shape and dtype of one row of that array of a data set."""
 
 
 def labelled_image_shapes(image_shape: tuple[int, ...]) -> RowShapes:
-    """Rows of a set of images with one label each."""
+    """Returns the row shapes of a data set of images with one label each."""
     return {
         "image": jax.ShapeDtypeStruct(image_shape, jnp.uint8),
         "label": jax.ShapeDtypeStruct((), jnp.int32),
@@ -27,10 +27,10 @@ def labelled_image_shapes(image_shape: tuple[int, ...]) -> RowShapes:
 
 
 def row_shapes(split: Split | StreamedSplit | ExampleSource) -> RowShapes:
-    """Rows of a split; of a source, its first example is read.
+    """Returns the row shapes of a split; reads the first example of an `ExampleSource`.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the example cannot be read.
     """
     if isinstance(split, StreamedSplit):
         return labelled_image_shapes(split.image_shape)
@@ -45,7 +45,7 @@ def row_shapes(split: Split | StreamedSplit | ExampleSource) -> RowShapes:
 
 
 def example_shapes(task: Task, rows: RowShapes) -> Any:
-    """Shapes of a batch of one example."""
+    """Returns the shapes and dtypes of a batch of one example."""
     batch = {
         name: jax.ShapeDtypeStruct((1, *row.shape), jnp.float32 if name == "image" else row.dtype)
         for name, row in rows.items()
@@ -56,28 +56,28 @@ def example_shapes(task: Task, rows: RowShapes) -> Any:
 def choose_augmentation(
     task: Task, config: DataConfig, rows: RowShapes, *, read_augmented: bool
 ) -> Augment | None:
-    """Random changes to training rows that are made on the devices.
+    """Chooses the on-device augmentation of training rows; None for no augmentation.
 
     Args:
-        task: may bring its own.
+        task: the task; its own augmentation takes precedence.
         config: crops and flips of images.
-        rows: of the data set.
-        read_augmented: whether images are cropped and flipped when they are read.
+        rows: row shapes of the data set.
+        read_augmented: whether the reader already crops and flips images.
 
     Raises:
-        UserError: the configuration asks for changes that would not be made.
+        UserError: the configuration asks for an augmentation that would not be applied.
     """
     if read_augmented:
         require(
             not config.crop_padding,
             "data.crop-padding",
             config.crop_padding,
-            "0, since images that are read while training are cropped when they are read",
+            "0, since the reader of a streamed data set crops images itself",
         )
         return task.augment
     if task.augment is None and "image" in rows:
         return Augmentation(config.crop_padding, config.flip)
-    why = "examples have no images" if task.augment is None else "the task has its own changes"
+    why = "examples have no images" if task.augment is None else "the task has its own augmentation"
     require(not config.crop_padding, "data.crop-padding", config.crop_padding, f"0, since {why}")
     require(not config.flip, "data.flip", config.flip, f"False, since {why}")
     return task.augment

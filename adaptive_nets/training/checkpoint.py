@@ -1,21 +1,18 @@
-"""Checkpoints that can be trusted: written by Orbax in the background, verified when read.
+"""Verified checkpoints: written by Orbax in the background, checked against checksums when read.
 
-Orbax notices a truncated or missing file, but not flipped bits, and offers the newest step even
-when it cannot be read. So every step carries a checksum per array beside it, and reading walks back
-from the newest step to the first whose content is what was saved. Steps that are not are named and
-moved aside, never deleted.
+Orbax detects a truncated or missing file, but not flipped bits, and offers the newest step even if
+it cannot be read. Therefore every step stores a checksum of each array, and `Checkpoints.restore`
+returns the newest step that matches its checksums. Damaged steps are reported and moved aside,
+never deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
-import inspect
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,25 +25,27 @@ import orbax.checkpoint as ocp
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import read_json_lines, write_text_atomically
 from adaptive_nets.runtime.pytrees import path_name
+from adaptive_nets.training.checkpoint_errors import (
+    DamagedCheckpoint,
+    brief,
+    is_disk_full,
+    silence_late_orbax_errors,
+)
 from adaptive_nets.training.checksum import checksums
 from adaptive_nets.training.distributed import is_process_0, max_over_processes, put
 
 _FORMAT = 1
 
 
-class DamagedCheckpoint(Exception):
-    """A step that is there but not what was saved; the message says what is wrong with it."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What was found.
+    """Restored checkpoint.
 
     Attributes:
-        step: optimiser steps of the state.
-        state: the training state, laid out as asked for.
-        position: what was stored with it: place in the data, seconds trained.
-        damaged: one line for every newer step that could not be used.
+        step: number of optimiser steps of the state.
+        state: training state with the requested shardings.
+        position: JSON values stored with it: position in the data, training seconds.
+        damaged: one line for every newer step that is damaged or missing.
     """
 
     step: int
@@ -56,7 +55,7 @@ class Restored:
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves by path, but for arrays without elements: Orbax refuses those, and nothing is lost."""
+    """Returns the leaves by path, without empty arrays, which Orbax cannot store."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {path_name(path): leaf for path, leaf in leaves if leaf.size}
 
@@ -69,46 +68,12 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _is_disk_full(error: BaseException) -> bool:
-    """True where the error, or one behind it, is the operating system's 'no space left'."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left" in str(seen) or "RESOURCE_EXHAUSTED" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
-def _silence_late_orbax_errors() -> None:
-    """Keeps tracebacks of files off the screen that end after another one has failed.
-
-    The first failure ends Orbax's event loop while other files are still being read or written;
-    each of those then finds the loop closed, in a thread where nobody can catch it, or is given up
-    where it stands. What failed is raised and reported all the same.
-    """
-    before = sys.unraisablehook
-    if getattr(before, "passes_over_late_answers", False):
-        return
-
-    def hook(unraisable: Any) -> None:
-        error, given_up = unraisable.exc_value, unraisable.object
-        late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-        of_orbax = inspect.iscoroutine(given_up) and "orbax" in given_up.cr_code.co_filename
-        if not (late or of_orbax):
-            before(unraisable)
-
-    hook.passes_over_late_answers = True  # pyright: ignore[reportFunctionMemberAccess]
-    sys.unraisablehook = hook
-
-
 class Checkpoints:
-    """The checkpoints of one run, in one folder.
+    """Checkpoints of one run in one folder.
 
     Args:
-        directory: the folder; made when the first checkpoint is saved.
-        keep: how many of the newest steps to keep.
+        directory: folder of the checkpoints, created if absent.
+        keep: number of newest steps to keep.
     """
 
     def __init__(self, directory: Path, *, keep: int = 3):
@@ -117,27 +82,29 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=True
         )
-        _silence_late_orbax_errors()
+        silence_late_orbax_errors()
         try:
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         except OSError as error:
-            raise UserError(f"cannot keep checkpoints in {directory}: {error.strerror}") from error
+            raise UserError(
+                f"checkpoints cannot be written to {directory}: {error.strerror}"
+            ) from error
 
     def steps(self) -> list[int]:
-        """Steps that were written to the end, oldest first."""
+        """Returns the completely written steps, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
-        """Begins to write a checkpoint and returns; does nothing if the step is there already.
+        """Starts to write a checkpoint in the background; does nothing if the step exists.
 
         Args:
-            step: optimiser steps of the state.
-            state: a pytree of arrays; the caller may donate it right afterwards.
-            position: JSON values to store beside it.
+            step: number of optimiser steps of the state.
+            state: pytree of arrays; may be donated as soon as this returns.
+            position: JSON values to store with it.
 
         Raises:
-            UserError: this or the previous checkpoint could not be written, on a full disk for
-                instance.
+            UserError: this or the previous checkpoint cannot be written, for example on a full
+                disk.
         """
         self.wait()
         if step in self.steps():
@@ -162,31 +129,31 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Returns when everything begun is on disk.
+        """Waits until the checkpoint in progress is on disk.
 
         Raises:
-            UserError: it could not be written.
+            UserError: it cannot be written.
         """
         with self._clean_up_failed_write(None):
             self._manager.wait_until_finished()
             self._update_ledger()
 
     def close(self) -> None:
-        """Waits, then lets go of the folder."""
+        """Waits for the checkpoint in progress and releases the folder."""
         try:
             self.wait()
         finally:
             self._manager.close()
 
     def restore(self, abstract_state: Any) -> Restored | None:
-        """Reads the newest step whose content is what was saved.
+        """Restores the newest step that matches its checksums.
 
         Args:
-            abstract_state: tree of `jax.ShapeDtypeStruct` with the shardings wanted, which need not
-                be those it was saved with.
+            abstract_state: tree of `jax.ShapeDtypeStruct` with the requested shardings, which may
+                differ from those at the save.
 
         Returns:
-            What was found, or None if nothing was ever saved.
+            The restored checkpoint, or None if nothing was ever saved.
 
         Raises:
             UserError: the checkpoints are of another network or optimiser, or all of them are
@@ -199,7 +166,7 @@ class Checkpoints:
                 read = self._read(step, abstract_state)
             except DamagedCheckpoint as error:
                 problem = str(error)
-            # A file that only one of several processes needs may be the damaged one.
+            # Each process reads its own shards, so only some processes may see the damage.
             if max_over_processes([read is None]) == [0] and read is not None:
                 return Restored(step, *read, tuple(damaged))
             problem = problem or "another process could not read its part"
@@ -208,7 +175,7 @@ class Checkpoints:
         if damaged:
             raise UserError(
                 f"{damaged[0]}; none of the {len(damaged)} checkpoints can be read; "
-                f"move {self.directory} away to start again"
+                f"move {self.directory} away and run the same command to start from step 0"
             )
         return None
 
@@ -216,13 +183,13 @@ class Checkpoints:
         """Reads the arrays of a step by path, such as "params/fc1/kernel", on the default device.
 
         Raises:
-            DamagedCheckpoint: The step is not what was saved.
+            DamagedCheckpoint: the step does not match its checksums.
         """
         body = self._read_description(step)
         return self._read_arrays(step, body, ocp.args.StandardRestore())
 
     def _read_description(self, step: int) -> dict[str, Any]:
-        # Whatever a damaged file makes Orbax, TensorStore or JSON raise, it means the same here.
+        # A damaged file makes Orbax, TensorStore or JSON raise errors of any type.
         try:
             meta = self._manager.restore(
                 step,
@@ -231,9 +198,9 @@ class Checkpoints:
             body, digest = meta["body"], meta["digest"]
             intact = _digest(body) == digest
         except Exception as error:
-            raise DamagedCheckpoint(f"its description cannot be read ({_brief(error)})") from error
+            raise DamagedCheckpoint(f"its description cannot be read ({brief(error)})") from error
         if not intact:
-            raise DamagedCheckpoint("its description was changed after it was written")
+            raise DamagedCheckpoint("its description does not match its digest")
         return body
 
     def _read_arrays(self, step: int, body: dict[str, Any], restore: Any) -> dict[str, Any]:
@@ -243,11 +210,11 @@ class Checkpoints:
                 args=ocp.args.Composite(state=restore),  # pyright: ignore
             )["state"]
         except Exception as error:
-            raise DamagedCheckpoint(f"its arrays cannot be read ({_brief(error)})") from error
+            raise DamagedCheckpoint(f"its arrays cannot be read ({brief(error)})") from error
         for name, found in checksums(leaves).items():
             if found != body["checksums"][name]:
                 raise DamagedCheckpoint(
-                    f"the checksum of {name} is {found}, was {body['checksums'][name]}"
+                    f"the checksum of {name} is {found}; expected {body['checksums'][name]}"
                 )
         return leaves
 
@@ -270,7 +237,8 @@ class Checkpoints:
             if saved.get(name) != wanted.get(name):
                 raise UserError(
                     f"the checkpoints in {self.directory} are of another configuration: {name} is "
-                    f"{saved.get(name, 'absent')} there, {wanted.get(name, 'absent')} here"
+                    f"{saved.get(name, 'absent')} there; expected {wanted.get(name, 'absent')}; "
+                    "choose another folder with --out"
                 )
 
     def _quarantine(self, step: int) -> None:
@@ -281,23 +249,23 @@ class Checkpoints:
                 if not (target / name).exists():
                     shutil.move(self.directory / str(step), target / name)
                     break
-        max_over_processes([0])  # Nobody looks before it is moved.
+        max_over_processes([0])  # A barrier: no process reads the folder before the move.
         self._manager.reload()
         self._update_ledger()
 
     def _missing_steps(self) -> list[str]:
-        """Steps newer than any that is here, although they had been written to the end."""
-        here = self.steps()
-        newest = here[-1] if here else -1
-        remembered = [line["step"] for line in read_json_lines(self._ledger)]
+        """Returns a line for each step of the ledger that is newer than all steps on disk."""
+        present = self.steps()
+        newest = present[-1] if present else -1
+        recorded = [line["step"] for line in read_json_lines(self._ledger)]
         return [
-            f"checkpoint of step {step} in {self.directory} is gone"
-            for step in sorted(remembered, reverse=True)
+            f"checkpoint of step {step} in {self.directory} is missing"
+            for step in sorted(recorded, reverse=True)
             if step > newest
         ]
 
     def _update_ledger(self) -> None:
-        """Notes which steps are complete, so that one that disappears is missed."""
+        """Records the complete steps, so that a deleted one is noticed."""
         steps = self.steps()
         if is_process_0() and steps != [line["step"] for line in read_json_lines(self._ledger)]:
             lines = [json.dumps({"step": step}) + "\n" for step in steps]
@@ -305,7 +273,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _clean_up_failed_write(self, step: int | None) -> Iterator[None]:
-        """Turns a failed write into one line, after removing what was half-written."""
+        """Converts a failed write to a `UserError`, after removing incomplete files."""
         try:
             yield
         except Exception as error:
@@ -316,25 +284,26 @@ class Checkpoints:
             kept = self.steps()
             last = f"step {kept[-1]} is kept" if kept else "no earlier step was saved"
             which = "a checkpoint" if step is None else f"the checkpoint of step {step}"
-            why = "no space left on the disk" if _is_disk_full(error) else _brief(error)
+            why = "no space left on the disk" if is_disk_full(error) else brief(error)
             raise UserError(
                 f"{which} could not be written to {self.directory}: {why}; {last}; "
-                "make room and run the same command to go on"
+                "make room and run the same command to resume"
             ) from error
 
 
 def read_variables(directory: Path, step: int) -> dict[str, Any]:
-    """Reads the variables that a checkpoint of a run would be evaluated with.
+    """Reads the variables for evaluation from a checkpoint of a run.
 
     Args:
-        directory: The folder ``checkpoints`` of the run.
-        step: One of its steps.
+        directory: folder ``checkpoints`` of the run.
+        step: step of the checkpoint.
 
     Returns:
-        {"params": ..., other collections}, NumPy arrays; the moving average where there is one.
+        {"params": ..., other collections}, NumPy arrays; the moving average of the parameters if
+        there is one.
 
     Raises:
-        UserError: The checkpoint is damaged.
+        UserError: the checkpoint is damaged.
     """
     checkpoints = Checkpoints(directory)
     try:
@@ -351,10 +320,3 @@ def read_variables(directory: Path, step: int) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[last] = np.asarray(leaf)
     return {"params": tree.get("ema") or tree["params"], **tree.get("model_state", {})}
-
-
-def _brief(error: BaseException) -> str:
-    """First line of an error, short enough for a message."""
-    text = str(error).strip().splitlines()
-    line = text[0] if text else ""
-    return f"{type(error).__name__}: {line[:120]}" if line else type(error).__name__

@@ -1,4 +1,4 @@
-"""A checksum computed where the array lives, the same however the array is divided."""
+"""Checksums of arrays, computed on the device and independent of the sharding."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
-# Odd multipliers, so that changing any one word changes the sum; two of them, so that 64 bits must
-# agree.
+# Odd multipliers are invertible modulo 2^32, so a change of any one word changes the sum. Two of
+# them give 64 bits.
 _MULTIPLIERS = (0x9E3779B1, 0x85EBCA77)
 
 
 def _words(leaf: Array) -> UInt32[Array, " n"]:
-    """The bits of an array as 32-bit words, one or two per element."""
+    """Returns the bits of an array as 32-bit words, one or two per element."""
     if leaf.dtype == jnp.bool_:
         leaf = leaf.astype(jnp.uint8)
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[leaf.dtype.itemsize]
@@ -26,18 +26,17 @@ def _words(leaf: Array) -> UInt32[Array, " n"]:
 
 
 def checksum(leaf: Array) -> UInt32[Array, " 2"]:
-    """Two position-weighted sums of the array's bits modulo 2^32.
+    """Computes two position-weighted sums of the array's 32-bit words modulo 2^32.
 
-    Each word is multiplied by an odd number that depends on its position and added up, so a changed
-    word always shows, and so do two that changed places. Sums of whole numbers do not care about
-    their
-    order: an array divided over eight devices has the checksum of the same array on one.
+    The weight of a word is an odd number that depends on its position, so a changed word always
+    changes the sum, and exchanged words do too. Integer sums are exact in any order, so an array
+    sharded over eight devices has the same checksum as on one.
     """
     words = _words(leaf)
     position = lax.iota(jnp.uint32, words.size)
     sums = []
     for multiplier in _MULTIPLIERS:
-        # Mixing the position keeps neighbouring weights from being multiples of each other.
+        # Mixing the bits of the position decorrelates the weights of neighbouring words.
         weight = position * jnp.uint32(multiplier)
         weight = (weight ^ (weight >> 15)) * jnp.uint32(multiplier) | jnp.uint32(1)
         sums.append(jnp.sum(words * weight, dtype=jnp.uint32))
@@ -50,13 +49,13 @@ def _checksums(leaves: list[Array]) -> list[Array]:
 
 @functools.cache
 def _compiled(mesh: Mesh | None):
-    """Over several processes, every one of them is to know the sums."""
+    """Returns the compiled checksums; with a mesh, every process gets them."""
     out = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     return jax.jit(_checksums, out_shardings=out)
 
 
 def checksums(leaves: Mapping[str, Array]) -> dict[str, str]:
-    """Checksum of every named array, as 16 hexadecimal digits."""
+    """Returns the checksum of every named array, as 16 hexadecimal digits."""
     meshes = {
         leaf.sharding.mesh
         for leaf in leaves.values()

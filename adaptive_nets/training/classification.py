@@ -1,4 +1,4 @@
-"""The task of most experiments: one label for each image, and the mean cross-entropy."""
+"""Classification task: images with one label each, trained by mean cross-entropy."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ def classification(
     auxiliary_weight: float = 0.3,
     penalty: Callable[[Any, Array], dict[str, Array]] | None = None,
 ) -> Objective:
-    """Mean cross-entropy, plus the values of `penalty(params, step)`, each reported by name.
+    """Builds the objective: mean cross-entropy + weighted auxiliary losses + penalties.
 
-    The cross-entropy of every auxiliary classifier that the network has is added with a weight, and
-    reported as ``auxiliary_nll_1`` and so on, from the input onwards.
+    Penalties are reported by name. Auxiliary classifiers are reported as ``auxiliary_nll_1``,
+    ``auxiliary_nll_2`` …, counted from the input.
 
     Args:
         label_smoothing: share of the target spread over all classes, of auxiliary targets too.
-        auxiliary_weight: of auxiliary classifiers; 0.3 in szegedy2014, 0.4 in common recipes of v3.
-        penalty: named scalars to add to the loss, or None.
+        auxiliary_weight: weight of each auxiliary classifier's cross-entropy; 0.3 in szegedy2014,
+            0.4 in common recipes of v3.
+        penalty: (params, step) -> named scalars that are added to the loss; None for no penalty.
     """
 
     def objective(output, batch, params, step):
@@ -57,7 +58,7 @@ def classification(
 
 
 def classification_measures(output: Any, batch: Batch) -> dict[str, Mean]:
-    """``nll``, nats per example, and ``error``, the fraction of wrong classes."""
+    """Computes ``nll``, in nats per example, and ``error``, the fraction of wrong classes."""
     logits, labels, weight = logits_of(output), batch["label"], batch[WEIGHT]
     return {
         "nll": Mean.of(cross_entropy(logits, labels), weight),
@@ -72,13 +73,13 @@ def classification_task(
     label_smoothing: float = 0.0,
     **others: Any,
 ) -> Task:
-    """The task of predicting ``"label"`` from ``"image"``.
+    """Builds the task of predicting ``"label"`` from ``"image"``.
 
     Args:
-        model: the network; its output has logits.
-        objective: see `Task`; mean cross-entropy where not given.
-        label_smoothing: of that cross-entropy.
-        **others: further attributes of the task.
+        model: network whose output has logits.
+        objective: objective of the task, see `Task`; None for mean cross-entropy.
+        label_smoothing: label smoothing of the default objective.
+        **others: further attributes of `Task`.
     """
     if objective is None:
         plain = classification(label_smoothing=label_smoothing)
@@ -93,12 +94,12 @@ def _error_in_percent(measured: Mapping[str, float]) -> dict[str, float]:
 def make_predict(
     model: Any, *, batch_size: int = 1000, batch_sharding: NamedSharding | None = None
 ) -> Callable[[Any, DeviceSplit], np.ndarray]:
-    """Builds (variables, split) -> predicted class of every example in stored order, int[M].
+    """Builds a function (variables, split) -> int[M], predicted classes in stored order.
 
     Args:
-        model: the network; it is applied with ``train=False``.
+        model: network, applied with ``train=False``.
         batch_size: examples per compiled step.
-        batch_sharding: how batches lie on the devices, or None on a single one.
+        batch_sharding: sharding of a batch; None for a single device.
     """
 
     @functools.partial(jax.jit, out_shardings=replicated_sharding(batch_sharding))

@@ -1,8 +1,8 @@
-"""The values that describe one training run: plain, frozen, and typed flags of the command line.
+"""Configuration of a training run: frozen dataclasses, each field a typed command-line flag.
 
-What changes the trained network is in `DataConfig`, `ModelConfig`, `OptimiserConfig` and
-`ScheduleConfig` (and in the groups that a paper adds); `MeshConfig` and `RunConfig` say where and
-how the run is carried out and may differ between an interrupted run and its continuation.
+`DataConfig`, `ModelConfig`, `OptimiserConfig`, `ScheduleConfig` and the groups that a paper adds
+determine the trained network. `MeshConfig` and `RunConfig` determine only the execution and may
+change when a run is resumed.
 """
 
 from __future__ import annotations
@@ -16,50 +16,50 @@ from adaptive_nets.training.duration import Duration
 
 
 def require(condition: bool, flag: str, value: object, expected: str) -> None:
-    """Raises `UserError` naming flag, value and what was expected, unless the condition holds."""
+    """Raises a `UserError` with flag, value and expectation unless the condition holds."""
     if not condition:
         raise UserError(f"--{flag} is {value!r}; expected {expected}")
 
 
 def require_duration(text: str, flag: str) -> None:
-    """Raises `UserError` unless the text is a length of training."""
+    """Raises a `UserError` unless the text is a `Duration`."""
     Duration.parse(text, name=f"--{flag}")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What the network is trained and tested on."""
+    """Data set, batches and normalisation."""
 
     name: str = "mnist"
     """Name of the data set, see 'adaptive-nets data list'."""
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
-    """Where it may come from; auto takes the first of tfds, files and embedded that is there."""
+    """Source of the data set; auto takes the first of tfds, files and embedded that is there."""
     batch_size: int = 100
     """Examples per optimiser step, over all devices."""
     eval_batch_size: int = 1000
     """Examples per step of evaluation, over all devices."""
     accumulation: int = 1
-    """Parts that a batch is split into, one after the other, to save memory."""
+    """Number of gradient accumulation parts of a batch, to save memory."""
     pixel_scale: float = 255.0
-    """Pixels are divided by this."""
+    """Divisor of the pixel values."""
     centre: Literal["none", "channel", "pixel"] = "channel"
     """Mean of the training set that is subtracted: none, one per channel, or one per pixel."""
     standardise: bool = False
-    """Divide by the training set's standard deviation per channel too."""
+    """Divide by the standard deviation of the training set, per channel."""
     per_image: bool = False
-    """Give every image mean 0 and deviation 1 of its own, after cropping and flipping."""
+    """Standardise every image to mean 0 and deviation 1, after cropping and flipping."""
     crop_padding: int = 0
-    """Zero pixels added on each side before a random crop in training."""
+    """Zero padding on each side before the random crop of training images, in pixels."""
     flip: bool = False
-    """Mirror half of the training images left to right."""
+    """Flip training images left to right with probability 1/2."""
     labels: Literal["true", "random"] = "true"
-    """Training labels: the true ones, or drawn uniformly once; test labels stay true."""
+    """Training labels: true, or drawn uniformly once; test labels stay true."""
     random_label_seed: int = 74632
     """Seed of the random labels."""
     train_limit: int = 0
-    """Take the first so many training images only; 0 for all."""
+    """Number of training images, taken from the front; 0 for all."""
     test_limit: int = 0
-    """Take the first so many test images only; 0 for all."""
+    """Number of test images, taken from the front; 0 for all."""
 
     def __post_init__(self):
         require(self.batch_size > 0, "data.batch-size", self.batch_size, "a positive number")
@@ -83,38 +83,38 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Which network."""
+    """Network and dtype of its computation."""
 
     name: str = "lenet_300_100"
-    """Name in the zoo, see 'adaptive-nets models'."""
+    """Name of the network, see 'adaptive-nets models'."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the computation; parameters and the loss stay in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimiserConfig:
-    """How a gradient becomes an update."""
+    """Optimiser, regularisation and moving average."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     """Optimiser; sgd has momentum."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     momentum: float = 0.9
-    """Momentum of sgd, first-moment decay of adam."""
+    """Momentum of sgd; first-moment decay of adam."""
     nesterov: bool = False
-    """Nesterov's form of the momentum (sgd only)."""
+    """Use Nesterov momentum (sgd only)."""
     second_moment_decay: float = 0.999
     """Second-moment decay of adam."""
     epsilon: float = 1e-8
-    """Added to adam's denominator."""
+    """Constant added to the denominator of adam."""
     weight_decay: float = 0.0
-    """Coefficient of L2 on kernels: in the loss for sgd and adam, decoupled for adamw."""
+    """Weight decay of kernels: in the gradient (L2) for sgd and adam, decoupled for adamw."""
     clip_norm: float = 0.0
-    """Largest global norm of the gradient; 0 for no clipping."""
+    """Global norm at which gradients are clipped; 0 for no clipping."""
     label_smoothing: float = 0.0
-    """Share of the target distribution that is spread over all classes."""
+    """Label smoothing: share of the target distribution spread over all classes."""
     ema_decay: float = 0.0
-    """Decay of the moving average of the weights that is evaluated; 0 evaluates the weights."""
+    """Decay of the exponential moving average of the weights for evaluation; 0 for none."""
 
     def __post_init__(self):
         require(
@@ -134,20 +134,20 @@ class OptimiserConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
-    """How long, and the learning rate over time."""
+    """Length of training and learning-rate schedule."""
 
     length: str = "200 epochs"
     """Length of training: steps, epochs or examples."""
     kind: Literal["constant", "linear", "cosine", "step"] = "linear"
-    """After warm-up and hold: constant, linear or cosine to zero, or multiplied at boundaries."""
+    """Schedule after warm-up and hold: constant, linear or cosine decay to 0, or steps."""
     warmup: str = "0%"
-    """Linear warm-up from zero."""
+    """Length of the linear warm-up from 0."""
     hold: str = "0%"
-    """Time at the peak, warm-up included, before a linear or cosine decay begins."""
+    """Start of the linear or cosine decay, counted from step 0."""
     boundaries: tuple[str, ...] = ()
-    """When the kind 'step' multiplies the rate."""
+    """Times at which the kind 'step' multiplies the learning rate by the factor."""
     factor: float = 0.1
-    """What it multiplies by."""
+    """Factor of the kind 'step'."""
 
     def __post_init__(self):
         require_duration(self.length, "schedule.length")
@@ -166,16 +166,16 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How the devices of all processes are arranged; all of them are used."""
+    """Mesh over all devices of all processes."""
 
     data: int = 0
-    """Devices that share the batch; 0 for all that --mesh.model leaves."""
+    """Size of the data axis, which shards the batch; 0 for the rest of the devices."""
     model: int = 1
-    """Devices that share the output channels of large layers; the rest share the batch."""
+    """Size of the model axis, which shards the output channels of large layers."""
     shard_parameters: bool = False
-    """Divide parameters, moments and averages over the devices that share the batch too."""
+    """Shard parameters, moments and averages over the data axis too."""
     shard_from: int = 65536
-    """Layers with fewer weights than this are copied to every device."""
+    """Smallest number of elements of an array that is sharded; smaller ones are replicated."""
 
     def __post_init__(self):
         require(self.data >= 0, "mesh.data", self.data, "0 or more devices")
@@ -185,24 +185,24 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DistributedConfig:
-    """How the processes of a run find each other; a run is one process unless something is given.
+    """Processes of a run; a single process unless a coordinator or a cluster is given.
 
-    Either the three values of `--distributed.coordinator`, or a cluster that says them. The file
-    system is shared: data root and `--out` are the same folders for every process.
+    Coordinator, number of processes and process id are given together, or a cluster provides them.
+    All processes share the data root and `--out` on one file system.
     """
 
     coordinator: str | None = None
-    """HOST:PORT that process 0 listens on, the same for every process."""
+    """Address HOST:PORT of process 0, the same for every process."""
     num_processes: int | None = None
-    """How many processes there are."""
+    """Number of processes."""
     process_id: int | None = None
-    """Which of them this is, from 0."""
+    """Index of this process, from 0."""
     cluster: Literal["off", "auto", "slurm", "ompi", "mpi4py", "gcetpu", "gketpu"] = "off"
-    """Ask the cluster for what is not given; auto finds out which one it is, Kubernetes too."""
+    """Cluster that provides the values not given; auto detects it, Kubernetes too."""
     heartbeat_seconds: int = 60
-    """A process that was not heard of for so long takes the others down."""
+    """Heartbeat timeout: a process silent for longer counts as lost, and the others exit."""
     start_seconds: int = 300
-    """How long the processes wait for each other in the beginning."""
+    """Time limit for all processes to connect at the start, in seconds."""
 
     def __post_init__(self):
         seconds = "a positive number of seconds"
@@ -243,38 +243,36 @@ class DistributedConfig:
         missing = [name for name, value in given.items() if value is None]
         if self.cluster == "off" and 0 < len(missing) < len(given):
             name = missing[0]
-            require(
-                False, f"distributed.{name}", None, "a value, since others of the kind are given"
-            )
+            require(False, f"distributed.{name}", None, "a value, since the other ones are given")
 
     @property
     def is_requested(self) -> bool:
-        """Whether there is anything to join."""
+        """Whether this process joins others."""
         return self.coordinator is not None or self.cluster != "off"
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """What is written while training, and when."""
+    """Logging, evaluation, checkpoints and input of a training run."""
 
     log_every: str = "1%"
-    """Time between two lines of training metrics."""
+    """Interval between logged training metrics."""
     eval_every: str = "2%"
-    """Time between two evaluations on the test set."""
+    """Interval between evaluations on the test set."""
     checkpoint_every: str = "5%"
-    """Time between two checkpoints; one more is written at the end and when interrupted."""
+    """Interval between checkpoints; one more is written at the end and on interruption."""
     keep_checkpoints: int = 3
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     tensorboard: bool = True
     """Write TensorBoard event files beside the JSON lines."""
     profile: tuple[int, int] = (0, 0)
-    """First step to profile, and how many; traces go to profile/ in the run's folder."""
+    """First step to profile and number of steps; traces go to profile/ in the run's folder."""
     input_workers: int = 0
-    """Processes that decode images of a set that is read while training; 0 for threads alone."""
+    """Worker processes that decode images of a streamed data set; 0 for threads alone."""
     input_threads: int = 16
-    """Threads that decode at once, in each of these processes."""
+    """Decoding threads of each process."""
     input_prefetch: int = 2
-    """Batches that are read ahead."""
+    """Number of prefetched batches."""
 
     def __post_init__(self):
         for field in ("log_every", "eval_every", "checkpoint_every"):
@@ -295,7 +293,7 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Everything about one training run but its seed."""
+    """Configuration of one training run; its seed is given separately."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -1,8 +1,9 @@
-"""Convolutions whose gradient for the weights is quick on a CPU.
+"""Fast weight gradients of convolutions on a CPU.
 
-XLA's CPU backend computes that gradient as a convolution over the map of output gradients. Where
-this map leaves the cache, or the window is 1x1, it takes several times as long as the two other
-passes together; products of gathered rows do not. The choice is by shape alone.
+XLA's CPU backend computes the weight gradient as a convolution over the map of output gradients. If
+the map exceeds the cache or the window is 1x1, this takes several times as long as the forward pass
+and the input gradient together. A matrix product of gathered rows (im2col) is faster there. The
+choice depends on shapes alone.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Above this many bytes of output gradients XLA's way is the slower one, measured on two cores with
-# 1 MB of second-level cache each; below this many channels it is not.
+# Measured on two cores with 1 MB of L2 cache each: XLA's gradient is slower above so many bytes of
+# output gradients, if there are at least so many channels.
 _MAP_BYTES = 10_000_000
 _CHANNELS = 96
 
@@ -29,12 +30,12 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 def is_worthwhile(
     output_shape: tuple[int, ...], window: tuple[int, int], element_bytes: int = 4
 ) -> bool:
-    """Whether products of rows are the quicker way to the weights' gradient.
+    """Returns whether products of rows compute the weight gradient faster than XLA.
 
     Args:
         output_shape: (N, H', W', O).
         window: (KH, KW).
-        element_bytes: of an output.
+        element_bytes: size of an output element in bytes.
     """
     if window == (1, 1):
         return True
@@ -45,13 +46,16 @@ def is_worthwhile(
 def weight_gradient(
     x: Float[Array, "N H W C"], dy: Float[Array, "N H2 W2 O"], window: tuple[int, int], pad: Padding
 ) -> Float[Array, "KH KW C O"]:
-    """Gradient for the weights of a convolution with stride 1, by products of rows.
+    """Computes the weight gradient of a convolution with stride 1 by products of rows.
 
     Args:
-        x: the input.
-        dy: gradient for the output.
+        x: float[N, H, W, C], input.
+        dy: float[N, H', W', O], gradient with respect to the output.
         window: (KH, KW).
         pad: ((top, bottom), (left, right)).
+
+    Returns:
+        float[KH, KW, C, O] in dy's dtype, accumulated in float32.
     """
     outputs = dy.shape[-1]
     x = jnp.pad(x, ((0, 0), *pad, (0, 0)))
@@ -65,7 +69,7 @@ def weight_gradient(
         return total.reshape(1, 1, -1, outputs).astype(dy.dtype)
     height, width = dy.shape[1:3]
 
-    # One image at a time: its rows stay in cache.
+    # One image at a time, so that its gathered rows stay in cache.
     def body(total, image):
         pixels, gradients = image
         taps = [
@@ -112,9 +116,9 @@ _convolve.defvjp(_forward, _backward)
 def conv_general_dilated(
     lhs: Array, rhs: Array, window_strides: Any, padding: Any, **options: Any
 ) -> Array:
-    """As `jax.lax.conv_general_dilated`; the same values, another way to the weights' gradient.
+    """Computes `jax.lax.conv_general_dilated` with the faster weight gradient where it applies.
 
-    What it does not cover (strides, dilation, groups, other layouts) is left to XLA.
+    Strides, dilation, groups and other layouts fall back to XLA.
     """
     plain = functools.partial(
         lax.conv_general_dilated, lhs, rhs, window_strides, padding, **options
@@ -144,12 +148,12 @@ def conv_general_dilated(
 
 
 def intercept_conv_gradients(next_fun, args, kwargs, context):
-    """Interceptor for `flax.linen.intercept_methods`: every convolution takes the quick gradient.
+    """Makes every `nn.Conv` use `conv_general_dilated`; for `flax.linen.intercept_methods`.
 
-    One that has a convolution of its own keeps it.
+    A module that sets its own ``conv_general_dilated`` keeps it.
     """
     module = context.module
     if type(module) is nn.Conv and module.conv_general_dilated is None:
-        # The module is frozen, but lives for this one call only.
+        # Linen modules are frozen; this instance lives for one call only.
         object.__setattr__(module, "conv_general_dilated", conv_general_dilated)
     return next_fun(*args, **kwargs)

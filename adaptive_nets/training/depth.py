@@ -1,6 +1,7 @@
-"""Objectives of networks whose depth adapts: the task's loss and the price of computation.
+"""Objectives of networks of adaptive depth: task loss plus a penalty on computation.
 
-Two ways of training a probabilistic network, one objective each; ACT and SACT take the first.
+`adaptive_depth` trains ACT, SACT and relaxed probabilistic networks; `sampled_depth` trains
+discrete probabilistic networks with REINFORCE.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ TauSchedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 """Step -> τ."""
 
 BASELINE = "baseline"
-"""Collection that carries the mean reward from step to step."""
+"""Collection of the moving average of rewards."""
 
 
 def adaptive_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Objective:
-    """Mean cross-entropy + τ · Σ_blocks mean(cost) over images and, if they decide, positions.
+    """Builds the objective: mean cross-entropy + τ · Σ_blocks mean ponder cost.
 
-    The cost is ρ = N + R of summed scores [figurnov2017] and E[z] of probabilities [figurnov2018].
+    The mean is over images and, if positions halt independently, over positions. The ponder cost is
+    ρ = N + R for ACT and SACT [figurnov2017], E[z] for probabilistic networks [figurnov2018].
 
     Args:
-        rate: τ at each step.
+        rate: schedule of τ.
         label_smoothing: share of the target spread over all classes.
     """
 
@@ -57,14 +59,14 @@ def adaptive_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Object
 
 
 def sampled_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Objective:
-    """The same loss where units are sampled, with REINFORCE for what sampling hides.
+    """Builds the objective of `adaptive_depth` for sampled units, with REINFORCE gradients.
 
     Args:
-        rate: τ at each step.
+        rate: schedule of τ.
         label_smoothing: share of the target spread over all classes.
 
     Returns:
-        An objective for the output of `SampledDepth`.
+        Objective for the output of `SampledDepth`.
     """
 
     def objective(output, batch, params, step):
@@ -86,15 +88,15 @@ def sampled_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Objecti
 def update_reward_baseline(
     rate: TauSchedule, *, decay: float = 0.99, label_smoothing: float = 0.0
 ) -> Callable[[Any, Any, Batch, Int[Array, ""]], Any]:
-    """What becomes of the collection `baseline` after each step of `sampled_depth`.
+    """Builds the update of the collection `baseline` after a step of `sampled_depth`.
 
     Args:
-        rate: τ at each step.
-        decay: of the average, in [0, 1).
-        label_smoothing: as of the objective.
+        rate: schedule of τ.
+        decay: decay of the moving average of rewards, in [0, 1).
+        label_smoothing: label smoothing of the objective.
 
     Returns:
-        (model state, output, batch, step) -> model state, with this batch's rewards taken in.
+        (model state, output, batch, step) -> model state that includes the rewards of this batch.
     """
 
     def update(model_state, output, batch, step):
@@ -112,34 +114,34 @@ class SampledOutput(ModelOutput):
     """Output of a network whose depth is sampled in training.
 
     Attributes:
-        baseline: float32[K], the mean reward of each block so far.
+        baseline: float32[K], moving average of the reward of each block.
     """
 
     baseline: Float[Array, "K"] = flax.struct.field(kw_only=True)
 
 
 class SampledDepth(nn.Module):
-    """A probabilistic network that is discrete in training, with the baseline of REINFORCE.
+    """Probabilistic network that runs discrete in training, with the baseline of REINFORCE.
 
-    Its variables are the network's own, and the collection `baseline`.
+    Its variables are those of the network and the collection `baseline`.
 
     Attributes:
-        network: of adaptive depth, called with ``mode``.
-        num_blocks: K, its number of blocks.
+        network: network of adaptive depth, called with ``mode``.
+        num_blocks: K, number of blocks.
     """
 
     network: nn.Module
     num_blocks: int
 
     def setup(self) -> None:
-        """Shares the network's scope."""
+        """Shares the scope of the network and creates the baseline."""
         nn.share_scope(self, self.network)
         start = start_baseline(self.num_blocks)
         self.total = self.variable(BASELINE, "total", lambda: start.total)
         self.weight = self.variable(BASELINE, "weight", lambda: start.weight)
 
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False, **options: Any) -> Any:
-        """The network's output; in training sampled, with the baseline beside it."""
+        """Runs the network; in training it samples, and the output includes the baseline."""
         if not train:
             return self.network(x, train, **options)
         output = self.network(x, train, mode="discrete", **options)
@@ -149,11 +151,11 @@ class SampledDepth(nn.Module):
 
 
 def set_head_bias(params: Any, bias: float) -> Any:
-    """Parameters with every halting head's bias at a value.
+    """Returns the parameters with the bias of every halting head set to a value.
 
     Args:
-        params: of a network of adaptive depth, freshly made.
-        bias: −3 in the authors' code; higher ones let late units die.
+        params: initial parameters of a network of adaptive depth.
+        bias: initial bias; −3 in the authors' code. Higher values can leave late units dead.
     """
 
     def replace(path, leaf):
@@ -165,14 +167,17 @@ def set_head_bias(params: Any, bias: float) -> Any:
 
 
 def _is_head_bias(names: Sequence[Any]) -> bool:
-    """Of the logit itself, not of a normalisation before it."""
+    """Returns whether a path in a head ends in the bias of the logit, not of a normalisation."""
     return names[-1] == "bias" and not str(names[-2]).startswith("norm")
 
 
 def _blocks(output: Any) -> tuple[BlockTrace, ...]:
     blocks = blocks_of(output)
     if not blocks:
-        raise UserError("the network has no blocks that halt; expected one of adaptive depth")
+        raise UserError(
+            "the network has no halting blocks; expected a network of adaptive depth "
+            "(adaptive-nets models '*act*' lists some)"
+        )
     return blocks
 
 

@@ -1,7 +1,8 @@
-"""Several processes as one run: how they find each other, agree, and go down together.
+"""Multi-process runs: start-up, host-level collectives, and exit when a process is lost.
 
-JAX's own runtime connects them and inserts the communication. Here is only what a host program must
-decide by itself: who writes, what all of them agree on, and what happens when one is lost.
+JAX's runtime connects the processes and inserts the communication between devices. This module adds
+the decisions of the host program: which process writes files, which values all processes agree on,
+and how they exit after a failure.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from jax.experimental import multihost_utils
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig
 
-# Exit code of a process that lost another one: sysexits' "temporary failure, try again".
+# Exit code of a process that lost another one: EX_TEMPFAIL of sysexits, "try again".
 LOST_PEER_EXIT_CODE = 75
 
-# What JAX's runtime and its means of communication say when a process is gone.
+# Words in the errors that JAX's runtime, Gloo and NCCL raise when another process is lost.
 _PEER_GONE = re.compile(
     r"gloo|nccl|coordination|connection (reset|closed|refused)|unavailable|deadline_exceeded|"
     r"heartbeat|barrier|socket closed|peer",
@@ -36,19 +37,20 @@ _PEER_GONE = re.compile(
 
 
 def start(config: DistributedConfig) -> None:
-    """Joins the other processes; call it before anything else of JAX.
+    """Joins the other processes; call it before any other use of JAX.
 
     Args:
-        config: where process 0 is, or which cluster says so. Nothing is done where it names
-            neither.
+        config: address of process 0, or the cluster that provides it. If neither is given, this
+            does nothing.
 
     Raises:
-        UserError: the processes cannot find each other, or the cluster does not say who they are.
+        UserError: the processes do not connect in time, the cluster does not identify them, or
+            they have different numbers of devices.
     """
     if not config.is_requested:
         return
-    # A signal is noted by `InterruptGuard` and agreed on in the loop; JAX's own handler would keep
-    # it from ending a process that is not in the loop yet.
+    # `InterruptGuard` records signals, and the loop agrees on them across processes. JAX's handler
+    # would swallow a signal that arrives before the loop.
     jax.config.update("jax_enable_preemption_service", False)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     method = {"off": "deactivate", "auto": None}.get(config.cluster, config.cluster)
@@ -60,33 +62,34 @@ def start(config: DistributedConfig) -> None:
             cluster_detection_method=method,
             initialization_timeout=config.start_seconds,
             heartbeat_timeout_seconds=config.heartbeat_seconds,
-            # Who reaches the end does so within one group of steps of the others.
+            # Processes finish within one group of steps of each other.
             shutdown_timeout_seconds=config.heartbeat_seconds,
         )
     except ValueError as error:
         raise UserError(
-            f"--distributed.cluster is {config.cluster!r}, which does not say who the processes "
-            f"are ({_brief(error)}); give --distributed.coordinator, .num-processes and .process-id"
+            f"--distributed.cluster is {config.cluster!r}, which does not identify the processes "
+            f"({_brief(error)}); give --distributed.coordinator, --distributed.num-processes and "
+            "--distributed.process-id"
         ) from error
     except RuntimeError as error:
         where = config.coordinator or f"the cluster ({config.cluster})"
         raise UserError(
-            f"the processes of --distributed.coordinator {where} did not all come together within "
+            f"the processes of --distributed.coordinator {where} did not all connect within "
             f"--distributed.start-seconds {config.start_seconds}: {_brief(error)}"
         ) from error
     devices = collections.Counter(device.process_index for device in jax.devices())
     if len(set(devices.values())) > 1:
         counts = ", ".join(f"{devices[i]} in process {i}" for i in sorted(devices))
-        raise UserError(f"there are {counts}; expected as many devices in each process")
+        raise UserError(f"device counts are {counts}; expected the same number in each process")
 
 
 def is_process_0() -> bool:
-    """Whether this is the process that writes files and talks: process 0."""
+    """Returns whether this is process 0, which alone writes files and prints."""
     return jax.process_index() == 0
 
 
 def max_over_processes(values: Sequence[int]) -> list[int]:
-    """The largest of each value over all processes; all of them must ask at the same point."""
+    """Returns the element-wise maximum over all processes; a collective, called by all of them."""
     if jax.process_count() == 1:
         return list(values)
     gathered = multihost_utils.process_allgather(np.asarray(values, np.int32))
@@ -94,14 +97,14 @@ def max_over_processes(values: Sequence[int]) -> list[int]:
 
 
 def broadcast_from_process_0(value: int) -> int:
-    """The value of process 0, for all."""
+    """Returns the value of process 0 in every process."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 def allgather_text(text: str) -> list[str]:
-    """The text of every process, for all."""
+    """Returns the texts of all processes, in every process."""
     if jax.process_count() == 1:
         return [text]
     content = np.frombuffer(text.encode(), np.uint8)
@@ -113,12 +116,17 @@ def allgather_text(text: str) -> list[str]:
 
 
 def broadcast_path_from_process_0(path: Path) -> Path:
-    """The path of process 0, absolute, for all; they must share the file system."""
+    """Returns the absolute path of process 0 in every process; they share the file system."""
     return path if jax.process_count() == 1 else Path(allgather_text(str(path.absolute()))[0])
 
 
 def check_same_on_all_processes(text: str, what: str) -> None:
-    """Raises `UserError` unless all processes have the same text, a fingerprint for instance."""
+    """Raises a `UserError` unless all processes have the same text, such as a fingerprint.
+
+    Args:
+        text: text of this process.
+        what: name of what the text identifies, for the message.
+    """
     if jax.process_count() == 1:
         return
     every = allgather_text(text)
@@ -130,7 +138,7 @@ def check_same_on_all_processes(text: str, what: str) -> None:
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays of any layout as NumPy arrays, whole, in every process."""
+    """Gathers arrays of any sharding as NumPy arrays in every process."""
 
     def one(leaf: Any) -> np.ndarray:
         if isinstance(leaf, jax.Array) and not (
@@ -143,10 +151,9 @@ def fetch(tree: Any) -> Any:
 
 
 def local_copy(tree: Any) -> Any:
-    """Arrays on one device of this process; unchanged where there is only one process.
+    """Gathers arrays onto one device of this process; a single process gets them unchanged.
 
-    What comes after training (export, figures) then need not know of other processes. Leaves that
-    are no arrays stay as they are.
+    Export and figures then need no collectives. Leaves that are not JAX arrays stay as they are.
     """
     if jax.process_count() == 1:
         return tree
@@ -156,7 +163,7 @@ def local_copy(tree: Any) -> Any:
 
 
 def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Host arrays that every process has whole, laid out over the devices of all."""
+    """Places host arrays, complete in every process, on the devices of all processes."""
 
     def one(leaf: Any) -> jax.Array:
         leaf = np.asarray(leaf)
@@ -167,13 +174,13 @@ def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 
 @contextlib.contextmanager
 def process_group(config: DistributedConfig, report: Callable[[str], None]) -> Iterator[None]:
-    """Joins the other processes; when this one fails, it ends without waiting for them.
+    """Joins the other processes; if this one fails, exits without waiting for them.
 
-    Those that are left notice within the heartbeat's time at the latest and end as well, each with
-    an exit code other than 0; a scheduler, or a person, starts all of them again.
+    The other processes notice within the heartbeat timeout and exit too, each with a non-zero code.
+    A scheduler or the user then restarts all of them.
 
     Args:
-        config: see `start`.
+        config: coordinator or cluster, see `start`.
         report: prints one line of an error.
     """
     start(config)
@@ -191,14 +198,14 @@ def process_group(config: DistributedConfig, report: Callable[[str], None]) -> I
             traceback.print_exc()
             _exit_without_cleanup(1)
         report(
-            f"{who} lost another process of the run ({_brief(error)}); see what that one says; "
-            "the same command goes on from the last checkpoint"
+            f"{who} lost another process of the run ({_brief(error)}); see the output of that one; "
+            "the same command resumes from the last checkpoint"
         )
         _exit_without_cleanup(LOST_PEER_EXIT_CODE)
 
 
 def _exit_without_cleanup(code: int) -> None:
-    # Not sys.exit: on the way out JAX would wait for processes that may never come.
+    # Not sys.exit: JAX's exit handlers would wait for processes that are lost.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Lengths of training, in whatever unit a paper gives them."""
+"""Lengths of training in steps, epochs, examples or percent."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ EXPECTED = "a number and a unit, such as '200 epochs', '12000 steps', '3e6 examp
 
 @dataclasses.dataclass(frozen=True)
 class Duration:
-    """A length of training.
+    """Length of training.
 
     Attributes:
-        value: how many, not negative.
+        value: number of units, not negative.
         unit: "steps", "epochs", "examples" or "percent" (of the whole training).
     """
 
@@ -32,10 +32,14 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str, *, name: str = "duration") -> Duration:
-        """Reads '200 epochs', '200epochs', '12000 steps', '3e6 examples', '5%'.
+        """Parses '200 epochs', '200epochs', '12000 steps', '3e6 examples' or '5%'.
+
+        Args:
+            text: number and unit.
+            name: name of the setting, for the message.
 
         Raises:
-            UserError: anything else; `name` says which setting it was.
+            UserError: the text has another form.
         """
         match = _FORM.fullmatch(text)
         unit = _UNITS.get(match[2].lower()) if match else None
@@ -46,12 +50,15 @@ class Duration:
     def to_steps(
         self, *, steps_per_epoch: int, batch_size: int, total_steps: int | None = None
     ) -> int:
-        """Number of optimiser steps, rounded to the nearest.
+        """Converts to optimiser steps, rounded to the nearest.
 
         Args:
             steps_per_epoch: steps in one pass over the training set.
             batch_size: global batch size, for lengths in examples.
-            total_steps: of the whole training, for lengths in percent.
+            total_steps: steps of the whole training, for lengths in percent.
+
+        Raises:
+            UserError: the length is in percent and ``total_steps`` is not given.
         """
         if self.unit == "steps":
             return round(self.value)
@@ -72,10 +79,11 @@ class Timing:
     """Lengths of one run in steps.
 
     Attributes:
-        total_steps: of the whole training.
-        steps_per_epoch: in one pass over the training set; a last, smaller batch does not count.
-        batch_size: global.
-        examples: in the training set.
+        total_steps: steps of the whole training.
+        steps_per_epoch: steps in one pass over the training set; an incomplete last batch is
+            dropped.
+        batch_size: global batch size.
+        examples: number of training examples.
     """
 
     total_steps: int
@@ -85,10 +93,15 @@ class Timing:
 
     @classmethod
     def of(cls, length: str, *, batch_size: int, examples: int) -> Timing:
-        """Timing of a training of this length on a set of this size.
+        """Computes the timing of a run.
+
+        Args:
+            length: length of training, see `Duration.parse`.
+            batch_size: global batch size.
+            examples: number of training examples.
 
         Raises:
-            UserError: a batch is larger than the set.
+            UserError: the batch is larger than the training set.
         """
         if batch_size > examples:
             raise UserError(
@@ -100,7 +113,7 @@ class Timing:
         return cls(max(total, 1), per_epoch, batch_size, examples)
 
     def steps(self, text: str) -> int:
-        """A duration in steps of this run."""
+        """Converts a duration to steps of this run."""
         return Duration.parse(text).to_steps(
             steps_per_epoch=self.steps_per_epoch,
             batch_size=self.batch_size,
@@ -108,5 +121,5 @@ class Timing:
         )
 
     def interval(self, text: str) -> int:
-        """The same for something that recurs: at least one step."""
+        """Converts the interval of a recurring event to steps, at least 1."""
         return max(self.steps(text), 1)

@@ -1,4 +1,4 @@
-"""Evaluation of a whole split: every example counted once, on any number of devices."""
+"""Evaluation of a whole split, each example counted once, on any number of devices."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.task import Task
 
 Evaluate = Callable[[Any, Any], dict[str, float]]
-"""(variables, a `DeviceSplit` or a streamed split) -> values."""
+"""(variables, `DeviceSplit` or streamed split) -> values by name."""
 
 
 def make_evaluate(
     task: Task, *, batch_size: int, batch_sharding: NamedSharding | None = None
 ) -> Evaluate:
-    """Builds (variables, split) -> the task's measures, and "count", the number of examples.
+    """Builds a function (variables, split) -> measures of the task, and "count" of examples.
 
     Args:
         task: network and measures; the network is applied with ``train=False``.
         batch_size: examples per compiled step.
-        batch_sharding: how batches lie on the devices, or None on a single one.
+        batch_sharding: sharding of a batch; None for a single device.
     """
 
     @functools.partial(jax.jit, out_shardings=replicated_sharding(batch_sharding))
@@ -45,14 +45,18 @@ def make_evaluate(
 
 
 def finish(totals: metrics_lib.Metrics | None, count: int) -> dict[str, float]:
-    """Values of the measures of a whole split, and how many examples it has."""
+    """Returns the measures of a whole split, and "count", its number of examples.
+
+    Raises:
+        ValueError: the split is empty.
+    """
     if totals is None:
-        raise ValueError("there is nothing to evaluate: the split is empty")
+        raise ValueError(f"split has {count} examples; expected at least one to evaluate")
     return {**metrics_lib.compute(totals), "count": count}
 
 
 def replicated_sharding(batch_sharding: NamedSharding | None) -> NamedSharding | None:
-    """A copy on every device that batches lie on, so that every process can read it."""
+    """Returns the sharding that replicates over the batch's mesh, so every process can read."""
     if batch_sharding is None:
         return None
     return NamedSharding(batch_sharding.mesh, PartitionSpec())

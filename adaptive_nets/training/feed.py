@@ -1,4 +1,4 @@
-"""Where the batches of training come from."""
+"""Feeds: the source of training batches, and the training steps that consume them."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.training.state import TrainState
 
 TrainSteps = Callable[[TrainState, DeviceSplit, Array, int], TrainState]
+"""(state, training set, order of the epoch, n) -> state after n steps; the state is donated."""
 
 
 class Feed(Protocol):
-    """Takes steps, each with its own batch; which batch that is depends on seed and step alone.
+    """Source of batches that advances the state; a batch depends on seed and step alone.
 
     Attributes:
-        longest_group: how many steps may be asked for at once.
+        longest_group: largest number of steps in one call of `advance`.
     """
 
     longest_group: int
 
     def prepare(self, step: int) -> None:
-        """Sees to it that the batch of a step is at hand.
+        """Loads the batch of a step.
 
         Raises:
-            UserError: it cannot be read; the state can still be saved.
+            UserError: the batch cannot be read; the state is still valid and can be saved.
         """
         ...
 
     def advance(self, state: TrainState, step: int, count: int) -> TrainState:
-        """The state after `count` more steps; the one given is donated.
+        """Takes `count` steps and returns the new state; the old one is donated.
 
         Args:
-            state: after `step` steps.
-            step: steps taken so far.
-            count: how many to take, all in one epoch.
+            state: state after `step` steps.
+            step: number of steps taken so far.
+            count: number of steps to take, all within one epoch.
         """
         ...
 
     def measures(self) -> dict[str, float]:
-        """Values to log about the input since they were last asked for."""
+        """Returns input metrics to log, over the time since the previous call."""
         ...
 
     def close(self) -> None:
-        """Ends what runs in the background."""
+        """Stops background work."""
         ...
 
 
 class ResidentFeed:
-    """The whole set lies on the devices, and a step takes its batch there.
+    """Feed of a training set that resides on the devices, where each step takes its batch.
 
     Args:
-        data: the training set, on every device.
-        train_steps: (state, training set, order, n) -> state after n steps; the state is donated.
+        data: training set, a copy on every device.
+        train_steps: compiled steps.
         order_of: epoch -> order of its examples.
-        steps_per_epoch: of the run.
+        steps_per_epoch: steps in one pass over the training set.
     """
 
     longest_group = 1 << 30
@@ -78,7 +79,7 @@ class ResidentFeed:
         self._order: Array | None = None
 
     def prepare(self, step: int) -> None:
-        """Nothing: everything is there."""
+        """Does nothing: all batches are on the devices."""
 
     def advance(self, state: TrainState, step: int, count: int) -> TrainState:
         """See `Feed`."""
@@ -89,8 +90,8 @@ class ResidentFeed:
         return self._train_steps(state, self._data, self._order, count)
 
     def measures(self) -> dict[str, float]:
-        """Nothing."""
+        """Returns no metrics: nothing is read."""
         return {}
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing: there is no background work."""

@@ -1,6 +1,6 @@
-"""Training, from top to bottom: set up, read back, loop.
+"""Training loop: set up, restore, train, evaluate, save.
 
-One function does it for every experiment; what an experiment adds is its `Task`.
+`train` serves every experiment; an experiment supplies its `Task`.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from adaptive_nets.training.writers import JsonLinesWriter, TensorBoardWriter, W
 
 METRICS_FILE = "metrics.jsonl"
 
-# Seconds that one group of steps is meant to take: long enough for the time between two groups not
-# to matter, short enough for ^C and the progress bar.
+# Target duration of a group of steps: long enough to hide the dispatch overhead, short enough for
+# ^C and the progress bar to respond.
 DISPATCH_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """A finished run.
+    """Result of a finished run.
 
-    Of several processes, each has a copy of everything on a device of its own, and nothing that is
-    computed from it needs the others.
+    With several processes, each has a copy of everything on one of its own devices, so computing
+    with it needs no collectives.
 
     Attributes:
-        state: the last state.
+        state: last state.
         timing: lengths of the run in steps.
-        train: the training set, a `DeviceSplit` or one that is streamed.
-        test: the test set, likewise.
+        train: training set, a `DeviceSplit` or a streamed split.
+        test: test set, a `DeviceSplit` or a streamed split.
         evaluate: compiled evaluation, (variables, split) -> values.
-        metrics_file: JSON lines of everything that was logged.
-        seconds: time spent training, over all continuations.
-        resumed_from: step at which this process took over, 0 if it began the run.
+        metrics_file: JSON lines of all logged metrics.
+        seconds: training time, summed over resumptions.
+        resumed_from: step that this call resumed from; 0 for a new run.
     """
 
     state: TrainState
@@ -79,7 +79,7 @@ def _open_writers(directory: Path, config: RunConfig, *, resume_step: int) -> It
 
 
 def next_dispatch_size(count: int, seconds: float) -> int:
-    """How many steps to dispatch together after `count` of them took `seconds`."""
+    """Returns the number of steps to dispatch together after `count` of them took `seconds`."""
     wanted = round(count * DISPATCH_SECONDS / max(seconds, 1e-6))
     return max(1, min(wanted, 4 * count))
 
@@ -94,29 +94,29 @@ def train(
     progress: ProgressReporter | None = None,
     title: str = "training",
 ) -> TrainResult:
-    """Trains a network, or goes on where an earlier call with the same folder stopped.
+    """Trains a network; resumes from the newest checkpoint in the folder if there is one.
 
     Args:
-        task: network, objective, evaluation, batches, and what to log.
-        config: everything else that matters.
+        task: network, objective, evaluation, batches and logged values.
+        config: configuration of the run.
         dataset: training and test set, in host memory or on disk.
-        directory: the run's own folder: checkpoints/, metrics.jsonl, tensorboard/, profile/. Of
-            several processes, only that of process 0 is written to, by all of them together.
-        seed: of initialisation, order of the data, augmentation and noise.
-        progress: where to show how far it is.
-        title: what to call it there.
+        directory: folder of the run, for checkpoints/, metrics.jsonl, tensorboard/ and profile/.
+            With several processes, all of them write checkpoints to the folder of process 0.
+        seed: seed of initialisation, order of the data, augmentation and noise.
+        progress: reporter of progress; None shows nothing.
+        title: title of the progress bar.
 
     Raises:
-        UserError: sizes that do not fit, a loss that is not finite, a full disk, checkpoints of
-            another network.
-        Interrupted: SIGTERM or ^C; the state was saved.
+        UserError: sizes do not fit, the loss is not finite, the disk is full, or the checkpoints
+            are of another network.
+        Interrupted: SIGTERM or ^C was received; the state is saved.
     """
     if progress is None or not is_process_0():
         progress = SilentProgress()
     setup = set_up(task, config, dataset, seed=seed)
     timing = setup.timing
 
-    # -- state: read back, or made where it will live
+    # -- state: restored from a checkpoint, or initialised with its shardings
     checkpoints = Checkpoints(
         broadcast_path_from_process_0(directory) / "checkpoints", keep=config.run.keep_checkpoints
     )
@@ -131,7 +131,7 @@ def train(
         for line in restored.damaged:
             progress.show(f"warning: {line}; using step {restored.step}")
         if restored.step < timing.total_steps:
-            progress.show(f"{title}: going on from step {restored.step} of {timing.total_steps}")
+            progress.show(f"{title}: resuming from step {restored.step} of {timing.total_steps}")
     first_step = step = int(state.step)
 
     log_every = timing.interval(config.run.log_every)
@@ -141,7 +141,7 @@ def train(
     began = time.monotonic()
 
     def boundaries(step: int) -> list[int]:
-        """Steps at which the host has something to do, the next of each kind."""
+        """Returns the next step of each kind at which the host has work to do."""
         every = (timing.steps_per_epoch, log_every, eval_every, checkpoint_every)
         once = (timing.total_steps, profile_first, profile_first + profile_count)
         return [(step // n + 1) * n for n in every] + [at for at in once if at > step]
@@ -163,7 +163,7 @@ def train(
     def save() -> None:
         stop_if_failed()
         if not is_healthy(state):
-            # The last loss was finite, its gradient was not.
+            # The loss of the last step was finite, but its gradient was not.
             fail(step - 1)
         epoch, within = divmod(step, timing.steps_per_epoch)
         position = {
@@ -175,21 +175,21 @@ def train(
         checkpoints.save(step, state, position)
 
     def stop_if_asked() -> int:
-        """Length of the next group, agreed on; saves and raises if any process has to stop."""
-        trouble = None
+        """Agrees on the size of the next group; saves and raises if any process has to stop."""
+        read_error = None
         try:
             setup.feed.prepare(step)
         except UserError as error:
-            trouble = error
-        wanted = (group, guard.received or 0, int(trouble is not None))
+            read_error = error
+        wanted = (group, guard.received or 0, int(read_error is not None))
         length, received, failed = max_over_processes(wanted)
         if received or failed:
             save()
             checkpoints.wait()
         if failed:
-            raise trouble or UserError(
-                "another process could not read its share of the data and says which file it is; "
-                f"step {step} is saved"
+            raise read_error or UserError(
+                "another process could not read its part of the data, see its output for the file; "
+                f"step {step} is saved; repair the file and run the same command to resume"
             )
         if received:
             raise Interrupted(signal.Signals(received), step)
@@ -210,7 +210,7 @@ def train(
         guard = cleanup.enter_context(InterruptGuard())
 
         if restored is None:
-            # There is a good state from the start, and a disk that cannot be written shows now.
+            # A disk that cannot be written fails now, not after the first interval.
             save()
         while step < timing.total_steps:
             group = stop_if_asked()

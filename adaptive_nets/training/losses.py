@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 def cross_entropy(
     logits: Float[Array, "N K"], labels: Int[Array, " N"], *, label_smoothing: float = 0.0
 ) -> Float[Array, " N"]:
-    """Cross-entropy in nats.
+    """Computes the cross-entropy in nats.
 
     Args:
         logits: float[N, K].
@@ -28,5 +28,5 @@ def cross_entropy(
 
 
 def is_error(logits: Float[Array, "N K"], labels: Int[Array, " N"]) -> Float[Array, " N"]:
-    """1 where the largest logit is not the label's, 0 elsewhere."""
+    """Returns 1 where the largest logit is not that of the label, 0 elsewhere."""
     return (jnp.argmax(logits, axis=-1) != labels).astype(jnp.float32)

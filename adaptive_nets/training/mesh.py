@@ -1,8 +1,8 @@
-"""Devices in a grid, and which axis of which array goes where.
+"""Mesh of devices, and the shardings of batches and training state.
 
-Batches are divided over the axis ``data``. Large kernels may be divided over the axis ``model`` by
-output channel, and all large arrays of the state over the axis ``data``; everything else is copied.
-The compiler inserts the communication.
+Batches are sharded over the axis ``data``. Large kernels may be sharded over the axis ``model`` by
+output channel, and all large arrays of the state over the axis ``data``. Everything else is
+replicated. The compiler inserts the communication.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from adaptive_nets.training.config import MeshConfig
 
 DATA, MODEL = "data", "model"
 
-# Leaves with output channels last, wherever they stand: parameters, averages, optimiser moments.
+# Leaves whose last axis is output channels: parameters, their averages and optimiser moments.
 _CHANNELS_LAST = re.compile(r"(^|/)(kernel|log_sigma2)$")
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """Arranges all devices of all processes as (data, model).
+    """Builds the mesh (data, model) over all devices of all processes.
 
     Args:
-        config: how many of which.
-        devices: other devices than those that are here.
+        config: sizes of the axes.
+        devices: devices of the mesh; all devices of JAX if None.
 
     Raises:
-        UserError: the number of devices is not what the configuration needs.
+        UserError: the configuration does not fit the number of devices.
     """
     count = jax.device_count() if devices is None else len(devices)
     if count % config.model:
@@ -45,14 +45,13 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             f"--mesh.data is {config.data}; expected {rest}, since there are {count} devices and "
             f"--mesh.model is {config.model}"
         )
-    # Axis types are named because the default is explicit sharding, under which a plain loss does
-    # not trace.
+    # JAX's default is explicit sharding, under which a plain cross-entropy does not trace.
     axis_types = (AxisType.Auto,) * 2
     return jax.make_mesh((rest, config.model), (DATA, MODEL), axis_types, devices=devices)
 
 
 def check_batch(mesh: Mesh, batch_size: int, *, flag: str) -> None:
-    """Raises `UserError` unless a batch divides evenly over the data axis."""
+    """Raises a `UserError` unless a batch divides evenly over the data axis."""
     parts = mesh.shape[DATA]
     if batch_size % parts:
         raise UserError(
@@ -62,31 +61,31 @@ def check_batch(mesh: Mesh, batch_size: int, *, flag: str) -> None:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples divided over the data axis."""
+    """Returns the sharding of examples over the data axis."""
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """Returns the sharding with a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def state_shardings(
     mesh: Mesh, abstract_state: Any, *, shard_from: int, shard_parameters: bool = False
 ) -> Any:
-    """Sharding of every leaf of a training state, chosen from its name and shape before it exists.
+    """Chooses the sharding of every leaf of a training state from its name and shape.
 
     Args:
-        mesh: the grid of devices.
+        mesh: mesh of devices.
         abstract_state: tree of shapes, as `jax.eval_shape` returns it.
-        shard_from: smallest number of elements that is worth dividing.
-        shard_parameters: divide over the data axis too. A layer is then put together where and when
-            it is used, and its gradient is added up where its part lives.
+        shard_from: smallest number of elements of a sharded leaf.
+        shard_parameters: shard over the data axis too (FSDP): parameters are all-gathered for use,
+            gradients are reduce-scattered.
 
     Returns:
-        A tree of `NamedSharding`: kernels of at least `shard_from` elements whose output channels
-            divide over the model axis are divided there; with `shard_parameters`, the largest other
-            axis that divides is divided over the data axis; everything else is copied.
+        Tree of `NamedSharding`. Kernels of at least `shard_from` elements are sharded by output
+        channel over the model axis if it divides them. With `shard_parameters`, the largest other
+        axis that the data axis divides is sharded over it. Everything else is replicated.
     """
     channels, batch = mesh.shape[MODEL], mesh.shape[DATA]
 

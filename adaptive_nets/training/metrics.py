@@ -1,4 +1,4 @@
-"""Metrics as sums and counts, merged across batches and devices and divided once."""
+"""Metrics as sums and counts, merged over batches and devices, divided once at the end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jaxtyping import Array, Float
 
 @flax.struct.dataclass
 class Mean:
-    """A mean that is still a sum and a count.
+    """Mean, stored as a sum and a count.
 
     Attributes:
-        total: sum of the values, float32[].
-        count: how many there were, float32[].
+        total: float32[], sum of the values.
+        count: float32[], number of values, or the sum of their weights.
     """
 
     total: Float[Array, ""]
@@ -24,20 +24,20 @@ class Mean:
 
     @classmethod
     def of(cls, values: Float[Array, "..."], weights: Float[Array, "..."] | None = None) -> Mean:
-        """Mean over all entries, weighted where weights are given (0 leaves an entry out)."""
+        """Accumulates all entries, weighted if weights are given; weight 0 excludes an entry."""
         values = values.astype(jnp.float32)
         if weights is None:
             return cls(jnp.sum(values), jnp.float32(values.size))
         weights = jnp.broadcast_to(weights.astype(jnp.float32), values.shape)
-        # A masked entry may hold anything, NaN included.
+        # An excluded entry may be NaN.
         return cls(jnp.sum(jnp.where(weights > 0, values * weights, 0.0)), jnp.sum(weights))
 
     def merge(self, other: Mean) -> Mean:
-        """Mean over the entries of both."""
+        """Returns the mean over the entries of both."""
         return Mean(self.total + other.total, self.count + other.count)
 
     def value(self) -> float:
-        """The mean as a Python float; NaN when nothing was counted."""
+        """Returns the mean as a Python float; NaN if nothing was counted."""
         total, count = jax.device_get((self.total, self.count))
         return float(total) / float(count) if count else float("nan")
 
@@ -51,6 +51,6 @@ def merge(first: Metrics, second: Metrics) -> dict[str, Mean]:
 
 
 def compute(metrics: Metrics) -> dict[str, float]:
-    """Divides every mean, in one transfer from the device."""
+    """Returns the values of all means, in one transfer from the device."""
     on_host = jax.device_get(dict(metrics))
     return {name: mean.value() for name, mean in on_host.items()}

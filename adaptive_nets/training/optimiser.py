@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, put together from optax."""
+"""Optimisers and learning-rate schedules, built from optax."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from adaptive_nets.training.duration import Timing
 
 
 def make_schedule(config: ScheduleConfig, timing: Timing, *, peak: float) -> optax.Schedule:
-    """Learning rate as a function of the step.
+    """Builds the learning-rate schedule.
 
     Args:
-        config: kind and times.
-        timing: of the run.
+        config: kind and times of the schedule.
+        timing: lengths of the run in steps.
         peak: largest learning rate.
     """
     warmup = timing.steps(config.warmup)
@@ -38,7 +38,7 @@ def make_schedule(config: ScheduleConfig, timing: Timing, *, peak: float) -> opt
 
 
 def is_kernel(params: Any) -> Any:
-    """Tree of booleans: True where weight decay applies, which is on leaves named ``kernel``."""
+    """Returns the mask of weight decay: True for leaves named ``kernel``."""
 
     def named_kernel(path, _):
         return bool(path) and getattr(path[-1], "key", None) == "kernel"
@@ -49,7 +49,7 @@ def is_kernel(params: Any) -> Any:
 def make_optimiser(
     config: OptimiserConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """The chain clip -> L2 -> optimiser -> learning rate."""
+    """Builds the chain of clipping, weight decay, optimiser and learning rate."""
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))

@@ -1,4 +1,4 @@
-"""Traces of chosen steps, for TensorBoard's profiler or Perfetto."""
+"""Profiler traces of a range of steps, for TensorBoard or Perfetto."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Profiler:
     """Starts and stops JAX's profiler at step boundaries; leaving the context stops it too.
 
     Args:
-        directory: where the traces go.
+        directory: folder of the traces.
     """
 
     def __init__(self, directory: Path):
@@ -20,13 +20,13 @@ class Profiler:
         self.running = False
 
     def start(self, state: Any) -> None:
-        """Begins a trace once everything dispatched so far is done."""
+        """Starts a trace after waiting for all dispatched steps."""
         jax.block_until_ready(state)
         jax.profiler.start_trace(str(self._directory))
         self.running = True
 
     def stop(self, state: Any) -> None:
-        """Ends the trace once the steps it is about are done."""
+        """Stops the trace after waiting for the traced steps."""
         jax.block_until_ready(state)
         jax.profiler.stop_trace()
         self.running = False

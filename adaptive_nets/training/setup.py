@@ -1,4 +1,4 @@
-"""From a configuration to compiled functions and data on the devices."""
+"""Set-up of a run: data on the devices and compiled functions, from a configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from adaptive_nets.data.device import Augment, epoch_order, put_on_devices
+from adaptive_nets.data.device import epoch_order, put_on_devices
 from adaptive_nets.data.splits import Dataset, StreamedSplit
 from adaptive_nets.data.streams import StreamOptions
 from adaptive_nets.runtime.errors import UserError
@@ -29,23 +29,10 @@ from adaptive_nets.training.distributed import check_same_on_all_processes, put
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate, make_evaluate
 from adaptive_nets.training.feed import Feed, ResidentFeed, TrainSteps
-from adaptive_nets.training.mesh import (
-    batch_sharding,
-    check_batch,
-    make_mesh,
-    replicated,
-    state_shardings,
-)
-from adaptive_nets.training.optimiser import make_optimiser, make_schedule
+from adaptive_nets.training.mesh import batch_sharding, make_mesh, replicated
+from adaptive_nets.training.program import Program, make_program
 from adaptive_nets.training.state import TrainState, zero_metrics
-from adaptive_nets.training.step import (
-    SHUFFLE,
-    StepSettings,
-    init_state,
-    make_train_step,
-    take_resident,
-    take_streamed,
-)
+from adaptive_nets.training.step import SHUFFLE
 from adaptive_nets.training.streamed import (
     BatchMaker,
     StreamedFeed,
@@ -59,20 +46,21 @@ TrainStep = Callable[..., TrainState]
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """Everything a loop needs.
+    """Data and compiled functions of a training loop.
 
     Attributes:
-        mesh: the devices.
-        timing: lengths in steps.
+        mesh: mesh of devices.
+        timing: lengths of the run in steps.
         schedule: learning rate by step.
-        train: the training set, on every device or on disk.
-        test: the test set, likewise.
+        train: training set, on every device or on disk.
+        test: test set, on every device or on disk.
         abstract_state: shapes, dtypes and shardings of the state.
-        create_state: makes the first state where it will live.
-        feed: takes steps, with the batch that each one needs.
-        fresh_metrics: training metrics -> the same with nothing counted.
-        evaluate: (variables, split) -> values; called by all processes at once.
-        evaluate_alone: the same on what `distributed.local_copy` makes of them.
+        create_state: creates the initial state with its shardings.
+        feed: source of batches that advances the state.
+        fresh_metrics: training metrics -> the same metrics with sums and counts 0.
+        evaluate: (variables, split) -> values; a collective, called by all processes.
+        evaluate_alone: (variables, split) -> values in one process, for arrays that
+            `distributed.local_copy` returned.
     """
 
     mesh: Mesh
@@ -88,15 +76,15 @@ class Setup:
     evaluate_alone: Evaluate
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate that the step numbered `step` is taken with."""
+        """Returns the learning rate of a step, counted from 0."""
         return float(jnp.asarray(self.schedule(step)))
 
 
 def _can_loop_on_device(task: Task, shapes: TrainState, rows: RowShapes) -> bool:
-    """Whether a loop on the device is a good place for a step.
+    """Returns whether steps run efficiently in a loop on the device.
 
-    XLA's CPU backend runs the gradients of a convolution inside a loop on one thread, tens of times
-    slower.
+    XLA's CPU backend runs the gradients of convolutions inside a loop on a single thread, tens of
+    times slower than outside.
     """
     if jax.default_backend() != "cpu":
         return True
@@ -107,10 +95,10 @@ def _can_loop_on_device(task: Task, shapes: TrainState, rows: RowShapes) -> bool
 
 
 def _device_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
-    """Steps in a loop on the device.
+    """Compiles a loop of steps on the device.
 
-    Between two dispatches the device would wait for the host, a tenth of a LeNet step. The body is
-    compiled once for any number of steps, so how they are grouped does not show in the result.
+    Dispatching single steps would leave the device idle for a tenth of a LeNet step. The trip count
+    is a run-time value, so the compiled step and its results do not depend on the grouping.
     """
 
     def train_steps(state, data, order, count):
@@ -121,7 +109,7 @@ def _device_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
 
 
 def _host_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
-    """Steps dispatched from the host."""
+    """Compiles a step that the host dispatches once per step."""
     compiled = jax.jit(train_step, donate_argnums=0, out_shardings=shardings)
 
     def train_steps(state, data, order, count):
@@ -132,120 +120,18 @@ def _host_loop_steps(train_step: TrainStep, shardings: Any) -> TrainSteps:
     return train_steps
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """What a configuration comes to on given devices, before there is any data or state.
-
-    Attributes:
-        mesh: the devices.
-        timing: lengths in steps.
-        schedule: learning rate by step.
-        create: seed's key data -> first state.
-        train_step: (state, training set, order) -> state, or (state, batch) -> state if the set is
-            read while training; not compiled.
-        abstract_state: shapes, dtypes and shardings of the state.
-    """
-
-    mesh: Mesh
-    timing: Timing
-    schedule: optax.Schedule
-    create: Callable[[Any], TrainState]
-    train_step: Callable[..., TrainState]
-    abstract_state: Any
-
-    @property
-    def shardings(self) -> Any:
-        """Shardings of the state."""
-        return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
-
-
-def make_program(
-    task: Task,
-    config: TrainConfig,
-    *,
-    mesh: Mesh,
-    examples: int,
-    rows: RowShapes,
-    streamed: bool,
-    augmentation: Augment | None = None,
-) -> Program:
-    """Builds step and state for devices that need not be here.
-
-    Args:
-        task: network and objective.
-        config: everything else that matters.
-        mesh: the devices.
-        examples: size of the training set.
-        rows: of the training set, as it is stored.
-        streamed: whether batches come from the host.
-        augmentation: random changes to training rows, on the devices.
-
-    Raises:
-        UserError: sizes that do not fit the devices or the data set.
-    """
-    check_batch(mesh, config.data.batch_size, flag="data.batch-size")
-    check_batch(mesh, config.data.eval_batch_size, flag="data.eval-batch-size")
-    timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
-    schedule = make_schedule(config.schedule, timing, peak=config.optimiser.learning_rate)
-    optimiser = make_optimiser(config.optimiser, schedule)
-    settings = StepSettings(
-        accumulation=config.data.accumulation,
-        ema_decay=config.optimiser.ema_decay,
-        alone=mesh.size == 1,
-    )
-    objective = task.objective(timing)
-    example = example_shapes(task, rows)
-
-    def create(rng: Array) -> TrainState:
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
-        return init_state(task, objective, optimiser, settings, rng=rng, example=zeros)
-
-    shapes = jax.eval_shape(create, jax.ShapeDtypeStruct((2,), jnp.uint32))
-    shardings = state_shardings(
-        mesh,
-        shapes,
-        shard_from=config.mesh.shard_from,
-        shard_parameters=config.mesh.shard_parameters,
-    )
-    take = (
-        take_streamed(task, augmentation)
-        if streamed
-        else take_resident(
-            task, augmentation, batch_size=config.data.batch_size, sharding=batch_sharding(mesh)
-        )
-    )
-    return Program(
-        mesh=mesh,
-        timing=timing,
-        schedule=schedule,
-        create=create,
-        train_step=make_train_step(
-            task,
-            objective,
-            optimiser,
-            settings,
-            take=take,
-            after=task.after(timing) if task.after else None,
-        ),
-        abstract_state=jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes,
-            shardings,
-        ),
-    )
-
-
 def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> Setup:
-    """Puts data on the devices and prepares the compiled functions; nothing is trained yet.
+    """Places data on the devices and builds the functions of a training loop.
 
     Args:
         task: network and objective.
-        config: everything else that matters.
+        config: configuration of the run.
         dataset: training and test set, in host memory or on disk.
-        seed: of initialisation, order of the data, augmentation and noise.
+        seed: seed of initialisation, order of the data, augmentation and noise.
 
     Raises:
-        UserError: sizes that do not fit the devices or the data set.
+        UserError: batch sizes do not fit the devices or the data set, a split is missing, or
+            processes have different copies of the data set.
     """
     mesh = make_mesh(config.mesh)
     check_same_on_all_processes(dataset.fingerprint, f"copies of {dataset.name}")
@@ -296,7 +182,7 @@ def set_up(task: Task, config: TrainConfig, dataset: Dataset, *, seed: int) -> S
 def _resident(
     task: Task, config: TrainConfig, program: Program, data: Any, rows: RowShapes, rng: np.ndarray
 ) -> tuple[Feed, Evaluate, Evaluate]:
-    """Feed and evaluation of a set that lies on the devices."""
+    """Returns feed and evaluations of a data set that resides on the devices."""
 
     def order_of(epoch: Array) -> Array:
         key = jax.random.wrap_key_data(rng)  # pyright: ignore[reportArgumentType]
@@ -321,7 +207,7 @@ def _resident(
 def _streamed(
     task: Task, config: TrainConfig, program: Program, data: Any, rows: RowShapes, rng: np.ndarray
 ) -> tuple[Feed, Evaluate, Evaluate]:
-    """Feed and evaluation of a set that is read while training."""
+    """Returns feed and evaluations of a streamed data set."""
     sharding = batch_sharding(program.mesh)
     options = StreamOptions(
         config.run.input_workers, config.run.input_threads, config.run.input_prefetch

@@ -1,4 +1,4 @@
-"""One optimiser step, as pure functions that know nothing of files or screens."""
+"""Optimiser step and initial state, as pure functions without I/O."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.state import HEALTHY, TrainState
 from adaptive_nets.training.task import AfterStep, Batch, Objective, Task
 
-# Purposes of random keys; a number, once given, stays.
+# Purposes that are folded into random keys. The numbers are part of the results: never renumber.
 INIT, AUGMENT, NOISE, SHUFFLE = range(4)
 
 Take = Callable[..., Batch]
-"""(state, whatever follows it in the arguments of a step) -> batch."""
+"""(state, *further arguments of the step) -> batch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """Settings of a step besides the network and the optimiser.
+    """Settings of a step besides network and optimiser.
 
     Attributes:
-        accumulation: number of parts the batch is processed in.
-        ema_decay: decay of the moving average; 0 for none.
-        alone: whether one device takes the step.
+        accumulation: number of gradient accumulation parts.
+        ema_decay: decay of the exponential moving average of the weights; 0 for none.
+        alone: whether the mesh has a single device.
     """
 
     accumulation: int = 1
@@ -45,7 +45,7 @@ class StepSettings:
 
 
 def split_key(key: Any, names: Sequence[str]) -> dict[str, Any]:
-    """A key for each random stream."""
+    """Splits a key into one for each random stream."""
     return dict(zip(names, jax.random.split(key, len(names)), strict=True)) if names else {}
 
 
@@ -58,15 +58,15 @@ def init_state(
     rng: Array,
     example: Batch,
 ) -> TrainState:
-    """Makes the first state; call it under `jit` with output shardings.
+    """Creates the initial state; call it under `jit` with output shardings.
 
     Args:
-        task: the network, and what it starts from.
-        objective: loss and metrics; only its shapes are used here.
-        optimiser: of the network.
-        settings: of the step.
-        rng: data of the run's base key, uint32[2].
-        example: a batch of one example; its shapes count.
+        task: network and initialisation.
+        objective: loss and metrics; only the shapes of the metrics are used.
+        optimiser: optimiser whose state is created.
+        settings: settings of the step.
+        rng: uint32[2], data of the run's base key.
+        example: batch of one example; only its shapes are used.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(rng), INIT)
     keys = split_key(key, ("params", *task.streams))
@@ -77,7 +77,7 @@ def init_state(
         params, variables = task.start(params, variables)
 
     def one_batch():
-        # As in training, where there may be more to report, auxiliary classifiers for instance.
+        # With train=True, since metrics of auxiliary classifiers exist only in training.
         output, _ = task.model.apply(
             {"params": params, **variables},
             inputs,
@@ -115,22 +115,22 @@ def make_train_step(
     take: Take,
     after: AfterStep | None = None,
 ) -> Callable[..., TrainState]:
-    """Builds the step (state, whatever the batch is made of) -> state.
+    """Builds the step (state, *arguments of `take`) -> state.
 
-    The batch is made inside, so one dispatch does it all.
+    The step makes its batch itself, so a step is a single dispatch.
 
     Args:
-        task: the network, and what it is called with.
+        task: network and its inputs.
         objective: loss and metrics.
-        optimiser: of the network.
-        settings: of the step.
-        take: makes the batch.
-        after: what becomes of the network's other collections once the output is known.
+        optimiser: optimiser of the parameters.
+        settings: settings of the step.
+        take: makes the batch of the step.
+        after: updates the other collections of the network from its output, or None.
     """
-    quick = settings.alone and jax.default_backend() == "cpu"
+    on_cpu = settings.alone and jax.default_backend() == "cpu"
 
     def loss_fn(params, model_state, batch, step, keys):
-        with nn.intercept_methods(intercept_conv_gradients) if quick else contextlib.nullcontext():
+        with nn.intercept_methods(intercept_conv_gradients) if on_cpu else contextlib.nullcontext():
             output, mutated = task.model.apply(
                 {"params": params, **model_state},
                 task.inputs(batch),
@@ -159,8 +159,7 @@ def make_train_step(
     def accumulated_gradients(state, batch, key):
         parts = settings.accumulation
 
-        # Part i takes every parts-th example from i on, so that each device works on its own
-        # examples.
+        # Part i takes examples i, i + parts, i + 2·parts …, so that no example changes its device.
         def divide(leaf):
             return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
 
@@ -182,16 +181,16 @@ def make_train_step(
 
     compute = full_batch_gradients if settings.accumulation == 1 else accumulated_gradients
 
-    def train_step(state: TrainState, *where: Any) -> TrainState:
-        batch = take(state, *where)
+    def train_step(state: TrainState, *sources: Any) -> TrainState:
+        batch = take(state, *sources)
         loss, model_state, metrics, grads = compute(state, batch, state.key(NOISE))
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if settings.ema_decay:
             ema = optax.incremental_update(params, ema, 1.0 - settings.ema_decay)
-        # Only noted here; the host looks at it now and then. Keeping the old state instead would
-        # cost one more pass over all parameters and moments in every step.
+        # The host checks this flag at its next interval. Discarding the update here would cost one
+        # more pass over all parameters and moments in every step.
         fails_now = (state.failed_step == HEALTHY) & ~jnp.isfinite(loss)
         return dataclasses.replace(
             state,
@@ -210,13 +209,13 @@ def make_train_step(
 def take_resident(
     task: Task, augmentation: Augment | None, *, batch_size: int, sharding: NamedSharding
 ) -> Take:
-    """Builds (state, training set, this epoch's order) -> the next batch of the order.
+    """Builds a function (state, training set, order of the epoch) -> batch of the state's step.
 
     Args:
-        task: makes batches of rows.
-        augmentation: random changes to the rows.
+        task: task that turns rows into batches.
+        augmentation: random changes to the rows, or None.
         batch_size: global batch size.
-        sharding: how batches lie on the devices.
+        sharding: sharding of a batch.
     """
 
     def take(state: TrainState, data: DeviceSplit, order: Array) -> Batch:
@@ -235,7 +234,12 @@ def take_resident(
 
 
 def take_streamed(task: Task, augmentation: Augment | None) -> Take:
-    """Builds (state, the rows of a batch) -> batch; arguments as of `take_resident`."""
+    """Builds a function (state, rows of a batch) -> batch.
+
+    Args:
+        task: task that turns rows into batches.
+        augmentation: random changes to the rows, or None.
+    """
 
     def take(state: TrainState, data: DeviceSplit) -> Batch:
         key = state.key(AUGMENT)

@@ -1,4 +1,4 @@
-"""Training and evaluation on sets that are read while they are used."""
+"""Training and evaluation on streamed data sets."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ StreamedStep = Callable[[TrainState, DeviceSplit], TrainState]
 def normalisation_constants(
     split: StreamedSplit | ExampleSource, config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray, np.float32]:
-    """Offset, scale and pixel scale of `DeviceSplit`, from the statistics of the set's images.
+    """Computes offset, scale and pixel scale of a `DeviceSplit` from channel statistics.
 
     Args:
-        split: with channel statistics where the configuration needs them.
-        config: how images are normalised.
+        split: split with channel statistics, if the configuration needs them.
+        config: normalisation of images.
 
     Raises:
-        UserError: the configuration asks for what only a set in memory can give.
+        UserError: the configuration needs statistics that a streamed split does not have.
     """
     if config.centre == "pixel":
         raise UserError(
-            "--data.centre is 'pixel'; expected none or channel, since the set is read while "
-            "training"
+            "--data.centre is 'pixel'; expected none or channel: a mean per pixel needs a data set "
+            "in memory"
         )
     unit = 255.0 / config.pixel_scale
     mean, scale = np.zeros(1), np.ones(1)
@@ -61,23 +61,22 @@ def _statistic(split: Any, name: str, flag: str, value: object, expected: object
     found = getattr(split, name, None)
     if found is None:
         raise UserError(
-            f"{flag} is {value!r}; expected {expected!r}, since the images that are read come "
-            f"without {name}"
+            f"{flag} is {value!r}; expected {expected!r}, since the streamed data set has no {name}"
         )
     return np.asarray(found)
 
 
 class BatchMaker:
-    """Lays the rows that each process has read out as one batch over all devices.
+    """Assembles a global batch on all devices from the rows that each process read.
 
     Args:
-        batch_size: of all processes together.
-        sharding: how the batch is divided.
-        constants: offset, scale and pixel scale, see `DeviceSplit`; None for each without images.
-        per_image: whether each image is standardised by itself in the end.
+        batch_size: global batch size.
+        sharding: sharding of a batch.
+        constants: offset, scale and pixel scale, see `DeviceSplit`; each None without images.
+        per_image: whether to standardise each image at the end.
 
     Attributes:
-        rows: places within a batch that this process is to read.
+        rows: int[M], sorted indices within a batch of the rows that this process reads.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class BatchMaker:
         self.rows = np.unique(np.concatenate(held))
 
     def to_global_array(self, local: Any) -> jax.Array:
-        """An array whose first axis is the batch, from this process's rows of it."""
+        """Builds the global array, batch axis first, from the rows of this process."""
         local = np.asarray(local)
 
         def part(index: Any) -> np.ndarray:
@@ -110,7 +109,7 @@ class BatchMaker:
         return jax.make_array_from_callback(shape, self._sharding, part)
 
     def __call__(self, batch: dict[str, Any]) -> DeviceSplit:
-        """The rows that were read, on the devices."""
+        """Places the rows of this process on the devices."""
         arrays = {
             name: self.to_global_array(rows) for name, rows in batch.items() if name != WEIGHT
         }
@@ -118,21 +117,21 @@ class BatchMaker:
 
 
 class StreamedFeed:
-    """Batches come from the host; while a step runs, the next one is brought to the devices.
+    """Feed of a streamed training set; the next batch is copied to the devices during a step.
 
     Args:
-        split: the training set.
+        split: training set.
         train_step: (state, batch) -> state, compiled; the state is donated.
-        maker: lays batches out.
-        batch_size: of all processes together.
-        total_steps: of the run.
-        options: how to read.
-        seed: of the order and the random crops.
-        flip: mirror half of the photographs of a `StreamedSplit` when they are read.
+        maker: assembles batches.
+        batch_size: global batch size.
+        total_steps: steps of the whole training.
+        options: workers, threads and prefetch of the reader.
+        seed: seed of the order and the random crops.
+        flip: whether the reader of a `StreamedSplit` flips images at random.
 
     Attributes:
-        train_step: as given.
-        waiting: the batch of the next step, if it is on the devices already.
+        train_step: the compiled step.
+        waiting: prefetched batch of the next step, or None.
     """
 
     longest_group = 1
@@ -155,17 +154,17 @@ class StreamedFeed:
         self._stream: Iterator[dict[str, np.ndarray]] | None = None
         self._next_step = -1
         self.waiting: DeviceSplit | None = None
-        self._trouble: UserError | None = None
+        self._read_error: UserError | None = None
         self._waited, self._since = 0.0, time.monotonic()
 
     def prepare(self, step: int) -> None:
         """See `Feed`."""
         if step != self._next_step:
             self._open(step)
-        if self.waiting is None and self._trouble is None:
+        if self.waiting is None and self._read_error is None:
             self._fetch()
-        if self._trouble is not None:
-            raise self._trouble
+        if self._read_error is not None:
+            raise self._read_error
 
     def advance(self, state: TrainState, step: int, count: int) -> TrainState:
         """See `Feed`."""
@@ -180,7 +179,7 @@ class StreamedFeed:
         return state
 
     def measures(self) -> dict[str, float]:
-        """Share of the time that was spent waiting for batches."""
+        """Returns ``input_wait``, the share of the time that was spent waiting for batches."""
         now = time.monotonic()
         share = self._waited / max(now - self._since, 1e-9)
         self._waited, self._since = 0.0, now
@@ -194,7 +193,7 @@ class StreamedFeed:
 
     def _open(self, step: int) -> None:
         self.close()
-        self.waiting = self._trouble = None
+        self.waiting = self._read_error = None
         self._next_step = step
         self._stream = stream(
             self._split,
@@ -213,8 +212,8 @@ class StreamedFeed:
         try:
             self.waiting = self._maker(next(self._stream))
         except UserError as error:
-            # Raised when the step is due, so that those before it are not lost.
-            self._trouble = error
+            # Raised by `prepare` of this step, so that the steps before it are not lost.
+            self._read_error = error
         self._waited += time.monotonic() - began
 
 
@@ -226,14 +225,16 @@ def make_streamed_evaluate(
     sharding: NamedSharding,
     options: StreamOptions,
 ) -> Evaluate:
-    """Builds what `evaluation.make_evaluate` does, for sets that are read; all processes call it.
+    """Builds the evaluation of a streamed split, see `evaluation.make_evaluate`.
+
+    The evaluation is a collective, called by all processes.
 
     Args:
         task: network and measures; the network is applied with ``train=False``.
-        maker: lays batches of this size out.
-        batch_size: examples per compiled step, of all processes together.
-        sharding: how the batch is divided.
-        options: how to read.
+        maker: assembles batches of `batch_size`.
+        batch_size: global number of examples per compiled step.
+        sharding: sharding of a batch.
+        options: workers, threads and prefetch of the reader.
     """
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
 

@@ -1,7 +1,7 @@
-"""What an experiment adds to the training loop: network, objective, evaluation, batches.
+"""Task: the network, objective, evaluation and batches that an experiment gives the training loop.
 
-The loop itself knows arrays by name and nothing of labels; see `classification` for the task that
-most experiments have.
+A batch is a mapping of named arrays, with or without labels. The module `classification` has the
+task of images with one label each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.metrics import Mean
 
 STREAMS = ("dropout", "noise", "gumbel", "drop_path", "halting")
-"""Random streams that the networks of the zoo draw from in training."""
+"""Random streams that networks of the zoo draw from in training."""
 
 Batch = Mapping[str, Array]
 """Arrays by name; in evaluation with ``"weight"``, 1 for each example and 0 for padding."""
@@ -27,42 +27,41 @@ Objective = Callable[[Any, Batch, Any, Int[Array, ""]], tuple[Float[Array, ""], 
 """(model output, batch, params, step) -> (loss to minimise, metrics)."""
 
 AfterStep = Callable[[Any, Any, Batch, Int[Array, ""]], Any]
-"""(other collections, model output, batch, step) -> other collections, for the next step."""
+"""(other collections, model output, batch, step) -> other collections of the next step."""
 
 Measures = Callable[[Any, Batch], dict[str, Mean]]
-"""(model output, batch) -> what evaluation reports; padding is left out by the batch's weight."""
+"""(model output, batch) -> metrics of evaluation; the batch's weight excludes padding."""
 
 
 def image_of(batch: Batch) -> Array:
-    """The images of a batch."""
+    """Returns the images of a batch."""
     return batch["image"]
 
 
 def all_measures(measured: Mapping[str, float]) -> dict[str, float]:
-    """Every measure under the name that it is logged by."""
+    """Returns every measure under its logged name, ``test/NAME``."""
     return {f"test/{name}": value for name, value in measured.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained, on what, and how it is judged.
+    """Network, objective and evaluation of a training run.
 
     Attributes:
-        model: the network: anything with the `init` and `apply` of a linen module.
-        objective: lengths of the run -> loss and training metrics. The lengths are those of the
-            data that is trained on, in memory or streamed.
-        measures: evaluation, logged as ``test/NAME``.
-        shown: values of the measures -> what the progress bar shows.
-        inputs: batch -> what the network is called with.
-        prepare: rows of the data, images normalised -> batch, in training and in evaluation.
-        augment: random changes to training rows before that, instead of the crops and flips that
-            the configuration asks for.
+        model: network, an object with the `init` and `apply` of a linen module.
+        objective: timing of the run -> objective (loss and training metrics).
+        measures: metrics of evaluation, logged as ``test/NAME``.
+        shown: values of the measures -> values that the progress bar shows.
+        inputs: batch -> input of the network.
+        prepare: rows with normalised images -> batch, in training and in evaluation.
+        augment: on-device augmentation of training rows before `prepare`; replaces the crops and
+            flips of the configuration.
         streams: names of the random streams that the network draws from in training.
-        start: (fresh parameters, fresh model state) -> those that training begins with, of the same
-            shapes: weights of another network, for instance.
-        after: lengths of the run -> what becomes of the model state once a step's output is known.
-        describe: values to log at every evaluation, from the parameters that are evaluated.
-        assess: values to log at every evaluation, from (variables, test set).
+        start: (initial parameters, initial model state) -> parameters and model state of the same
+            shapes that training starts from, such as weights of another network.
+        after: timing of the run -> update of the model state after each step.
+        describe: evaluated parameters -> further values to log at every evaluation.
+        assess: (variables, test set) -> further values to log at every evaluation.
     """
 
     model: Any
@@ -79,7 +78,7 @@ class Task:
     assess: Callable[[Any, DeviceSplit], Mapping[str, float]] = lambda variables, test: {}
 
     def evaluate_batch(self, variables: Any, rows: Batch) -> dict[str, Mean]:
-        """Measures of one batch, the network applied as in evaluation."""
+        """Computes the measures of one batch, with the network in evaluation mode."""
         prepared = self.prepare({name: row for name, row in rows.items() if name != WEIGHT})
         batch = {**prepared, WEIGHT: rows[WEIGHT]}
         output = self.model.apply(variables, self.inputs(batch), train=False)

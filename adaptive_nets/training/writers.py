@@ -1,4 +1,4 @@
-"""Where metrics go: JSON lines always, TensorBoard where asked for."""
+"""Writers of metrics: JSON lines, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from adaptive_nets.runtime.files import read_json_lines, write_text_atomically
 
 
 class Writer(Protocol):
-    """Takes scalars of one step."""
+    """Writer of named scalars by step."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Records named scalars."""
+        """Writes the scalars of one step."""
         ...
 
     def close(self) -> None:
-        """Flushes what is still held."""
+        """Flushes and closes the output."""
         ...
 
 
 class JsonLinesWriter:
-    """One JSON object per line; a continued run first drops the lines it will write again."""
+    """Writes one JSON object per line; a resumed run first drops the lines after its checkpoint.
+
+    Args:
+        path: file of the metrics.
+        resume_step: step that the run resumes from; later lines are dropped.
+    """
 
     def __init__(self, path: Path, *, resume_step: int):
         self._path = path
@@ -35,31 +40,34 @@ class JsonLinesWriter:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends a line; infinite and undefined values become null."""
+        """Appends a line; infinities and NaN become null."""
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
-        """Closes the file after its content has reached the disk."""
+        """Closes the file after syncing it to disk."""
         os.fsync(self._file.fileno())
         self._file.close()
 
 
 class TensorBoardWriter:
-    """Event files that TensorBoard reads.
+    """Writes TensorBoard event files.
 
-    What an interrupted run wrote after its last checkpoint is marked as superseded.
+    A resumed run marks the events after its checkpoint as superseded. Events are written in the
+    calling thread, so that a full disk raises an error there.
 
-    Events are written in the calling thread: a full disk is then an error where it can be reported.
+    Args:
+        directory: folder of the event files.
+        resume_step: step that the run resumes from; 0 for a new run.
     """
 
     def __init__(self, directory: Path, *, resume_step: int):
-        # Imported late: it takes a while, and runs without TensorBoard need not pay.
+        # A slow import, which runs without TensorBoard skip.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 
-        # Their classes are made when the module is imported, so a type checker does not see them.
+        # Protobuf creates these classes at import time, unseen by a type checker.
         event_pb2, summary_pb2 = cast("Any", event_pb2), cast("Any", summary_pb2)
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         directory.mkdir(parents=True, exist_ok=True)
@@ -71,7 +79,7 @@ class TensorBoardWriter:
         self._writer.flush()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one scalar per value."""
+        """Writes an event with one scalar per value."""
         scalars = [self._summary.Value(tag=k, simple_value=v) for k, v in values.items()]
         summary = self._summary(value=scalars)
         self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
@@ -83,13 +91,13 @@ class TensorBoardWriter:
 
 
 class Writers:
-    """Several writers as one."""
+    """Combines several writers into one."""
 
     def __init__(self, *writers: Writer):
         self._writers = writers
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Hands the values to every writer."""
+        """Passes the values to every writer."""
         for writer in self._writers:
             writer.write(step, values)
 

@@ -17,7 +17,7 @@ from adaptive_nets.training.batches import labelled_image_shapes
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.mesh import DATA, MODEL, batch_sharding, replicated
-from adaptive_nets.training.setup import Program, make_program
+from adaptive_nets.training.program import Program, make_program
 from adaptive_nets.training.task import Task
 
 KINDS = (

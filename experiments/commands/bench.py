@@ -1,4 +1,4 @@
-"""adaptive-nets bench: time, measured side by side."""
+"""adaptive-nets bench: benchmarks of training, networks and kernels."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Training:
 class Input:
     """Examples per second from records to batches of 224x224, and their share of a training step.
 
-    Reads, decodes, crops and flips the training part of a set as training does. A set of samples
-    stands for a large one when its files are read several times over.
+    Reads, decodes, crops and flips the training part of a set as training does. With --copies, a
+    few files stand for a large set.
     """
 
     data: str = "imagenet"
@@ -116,7 +116,7 @@ def bench_training(arguments: Sequence[str]) -> None:
 
 
 def list_collectives(options: Training) -> None:
-    """Prints the communication of a compiled step beside the least that it needs."""
+    """Prints the collectives of a compiled step beside the least communication it needs."""
     require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
     from adaptive_nets.training.config import DataConfig, ModelConfig, TrainConfig
     from adaptive_nets.training.mesh import make_mesh
@@ -125,8 +125,8 @@ def list_collectives(options: Training) -> None:
     mesh = make_mesh(options.mesh)
     if mesh.size == 1:
         raise UserError(
-            "there is one device here, which has nobody to talk to; expected several: on a "
-            "processor, XLA_FLAGS=--xla_force_host_platform_device_count=4 in the environment"
+            "there is one device, so a step has no collectives; expected several devices: on a "
+            "CPU, set XLA_FLAGS=--xla_force_host_platform_device_count=4"
         )
     size = options.batch_size
     config = TrainConfig(
@@ -217,7 +217,7 @@ def bench_input(arguments: Sequence[str]) -> None:
 
 
 def bench_kills(arguments: Sequence[str]) -> None:
-    """Kills and compares."""
+    """Kills and resumes a training, and compares its end with an undisturbed one."""
     options = parse(Kills, arguments, program=f"{PROGRAM} kills")
     require(options.kills > 0, "kills", options.kills, "a positive number")
     from experiments.bench import kill_resume as kills
@@ -244,7 +244,10 @@ def bench_kills(arguments: Sequence[str]) -> None:
         )
     write_measured(options.json, "kills", dataclasses.asdict(verdict))
     if verdict.different:
-        raise UserError(f"{verdict.different} of {verdict.runs} runs ended with other parameters")
+        raise UserError(
+            f"{verdict.different} of {verdict.runs} runs ended with other parameters than the run "
+            "that was never killed"
+        )
 
 
 FORMS = {
@@ -264,7 +267,7 @@ EXAMPLES = (
 
 
 def with_stdout(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments, where a --json without a file means standard output."""
+    """Returns the arguments, with "-" after a --json without a file."""
     made = []
     for i, argument in enumerate(arguments):
         made.append(argument)
@@ -286,7 +289,7 @@ def main(arguments: Sequence[str]) -> None:
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
             "input": (bench_input, "examples per second of a set that is read while training"),
             "kills": (bench_kills, "a training killed and resumed, beside one never killed"),
-            "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by the clock"),
+            "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by measured time"),
         },
         examples=EXAMPLES,
     )

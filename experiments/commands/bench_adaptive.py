@@ -1,4 +1,4 @@
-"""adaptive-nets bench adaptive: time that follows depth."""
+"""adaptive-nets bench adaptive: time of networks that skip, beside plain networks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
-    """Times a network of adaptive depth that skips beside the plain one, with shares of FLOPs."""
+    """Times a network of adaptive depth that skips beside the plain one, with their FLOPs."""
 
     name: tyro.conf.Positional[str] = "resnet101_sact"
     """Network of adaptive depth."""
     height: int = 600
-    """Height of the images, in pixels; 32 is that of networks for CIFAR."""
+    """Height of the images, in pixels; 32 for CIFAR networks."""
     width: int = 1000
     """Width of the images, in pixels."""
     batch: int = 1
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     from experiments.bench import adaptive_depth
 
     adaptive_depth.plain_name(options.name)
-    note("making weights, and biases by which positions stop early")
+    note("initialising weights, and biases with which positions halt early")
     chosen = dataclasses.asdict(options)
     settings = adaptive_depth.Settings(
         **{f.name: chosen[f.name] for f in dataclasses.fields(adaptive_depth.Settings)}
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
             note(f"block {stage + 1} of {stages}")
             found.append(adaptive_depth.compare_block(case, stage))
     except KeyboardInterrupt:
-        note("stopped; only what was measured before follows")
+        note("interrupted; the listing has the parts measured so far")
     rows = [
         {
             "part": part.part,

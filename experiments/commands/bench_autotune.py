@@ -1,4 +1,4 @@
-"""adaptive-nets bench autotune: tile sizes of the Pallas kernels, chosen by the clock."""
+"""adaptive-nets bench autotune: tile sizes of the Pallas kernels, by measured time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLES = ("adaptive-nets bench autotune 'ResNet-101 conv4' --batch 32",)
 class Autotune:
     """Times the tiles of a Pallas kernel on this device and writes the best into its table.
 
-    Nothing else tunes; kernels use the table from then on, and records name it.
+    No other command tunes. Kernels use the table from then on, and records name it.
     """
 
     pattern: tyro.conf.Positional[str] = "ResNet-101 conv*"

@@ -1,4 +1,4 @@
-"""adaptive-nets bench kernels: convolutions at some positions beside the dense one."""
+"""adaptive-nets bench kernels: perforated and masked convolutions beside the dense one."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class Kernels:
     batch: tuple[int, ...] = (1, 8, 32)
     """Batch sizes."""
     keep: tuple[float, ...] = (0.5, 0.25)
-    """Shares of kept positions of fixed masks; grids know 1, 1/2, 1/4."""
+    """Shares of kept positions of fixed masks; 1, 1/2 or 1/4 for grids."""
     active: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.125, 0.05, 0.0)
     """Shares of active positions of run-time masks."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of inputs and weights."""
     implementation: str | None = None
-    """Run this one instead of the chosen one: xla, dense, reference, pallas_triton ..."""
+    """Implementation to run: xla, dense, reference, pallas_triton ...; the best if not given."""
     seconds: float = 1.0
     """Approximate time of a comparison, in seconds."""
     most_gmacs: float = 8.0
-    """Leave out layers that need more than this for a batch, in 1e9 multiply-accumulates."""
+    """Largest cost of a batch in 1e9 multiply-accumulates; larger layers are skipped."""
     torch_python: Path | None = None
     """Interpreter that has PyTorch, whose dense convolution is then timed too."""
     json: Path | None = None
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
     except NotImplementedError as error:
         raise UserError(f"--implementation {options.implementation}: {error}") from error
     except KeyboardInterrupt:
-        note(f"stopped after {len(cases)} cases; only those follow")
+        note(f"interrupted after {len(cases)} cases; the listing has these")
     finally:
         if peer is not None:
             peer.close()
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _show(cases: Sequence[dict[str, Any]]) -> None:
-    """Prints the summary on a terminal, which had the cases as they came; the cases in a pipe."""
+    """Prints the summary on a terminal, which already shows the cases; the cases in a pipe."""
     from experiments.bench import kernel_summary
 
     if is_terminal():

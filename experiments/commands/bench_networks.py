@@ -1,4 +1,4 @@
-"""adaptive-nets bench networks: forward passes, and the time until the first one."""
+"""adaptive-nets bench networks: time of forward passes and of the first output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Networks:
     rounds: int = 20
     """Timings of each contender, in turns; 0 for the time until the first output alone."""
     torch_python: Path | None = None
-    """Interpreter that can import torch; this one if not given, if it can."""
+    """Python interpreter with PyTorch; if not given, this one if it has PyTorch."""
     json: Path | None = None
     """File for the measured values; - prints them."""
 
@@ -81,7 +81,7 @@ def _time_all(cases: Sequence[tuple[str, int]], rounds: int, peer: Any) -> list[
                 progress.console.print(f"{name}, batch {size}: first output after {first:.1f} s")
                 progress.advance(task)
         except KeyboardInterrupt:
-            progress.console.print("stopped; only the networks above follow")
+            progress.console.print("interrupted; the listing has the networks above")
     return values
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Group -> name -> what it does; each is a module of its name in experiments.commands with a
-# function main(arguments).
+# Group -> command -> help text. Each command is a module of its name in experiments.commands with
+# a function main(arguments).
 GROUPS = {
     "run an experiment": {
         "list": "experiments: the paper's cell each one reproduces, cost, state",

@@ -1,7 +1,7 @@
-"""Candidates for the last word of a command line; the shells' completion scripts call this.
+"""Completion of the last word of a command line, called by the shells' completion scripts.
 
-Everything comes from the registries at the time of the call, so a new paper, model or flag needs
-nothing here.
+Candidates come from the registries at the time of the call, so a new paper, model or flag is
+completed without changes here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-# What the first positional argument of a command names.
+# Kind of name that the first positional argument of a command takes.
 _POSITIONAL = {
     "show": "experiment",
     "run": "experiment",
@@ -28,7 +28,7 @@ _POSITIONAL = {
     "data build": "data",
     "data import": "data",
 }
-# What the value of a flag names.
+# Kind of name that the value of a flag takes.
 _VALUES = {"data": "data", "data.name": "data", "model.name": "model", "network": "model"}
 
 
@@ -68,9 +68,9 @@ def complete(words: Sequence[str]) -> list[str]:
     """Returns the candidates for the last of the words.
 
     Args:
-        words: What was typed after the program's name; the last one, possibly empty, is incomplete.
+        words: words typed after the program's name; the last one is incomplete and may be empty.
     """
-    # Bash hands over --flag=value as three words.
+    # Bash splits --flag=value into three words.
     *before, last = [word for word in words if word != "="] or [""]
     from experiments.commands.catalogue import COMMANDS
 
@@ -126,7 +126,7 @@ def _flags(command: str, form: Any, before: Sequence[str]) -> dict[str, Sequence
 
 
 def _config_flags(before: Sequence[str]) -> Mapping[str, Sequence[str] | None]:
-    """Returns the flags of the values of the experiment among the words."""
+    """Returns the configuration flags of the experiment among the words."""
     from adaptive_nets.runtime.errors import UserError
     from experiments.commands.run import peek_id_and_preset
     from experiments.suite.registry import find_experiment, find_preset
@@ -151,7 +151,7 @@ def _flags_of(form: Any, prefix: str = "") -> Mapping[str, Sequence[str] | None]
         name = prefix + field.name.replace("_", "-")
         group = f"{name}."
         for mark in getattr(hint, "__metadata__", ()):
-            # A group that tyro.conf.arg(name="") leaves without a name of its own.
+            # tyro.conf.arg(name="") removes the prefix of a group.
             if getattr(mark, "name", None) == "":
                 group = prefix
             hint = getattr(hint, "__origin__", hint)
@@ -170,7 +170,7 @@ def _negated(name: str) -> str:
 
 
 def _choices(name: str, hint: Any) -> Sequence[str]:
-    """Returns the values of a flag, as far as they are names."""
+    """Returns the values of a flag that can be completed."""
     if name in _VALUES:
         return _SOURCES[_VALUES[name]]()
     if get_origin(hint) is Literal:
@@ -180,7 +180,7 @@ def _choices(name: str, hint: Any) -> Sequence[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints one candidate a line; nothing if anything is wrong, as nobody could read of it."""
+    """Prints one candidate a line; prints nothing on an error, which a shell would hide."""
     try:
         found = complete(arguments or [""])
     except Exception:

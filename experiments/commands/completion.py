@@ -1,4 +1,4 @@
-"""adaptive-nets completion: scripts by which a shell completes our command lines."""
+"""adaptive-nets completion: completion scripts for bash, zsh and fish."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ EXAMPLES = {
 
 @dataclasses.dataclass(frozen=True)
 class ListData:
-    """Lists data sets: where each was found, or which files to put where."""
+    """Lists data sets: the location of each, or the files that are missing."""
 
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
@@ -54,10 +54,10 @@ class ListData:
 
 @dataclasses.dataclass(frozen=True)
 class CheckData:
-    """Reads data sets whole and verifies counts and checksums; exit code 2 if one is damaged."""
+    """Reads data sets and verifies counts and checksums; exit code 2 if one is damaged."""
 
     name: tyro.conf.Positional[str | None] = None
-    """One data set; all that are there if not given."""
+    """Name of the data set; all available ones if not given."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     json: bool = False
@@ -81,8 +81,8 @@ class BuildData:
     """Builds a set of photographs as array_record (TFDS) from image files or ImageNet's archives.
 
     PATH holds train/ and val/ with a folder for each class, or ILSVRC2012_img_train.tar and
-    ILSVRC2012_img_val.tar. Where images are in no class folder, labels.csv or val_labels.txt beside
-    them says the class of each. A build that was stopped resumes.
+    ILSVRC2012_img_val.tar. If images are not in class folders, labels.csv or val_labels.txt beside
+    them gives the class of each. An interrupted build resumes.
     """
 
     name: tyro.conf.Positional[str]
@@ -114,7 +114,7 @@ def _range(counts: Sequence[int]) -> str:
 
 
 def list_data(arguments: Sequence[str]) -> None:
-    """Prints what is there without reading it."""
+    """Lists data sets without reading them."""
     options = parse(ListData, arguments, program=f"{PROGRAM} list", examples=EXAMPLES["list"])
     findings = survey(options.data_dir)
     _show(findings, data_root(options.data_dir), as_json=options.json)
@@ -124,7 +124,7 @@ def list_data(arguments: Sequence[str]) -> None:
 
 
 def check_data(arguments: Sequence[str]) -> None:
-    """Reads and verifies."""
+    """Reads and verifies data sets."""
     options = parse(CheckData, arguments, program=f"{PROGRAM} check", examples=EXAMPLES["check"])
     findings = verify(options.name, options.data_dir)
     _show(findings, data_root(options.data_dir), as_json=options.json)
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str]) -> None:
         PROGRAM,
         arguments,
         {
-            "list": (list_data, "data sets that are there, and which files the others need"),
+            "list": (list_data, "available data sets, and the files that the others need"),
             "check": (check_data, "read everything, verify counts and checksums"),
             "build": (build_data, "prepare a set of photographs, which training streams"),
             "import": (import_data, "prepare a set from its official files"),

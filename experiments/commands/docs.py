@@ -1,4 +1,4 @@
-"""adaptive-nets docs: numbers in documents come from records."""
+"""adaptive-nets docs: tables and pictures of documents, rendered from records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Docs:
     check: bool = False
     """Change nothing; exit code 2 if a document is stale."""
     results: tuple[Path, ...] = ()
-    """Folders with records; those that come with the code where not given."""
+    """Folders with records; those that come with the code if not given."""
 
 
 def document_paths() -> list[Path]:
@@ -64,10 +64,10 @@ def stale_pictures() -> dict[Path, str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Renders or checks."""
+    """Renders the documents, or checks that they are up to date."""
     options = parse(Docs, arguments, program="adaptive-nets docs", examples=EXAMPLES)
     if not (ROOT / "README.md").exists():
-        raise UserError(f"{ROOT} is no checkout; expected one with README.md")
+        raise UserError(f"{ROOT} is not a checkout; expected the repository with its README.md")
     records = collect(options.results or [PUBLISHED])
     parts = all_parts()
     changed = [

@@ -1,4 +1,4 @@
-"""adaptive-nets doctor: devices, versions and data, and whether they work."""
+"""adaptive-nets doctor: checks of devices, versions, data and kernels."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_versions() -> Finding:
 
 
 def check_devices() -> Finding:
-    """Computes on every device of this process."""
+    """Checks a sum on every device of this process."""
     import jax
     import jax.numpy as jnp
 
@@ -139,7 +139,7 @@ def examine(data_dir: Path | None) -> list[tuple[str, str, str]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints what was found; exit code 2 if something is wrong."""
+    """Prints the findings; exit code 2 if a check fails."""
     options = parse(Doctor, arguments, program="adaptive-nets doctor", examples=EXAMPLES)
     from adaptive_nets.training import distributed
 
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str]) -> None:
         first = distributed.is_process_0()
     rows = []
     for entries in zip(*everywhere, strict=True):
-        # A finding that all processes share is listed once.
+        # An identical finding of all processes is listed once.
         same = all(entry == entries[0] for entry in entries)
         for process, (name, state, text) in enumerate(entries[:1] if same else entries):
             where = None if same else process
@@ -174,7 +174,7 @@ def _show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json or not is_terminal():
         show_listing(COLUMNS, rows, as_json=as_json)
         return
-    # Findings are sentences, which a terminal shows whole.
+    # Findings are sentences: a terminal wraps them instead of cutting columns.
     screen, indent = console(), " " * 17
     for row in rows:
         who = "" if row["process"] is None else f"process {row['process']}: "

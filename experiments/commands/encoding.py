@@ -1,4 +1,4 @@
-"""Output to terminals and files that lack characters of ours."""
+"""Plain replacements for characters that an output stream cannot encode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import sys
 
 _HANDLER = "adaptive_nets.plain"
-# The rest becomes a question mark.
+# Other characters become a question mark.
 _PLAIN = {
     "–": "-", "—": "-", "…": "...", "±": "+/-", "∞": "inf", "×": "x", "−": "-", "≥": ">=",
     "≤": "<=", "─": "-", "━": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "•": "*",
@@ -23,9 +23,9 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 
 def replace_unknown_characters() -> None:
-    """Makes the standard streams print the nearest plain text for what they cannot encode."""
+    """Makes the standard streams print plain replacements for characters they cannot encode."""
     codecs.register_error(_HANDLER, _replace)
     for stream in (sys.stdout, sys.stderr):
-        # "backslashreplace" is what Python gives standard error; it prints codes.
+        # Python's default for standard error, "backslashreplace", prints character codes.
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
             stream.reconfigure(errors=_HANDLER)

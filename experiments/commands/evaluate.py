@@ -33,7 +33,7 @@ class Evaluate:
     mean: tuple[float, ...] | None = None
     """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's if not given."""
     std: tuple[float, ...] | None = None
-    """Standard deviation per channel, likewise."""
+    """Standard deviation per channel, for a state dict; ImageNet's if not given."""
     execution: Literal["dense", "skipping"] = "dense"
     """Form of a network of adaptive depth: skipping computes active positions only."""
     batch_size: int = 1000
@@ -64,8 +64,8 @@ def _read(options: Evaluate, name: str) -> tuple[Any, str]:
             )
         if options.mean is not None or options.std is not None:
             raise UserError(
-                f"--mean and --std are for state dicts; {options.weights} says how its inputs are "
-                "normalised"
+                f"--mean and --std are for state dicts; {options.weights} stores its "
+                "normalisation, so leave them out"
             )
         return stored, "stored with the weights"
     normalisation = weight_files.resolve_normalisation(name, options.mean, options.std)

@@ -34,23 +34,23 @@ class Slurm:
     nodes: int = 1
     """Number of nodes."""
     gpus_per_node: int = 8
-    """GPUs of each node that are used; 0 trains on its processor."""
+    """GPUs per node; 0 trains on the CPU."""
     process_per: Literal["gpu", "node"] = "gpu"
-    """One process for each GPU, or one for all GPUs of a node."""
+    """One process per GPU, or one for all GPUs of a node."""
     cpus_per_process: int = 8
-    """Processor cores for each process; they decode images."""
+    """CPU cores per process; they decode images."""
     time: str = "24:00:00"
-    """Time limit, as sbatch takes it."""
+    """Time limit in the format of sbatch."""
     grace: int = 120
-    """Seconds before the time limit at which everything is saved."""
+    """Seconds before the time limit at which the run is told to save."""
     restarts: int = 100
-    """Largest number of times that the job is put back into the queue."""
+    """Largest number of requeues of the job."""
     partition: str | None = None
     """Partition to submit to."""
     directory: Path = Path()
-    """Folder to work in, with the environment; the same on all nodes."""
+    """Working folder with the environment, the same on all nodes."""
     program: str = ".venv/bin/adaptive-nets"
-    """The installed command, from there."""
+    """Installed command, relative to the working folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,21 +60,21 @@ class Kubernetes:
     image: str = "adaptive-nets:latest"
     """Container image with this package and its extra cuda or tpu."""
     nodes: int = 1
-    """Pods; each has a node of its own, and one process."""
+    """Number of pods, each on a separate node with one process."""
     device: Literal["gpu", "tpu"] = "gpu"
-    """Kind of device of each pod."""
+    """Kind of device."""
     devices_per_node: int = 8
-    """Devices of each pod."""
+    """Devices per pod."""
     tpu_accelerator: str = "tpu-v5-lite-podslice"
     """Kind of TPU node on GKE."""
     tpu_topology: str = "2x4"
-    """Shape of the TPU slice on GKE; all its chips together."""
+    """Topology of the whole TPU slice on GKE."""
     claim: str = "shared"
     """Persistent volume claim that all pods can write to."""
     mount: str = "/shared"
     """Mount point of the claim; --out and --data-dir belong below it."""
     grace: int = 120
-    """Seconds from the signal to save until a pod is ended."""
+    """Seconds between the signal to save and the end of a pod."""
     restarts: int = 100
     """Largest number of restarts of all pods."""
     port: int = 12345
@@ -83,16 +83,16 @@ class Kubernetes:
 
 @dataclasses.dataclass(frozen=True)
 class Ssh:
-    """The hosts of a run without a scheduler, TPU VMs for instance."""
+    """Hosts of a run without a scheduler, such as TPU VMs."""
 
     hosts: tuple[str, ...] = ("localhost",)
-    """Hosts, the first one is process 0; user@host where the user differs."""
+    """Hosts, [user@]host; the first one is process 0."""
     devices_per_host: int = 1
-    """Devices of each, to check batch and mesh with."""
+    """Devices per host, to check batch sizes and mesh."""
     directory: Path = Path()
-    """Folder to work in, with the environment; the same on all hosts."""
+    """Working folder with the environment, the same on all hosts."""
     program: str = ".venv/bin/adaptive-nets"
-    """The installed command, from there."""
+    """Installed command, relative to the working folder."""
     port: int = 12345
     """Port that process 0 listens on."""
 
@@ -114,7 +114,7 @@ def _split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]
 
 
 def _fill(name: str, values: Mapping[str, object]) -> str:
-    """Fills the places of a template; a line that holds only an empty place is dropped."""
+    """Fills the placeholders of a template; drops lines that only hold an empty placeholder."""
     lines = []
     for line in (TEMPLATES / name).read_text(encoding="utf-8").splitlines():
         filled = _PLACE.sub(lambda match: str(values[match[1]]), line)
@@ -124,7 +124,7 @@ def _fill(name: str, values: Mapping[str, object]) -> str:
 
 
 def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Any, list[str], str]:
-    """Reads and checks job, configuration and arguments of the run, and names the job."""
+    """Parses and checks the arguments; returns job, configuration, run arguments and job name."""
     program = f"{PROGRAM} {kind}"
     run, own = _split_job_arguments(arguments)
     if arguments and arguments[0] in ("-h", "--help"):
@@ -142,15 +142,15 @@ def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Any
     options = parse(form_with_config_flags(preset.config), run, program=program)
     if options.distributed.is_requested:
         raise UserError(
-            "--distributed.coordinator and --distributed.cluster are what launch writes itself; "
-            "expected them left out"
+            "--distributed.coordinator and --distributed.cluster are set by the script; leave them "
+            "out"
         )
     label = re.sub(r"[^a-z0-9]+", "-", f"{name}-{preset_name}".lower()).strip("-")[:50].strip("-")
     return job, options.values, run, label
 
 
 def check_devices(config: Any, devices: int) -> None:
-    """Raises `UserError` unless mesh and batches of a training fit so many devices."""
+    """Raises a `UserError` unless mesh and batch sizes fit a number of devices."""
     mesh, data = config_lib.group(config, "mesh"), config_lib.group(config, "data")
     if mesh is None:
         return
@@ -174,7 +174,7 @@ def _positive(job: object, *names: str) -> None:
 
 
 def slurm(arguments: Sequence[str]) -> str:
-    """A script for sbatch."""
+    """Renders a script for sbatch."""
     job, config, run, name = _read("slurm", Slurm, arguments)
     _positive(job, "nodes", "cpus_per_process", "grace")
     gpus = job.gpus_per_node
@@ -185,7 +185,7 @@ def slurm(arguments: Sequence[str]) -> str:
     if not gpus:
         environment.append("export JAX_PLATFORMS=cpu")
     elif tasks == 1:
-        # Otherwise JAX takes one GPU for each process of a node.
+        # By default JAX gives each process of a SLURM job a single GPU.
         environment.append(f"export JAX_LOCAL_DEVICE_IDS={','.join(map(str, range(gpus)))}")
     return _fill(
         "slurm.sh",
@@ -208,7 +208,7 @@ def slurm(arguments: Sequence[str]) -> str:
 
 
 def k8s(arguments: Sequence[str]) -> str:
-    """A JobSet for kubectl."""
+    """Renders a JobSet for kubectl."""
     job, config, run, name = _read("k8s", Kubernetes, arguments)
     _positive(job, "nodes", "devices_per_node", "grace", "port")
     check_devices(config, job.nodes * job.devices_per_node)
@@ -259,11 +259,11 @@ def k8s(arguments: Sequence[str]) -> str:
 
 
 def ssh(arguments: Sequence[str]) -> str:
-    """A script that starts a process on every host and stops all of them together."""
+    """Renders a script that starts a process on every host and stops all of them together."""
     job, config, run, name = _read("ssh", Ssh, arguments)
     _positive(job, "devices_per_host", "port")
     check_devices(config, len(job.hosts) * job.devices_per_host)
-    # It stands within double quotes.
+    # The template puts the command in double quotes.
     command = re.sub(r'(["$`\\])', r"\\\1", shlex.join([job.program, "run", *run]))
     return _fill(
         "ssh.sh",

@@ -18,7 +18,7 @@ _GAP = "  "
 
 
 def json_value(value: Any) -> Any:
-    """Converts a value to what JSON has: tuples to lists, paths to strings, infinities to null."""
+    """Converts a value to JSON types: tuples to lists, paths to strings, infinities to null."""
     if isinstance(value, Mapping):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -29,7 +29,7 @@ def json_value(value: Any) -> Any:
 
 
 def plain(value: Any) -> str:
-    """Formats a value for a pipe: digits without separators, no tab or line break."""
+    """Formats a value for a pipe, without thousands separators, tabs and line breaks."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -42,12 +42,12 @@ def plain(value: Any) -> str:
 
 
 def rounded(digits: int, factor: float = 1.0) -> Callable[[Any], str]:
-    """Returns a format of a number, times a factor, to some decimals; a dash for None."""
+    """Returns a function that formats a number times a factor; None becomes a dash."""
     return lambda value: "–" if value is None else f"{factor * value:.{digits}f}"
 
 
 def grouped(value: int) -> str:
-    """Formats a whole number with separators of thousands."""
+    """Formats an integer with thousands separators."""
     return f"{value:,}"
 
 
@@ -56,16 +56,16 @@ class Column:
     """A column of a listing.
 
     Attributes:
-        key: Entry of a row, and the heading in a pipe.
-        title: Heading on a terminal; the key if empty.
-        rank: Order in which columns keep their place on a narrow terminal. Rank 0 is always shown
+        key: entry of a row, and the heading in a pipe.
+        title: heading on a terminal; the key if empty.
+        rank: order in which columns keep their place on a narrow terminal. Rank 0 is always shown
             whole; the largest rank is shortened or left out first.
-        least: Width down to which the text may be shortened; None if it is shown whole or not at
+        least: width down to which the text may be shortened; None if it is shown whole or not at
             all.
-        align: Side on a terminal.
-        text: Formats the value for a terminal.
-        pipe: Formats the value for a pipe.
-        style: Style of a value on a terminal, by its text.
+        align: side on a terminal.
+        text: function that formats the value for a terminal.
+        pipe: function that formats the value for a pipe.
+        style: style of a value on a terminal, by its text.
     """
 
     key: str
@@ -93,10 +93,10 @@ def table_lines(
     """Lays out a listing for a terminal, one line for each row.
 
     Args:
-        columns: Columns in order.
-        rows: Values by key.
-        width: Columns of the terminal. Columns of rank 0 are shown whole even if they need more.
-        heading: Text above the rows that share it.
+        columns: columns in order.
+        rows: values by key.
+        width: columns of the terminal. Columns of rank 0 are shown whole even if they need more.
+        heading: text above the rows that share it.
     """
     if not rows:
         return []
@@ -128,8 +128,8 @@ def fit_columns(columns: Sequence[tuple[Column, int]], width: int) -> dict[str, 
     skipped. Of those taken, the largest rank is shortened first.
 
     Args:
-        columns: Each with the width that its longest text needs.
-        width: What all of them may take together.
+        columns: columns, each with the width of its longest text.
+        width: total width of the columns.
 
     Returns:
         Key -> width of the columns that stay.

@@ -47,7 +47,7 @@ def _long(costs: Sequence[dict[str, Any]]) -> str:
 
 
 def _short(costs: Sequence[dict[str, Any]]) -> str:
-    """Formats costs without the devices, for which a terminal has no room."""
+    """Formats costs without devices, to save width on a terminal."""
     times = []
     for cost in costs:
         seconds = cost["seconds"]
@@ -66,7 +66,7 @@ COLUMNS = (
 
 
 def cell_text(experiment: Experiment) -> str:
-    """Returns where in the paper the experiment's numbers stand."""
+    """Formats the table and row of the paper that an experiment reproduces."""
     row = load_paper(experiment.paper).rows[experiment.row]
     return f"{row.table}: {row.network}, {row.method}"
 

@@ -77,7 +77,7 @@ def matching(pattern: str, names: Iterable[str], what: str) -> list[str]:
     """Returns the names that begin with a text or match a shell pattern.
 
     Raises:
-        UserError: None does.
+        UserError: no name matches.
     """
     names = list(names)
     found = [n for n in names if n.startswith(pattern) or fnmatch.fnmatchcase(n, pattern)]
@@ -90,10 +90,9 @@ def matching(pattern: str, names: Iterable[str], what: str) -> list[str]:
 
 
 def known_models() -> dict[str, dict[str, Any] | None]:
-    """Returns every model by name, with what ships about it; None for one that must be counted.
+    """Returns shipped counts and description of every model by name; None if not shipped.
 
-    The networks are imported only if another distribution adds some, or if the sources register one
-    that the shipped file lacks.
+    Networks are imported only if another distribution adds some, or if the shipped file is stale.
     """
     known: dict[str, dict[str, Any] | None] = dict(shipped_models())
     if importlib.metadata.entry_points(group=PLUGINS) or not is_current():

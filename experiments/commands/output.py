@@ -23,7 +23,7 @@ STDOUT = Path("-")
 
 
 def is_terminal() -> bool:
-    """Returns whether people read standard output, rather than another program."""
+    """Returns whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -42,7 +42,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def note(text: str) -> None:
-    """Prints a remark on standard error; a terminal gets it broken between words."""
+    """Prints a remark on standard error, wrapped between words on a terminal."""
     sys.stdout.flush()
     lines = wrap(text, terminal_width()) if sys.stderr.isatty() else [text]
     for line in lines:
@@ -76,15 +76,15 @@ def show_listing(
     notes: Sequence[str] = (),
     next_commands: Sequence[str] = (),
 ) -> None:
-    """Prints a listing in the form that its reader takes.
+    """Prints a listing: a table on a terminal, tab-separated lines in a pipe, or JSON.
 
     Args:
-        columns: What a terminal and a pipe show.
-        rows: Values by key; JSON has every key, also those without a column.
-        as_json: Print JSON instead.
-        heading: Text printed on a terminal above the rows that share it.
-        notes: Remarks; not printed with JSON.
-        next_commands: What to type next; printed on a terminal.
+        columns: columns on a terminal and in a pipe.
+        rows: values by key; JSON has every key, also those without a column.
+        as_json: whether to print JSON instead.
+        heading: text printed on a terminal above the rows that share it.
+        notes: remarks; not printed with JSON.
+        next_commands: commands to type next; printed on a terminal.
     """
     if as_json:
         print_json(rows)
@@ -112,7 +112,7 @@ def _print_table(
 
 
 def show_fields(content: Mapping[str, Any], *, as_json: bool = False) -> None:
-    """Prints one thing: a line for each of its values, on a terminal with aligned names."""
+    """Prints the values of an object, one per line, with aligned names on a terminal."""
     if as_json:
         print_json(content)
     elif not is_terminal():
@@ -140,13 +140,13 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def write_measured(path: Path | None, kind: str, values: Any, **packages: str) -> None:
-    """Writes measured values as JSON, with where they were measured.
+    """Writes measured values as JSON, with code, packages and devices.
 
     Args:
-        path: File; `STDOUT` prints them, None does nothing.
-        kind: Name of the benchmark.
-        values: What was measured.
-        **packages: Versions of further packages.
+        path: file; `STDOUT` prints them, None does nothing.
+        kind: name of the benchmark.
+        values: measured values.
+        **packages: versions of further packages.
     """
     if path is None:
         return

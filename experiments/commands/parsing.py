@@ -1,4 +1,4 @@
-"""Typed flags from dataclasses, with errors of one line."""
+"""Parsing of typed flags into dataclasses, with errors of one line."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def parse[T](
     """Reads command-line arguments into a dataclass.
 
     Args:
-        form: the dataclass; field docstrings are the help texts.
-        arguments: without the program's name.
-        program: what the help calls it.
-        default: an instance to take defaults from.
+        form: dataclass whose field docstrings are the help texts.
+        arguments: arguments without the program's name.
+        program: name of the program in help and errors.
+        default: instance with the default values; None for those of the class.
         examples: command lines printed below the help; see `fill_example`.
 
     Raises:

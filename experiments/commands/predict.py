@@ -40,28 +40,28 @@ class Predict:
     weights: Path | None = None
     """With --model: file of a run, or a PyTorch or safetensors state dict."""
     mean: tuple[float, ...] | None = None
-    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's where not given."""
+    """Mean per channel of pixels from 0 to 1, for a state dict; ImageNet's if not given."""
     std: tuple[float, ...] | None = None
-    """Standard deviation per channel, likewise."""
+    """Standard deviation per channel, for a state dict; ImageNet's if not given."""
     data: str | None = None
-    """Data set that names the classes, where the network does not say."""
+    """Data set with the class names, if the network does not store them."""
     top: int = 5
     """Number of classes to print, the most probable first."""
     invert: bool = False
-    """Exchange dark and bright: MNIST has white strokes on black, paper has not."""
+    """Invert the images: MNIST has white strokes on black, not ink on paper."""
     json: bool = False
     """Print JSON."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a network says of one image.
+    """Prediction of a network for one image.
 
     Attributes:
-        image: The file.
-        probabilities: float[K].
-        units: Mean number of units per position in each block; empty for a network of fixed depth.
-        flops: Spent on the image, 2 per multiply-accumulate; None for a network of fixed depth.
+        image: image file.
+        probabilities: float[K], probability of each class.
+        units: mean number of units per position in each block; empty for a network of fixed depth.
+        flops: FLOPs of the image, 2 per multiply-accumulate; None for a network of fixed depth.
     """
 
     image: Path
@@ -80,10 +80,10 @@ def classify(
     """Runs a network on prepared images.
 
     Args:
-        model: The network.
-        variables: Its variables.
+        model: network that classifies.
+        variables: variables of the network.
         inputs: float32[N, H, W, C], normalised.
-        files: The N files they were read from.
+        files: files of the N images.
     """
     import jax
 
@@ -96,7 +96,7 @@ def classify(
     for start in range(0, len(files), size):
         part = inputs[start : start + size]
         count = len(part)
-        # A last, smaller batch is filled up rather than compiled for.
+        # The last batch is padded, so that one shape is compiled.
         batch = np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
         output = forward(variables, batch)
         probabilities = np.asarray(jax.nn.softmax(logits_of(output).astype(np.float32)))
@@ -115,7 +115,7 @@ def classify(
 
 
 def plain_flops(name: str, shape: tuple[int, ...]) -> int:
-    """Returns the FLOPs per image of the plain network under one of adaptive depth."""
+    """Returns the FLOPs per image of the plain network that one of adaptive depth extends."""
     from adaptive_nets.analysis import count_macs
     from experiments.bench.adaptive_depth import plain_name
 
@@ -126,7 +126,7 @@ def _load(options: Predict) -> tuple[Any, Any, dict[str, Any]]:
     """Returns the network that the flags name.
 
     Raises:
-        UserError: They name none, or two.
+        UserError: the flags name no network, or two.
     """
     by_name = options.model is not None or options.weights is not None
     if (options.run is not None) == by_name:
@@ -138,7 +138,10 @@ def _load(options: Predict) -> tuple[Any, Any, dict[str, Any]]:
 
     if options.run is not None:
         if options.mean is not None or options.std is not None:
-            raise UserError("--mean and --std are for --weights; a run says how it was normalised")
+            raise UserError(
+                "--mean and --std are for --weights; a run stores its normalisation, so leave them "
+                "out"
+            )
         return load_run(options.run)
     if options.model is None or options.weights is None:
         missing = "--model NAME" if options.model is None else "--weights FILE"
@@ -147,7 +150,7 @@ def _load(options: Predict) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def _class_names(options: Predict, config: dict[str, Any]) -> tuple[str, ...] | None:
-    """Returns names of the classes by label, None where they are not known."""
+    """Returns the class names by label; None if they are unknown."""
     if options.data is None:
         return config["class_names"]
     from adaptive_nets.data.catalogue import lookup
@@ -163,7 +166,7 @@ def _class_names(options: Predict, config: dict[str, Any]) -> tuple[str, ...] | 
 
 
 def _note_bright_backgrounds(pixels: np.ndarray, files: Sequence[Path], data: str | None) -> None:
-    """Says which images look like ink on paper, where the network expects the opposite."""
+    """Warns about images with a bright background, if the network expects a dark one."""
     border = np.ones(pixels.shape[1:3], bool)
     border[1:-1, 1:-1] = False
     bright = np.median(pixels[:, border], axis=(1, 2)) > _BRIGHT
@@ -171,7 +174,7 @@ def _note_bright_backgrounds(pixels: np.ndarray, files: Sequence[Path], data: st
         more = f" and {bright.sum() - 1} more" if bright.sum() > 1 else ""
         print_error(
             f"{files[int(np.argmax(bright))]}{more}: bright background; a network of {data} "
-            "expects bright strokes on black, --invert exchanges the two"
+            "expects bright strokes on black, --invert inverts the images"
         )
 
 

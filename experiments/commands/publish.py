@@ -1,4 +1,4 @@
-"""adaptive-nets publish: records that come with the code."""
+"""adaptive-nets publish: copies records into the repository."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Publish:
     folder: tyro.conf.Positional[Path]
     """Folder of a run, such as runs/ID/paper."""
     allow_dirty: bool = False
-    """Take records of code that differed from its commit."""
+    """Accept records of code with uncommitted changes."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str]) -> None:
     for record in records:
         if record.code["dirty"] and not options.allow_dirty:
             raise UserError(
-                f"{record.path} is of code that differed from commit {record.code['commit'][:12]}; "
-                "commit first and run again, or pass --allow-dirty"
+                f"{record.path} is of code with uncommitted changes to "
+                f"{record.code['commit'][:12]}; commit and run again, or pass --allow-dirty"
             )
     for record in records:
         print(publish(record))

@@ -31,12 +31,12 @@ class Report:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Renders the page and says where it is."""
+    """Renders the page and prints its path."""
     options = parse(Report, arguments, program="adaptive-nets report", examples=EXAMPLES)
     for folder in options.results:
         if not folder.is_dir():
             raise UserError(
-                f"--results is {str(folder)!r}, which is no folder; expected one with records"
+                f"--results is {str(folder)!r}, which is not a folder; expected one with records"
             )
     if options.out.is_dir():
         raise UserError(
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.pattern != "*":
         records = [record for record in records if record.experiment in ids]
 
-    # Matplotlib takes a second to import; everything that can be wrong is known by now.
+    # Imported after all checks, since Matplotlib takes a second.
     from experiments.report.page import render
 
     page = render(records, rendered=datetime.datetime.now(datetime.UTC), experiments=chosen)

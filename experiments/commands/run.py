@@ -34,8 +34,8 @@ class Run:
     id: tyro.conf.Positional[str]
     """Id, see 'adaptive-nets list'."""
     preset: PresetName = "quick"
-    """smoke: a few steps, to see that it runs; quick: a small measurement; paper: the paper's
-    schedule and data. 'adaptive-nets show ID' says what each one took."""
+    """smoke: a few steps, to check that it runs; quick: a small measurement; paper: the paper's
+    schedule and data. 'adaptive-nets show ID' lists the measured time of each."""
     seeds: int | None = None
     """Number of seeds; that of the preset if not given."""
     out: Path | None = None
@@ -47,7 +47,7 @@ class Run:
 
 
 def form_with_config_flags(config: Any) -> type:
-    """Returns the form above with every value of a configuration as a flag."""
+    """Returns `Run` extended by a flag for every value of a configuration."""
     values = (
         "values",
         Annotated[type(config), tyro.conf.arg(name="")],
@@ -59,7 +59,7 @@ def form_with_config_flags(config: Any) -> type:
 
 
 def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
-    """Finds id and preset among the arguments, before the flags that depend on them are parsed."""
+    """Finds id and preset in the arguments; the flags to parse depend on them."""
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     preset: str = Run.preset
     for i, argument in enumerate(arguments):
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> None:
     require(seeds > 0, "seeds", seeds, "a positive number")
     out = options.out or default_folder(experiment, preset_name)
 
-    # JAX takes seconds to import; everything that can be wrong with the flags is known by now.
+    # Imported after all flags are checked, since JAX takes seconds.
     from adaptive_nets.runtime.interrupt import Interrupted
     from adaptive_nets.runtime.progress import ConsoleProgress, SilentProgress
     from adaptive_nets.training.distributed import is_process_0, process_group

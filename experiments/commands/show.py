@@ -1,4 +1,4 @@
-"""adaptive-nets show: one experiment before it is paid for."""
+"""adaptive-nets show: values, cost and network of an experiment, without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that have commands of their own."""
+"""Dispatch of commands with subcommands."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def dispatch_subcommand(
     """Calls the handler that the first argument names, or lists the handlers.
 
     Args:
-        program: what the help calls the command.
-        arguments: of the command.
+        program: name of the command in help and errors.
+        arguments: arguments of the command.
         handlers: name -> (function of the remaining arguments, one line of help).
         examples: command lines printed below the help.
 
     Raises:
-        UserError: no or an unknown name is given.
+        UserError: the name is missing or unknown.
     """
     names = "|".join(handlers)
     if arguments and arguments[0] in ("-h", "--help"):

@@ -44,7 +44,7 @@ class Table:
     """Print JSON instead of tables."""
 
 
-# What a terminal shows is rounded as the paper prints it; a pipe has the values as recorded.
+# A terminal shows values rounded as in the paper, a pipe the recorded ones.
 _TERMINAL = (
     Column("measure_text", "measure"),
     Column("paper_text", "paper", rank=2, align="right"),
@@ -110,13 +110,13 @@ def show_comparison(
     cited: bool = True,
     as_json: bool = False,
 ) -> None:
-    """Prints the papers' values beside ours, with the rules by which they are judged.
+    """Prints the papers' values beside ours, and the rules of the verdicts.
 
     Args:
-        experiments: Experiments of any papers.
-        records: Their records.
-        cited: Whether to print rows that the papers cite and we do not run.
-        as_json: Print JSON instead.
+        experiments: experiments of any papers.
+        records: records of the experiments.
+        cited: whether to print rows that the papers only cite.
+        as_json: whether to print JSON instead.
     """
     rows = comparison_rows(experiments, records)
     if not cited:
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str]) -> None:
     for folder in options.results:
         if not folder.is_dir():
             raise UserError(
-                f"--results is {str(folder)!r}, which is no folder; expected one with records"
+                f"--results is {str(folder)!r}, which is not a folder; expected one with records"
             )
     show_comparison(experiments, collect(options.results or default_roots()), as_json=options.json)
     if options.json:

@@ -1,4 +1,4 @@
-"""The trained network of a run, written to a file of its own."""
+"""Export of the trained network of a run to a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NETWORK = "network.safetensors"
 
 
 def normalisation_of(result: TrainResult) -> InputNormalisation:
-    """Returns the normalisation of the inputs that a network was trained on."""
+    """Returns the input normalisation of a trained network."""
     data = result.test
     offset, scale, pixel_scale = jax.device_get((data.offset, data.scale, data.pixel_scale))
     return InputNormalisation(float(pixel_scale), offset, scale, data.per_image)
@@ -32,15 +32,15 @@ def export_network(
     *,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Metric]:
-    """Writes the network to network.safetensors and returns the size of the file.
+    """Writes the network to network.safetensors and returns the size of the file as a metric.
 
     Args:
-        config: Configuration of the training.
-        result: Its result.
-        num_classes: Number of outputs of the network.
-        directory: Folder of the seed.
-        seed: Seed of the run.
-        overrides: Options that the model was made with.
+        config: configuration of the training.
+        result: result of the training.
+        num_classes: number of outputs of the network.
+        directory: folder of the seed.
+        seed: seed of the run.
+        overrides: options of `create_model`.
     """
     size = save_network(
         directory / NETWORK,

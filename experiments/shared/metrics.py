@@ -1,4 +1,4 @@
-"""Metrics that records of several papers have."""
+"""Metrics shared by the records of several papers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ def accuracy_metrics(result: TrainResult, *, train_images: int | None = None) ->
     """Returns error, accuracy and loss on the test set and on training images.
 
     Args:
-        result: Result of the training.
-        train_images: How many training images, from the first on; as many as test images if None.
+        result: result of the training.
+        train_images: number of training images, taken from the front; the number of test images if
+            None.
     """
     test = result.evaluate(result.state.eval_variables, result.test)
     chosen = min(result.test.size if train_images is None else train_images, result.train.size)

@@ -1,4 +1,4 @@
-"""Times of several ways to do the same thing, taken in turns."""
+"""Interleaved timing of contenders that do the same work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 5, 41
 def time_interleaved(
     contenders: Mapping[str, Callable[[], float | None]], *, seconds: float
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of each contender, one value per round, after a warm-up.
+    """Times contenders in turns, after a warm-up; returns seconds per round by name.
 
     Args:
-        contenders: name -> function that does the work once and waits for it; where it returns a
-            number, that is the time it took, measured by itself.
-        seconds: about how long the rounds may take together.
+        contenders: name -> function that does the work once and waits for it. If it returns a
+            number, this number is taken as its time in seconds.
+        seconds: approximate time of all rounds together.
     """
 
     def once(work: Callable[[], float | None]) -> float:
@@ -39,5 +39,5 @@ def time_interleaved(
 
 
 def medians(times: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
-    """Median of each."""
+    """Returns the median time of each contender."""
     return {name: statistics.median(values) for name, values in times.items()}

@@ -1,1 +1,1 @@
-"""Experiments as such: registry, configuration, execution, records, comparison with the papers."""
+"""Framework of experiments: registry, configuration, execution, records, comparison with papers."""

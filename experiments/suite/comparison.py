@@ -1,4 +1,4 @@
-"""The paper's value beside ours, with a verdict that can be defended."""
+"""Comparison of records with the papers' values, and verdicts by fixed rules."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from experiments.suite.registry import find_experiment, load_paper, papers
 Verdict = Literal["reproduced", "differs", "measured", "reduced", "not run", "cited"]
 
 VERDICT_RULES = (
-    "reproduced: preset paper on the complete data, and no further from the paper than the stated "
-    "tolerance, or on its better side. differs: outside it, or run with changed flags. "
-    "measured: at full size, beside a number from memory, against which nothing is judged. "
+    "reproduced: preset paper on the complete data, within the stated tolerance of the paper's "
+    "value or better. differs: outside the tolerance, or run with changed flags. "
+    "measured: at full size, but the paper's value is from memory and not used for a verdict. "
     "reduced: smaller data or schedule. not run: no record. "
-    "cited: the paper's own comparison, not ours to run."
+    "cited: the paper's own comparison with a method that this suite does not run."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Records of one experiment that differ in their seed alone."""
+    """Records of one experiment that differ in the seed only."""
 
     records: tuple[Record, ...]
 
     @property
     def preset(self) -> str:
-        """Of all of them."""
+        """Preset shared by the whole group."""
         return self.records[0].preset
 
     @property
     def is_reduced(self) -> bool:
-        """Whether data or schedule are smaller than the paper's."""
+        """Whether data set or schedule are smaller than the paper's."""
         first = self.records[0]
         return first.preset != "paper" or not first.dataset["complete"] or _is_shortened(first)
 
     def values(self, measure: str) -> list[float]:
-        """The measure of every seed that has a finite one."""
+        """Returns the finite values of a measure, one per seed."""
         metrics = [record.metric(measure) for record in self.records]
         return [m.value for m in metrics if m is not None and m.value is not None]
 
     def why_not_finite(self, measure: str) -> str:
-        """What the records note of a measure without a finite value; "" if none has it at all."""
+        """Returns the note on a measure without a finite value; "" if no record has the measure."""
         metrics = [record.metric(measure) for record in self.records]
         return next((m.note or "not finite" for m in metrics if m is not None), "")
 
     def describe(self) -> str:
-        """One line: size of the experiment, seeds, data."""
+        """Formats preset, seeds, data and steps in one line."""
         first = self.records[0]
         seeds = f"{len(self.records)} seed{'s' if len(self.records) > 1 else ''}"
         data = f"{first.dataset['train']:,} images" if first.dataset["train"] else "no data"
@@ -73,7 +73,7 @@ def _value_text(value: object) -> str:
 
 
 def _is_shortened(record: Record) -> bool:
-    """Whether flags made the training shorter than the paper's."""
+    """Returns whether flags made the training shorter than the paper's."""
     if "schedule.length" not in record.changed or not record.dataset["train"]:
         return False
     config = find_experiment(record.experiment).presets["paper"].config
@@ -91,17 +91,17 @@ def _is_shortened(record: Record) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One number of the paper and what we have against it.
+    """One number of the paper beside ours.
 
     Attributes:
-        row: of the paper's table.
-        measure: which number of the row.
+        row: row of the paper's table.
+        measure: measure of the number.
         paper: the paper's value.
-        group: our records, or None.
-        ours: mean over seeds, or None.
+        group: group of our records, or None.
+        ours: our mean over seeds, or None.
         deviation: standard deviation over seeds.
-        verdict: see `VERDICT_RULES`.
-        reason: why it is not reproduced.
+        verdict: verdict by `VERDICT_RULES`.
+        reason: reason of a verdict other than "reproduced", or "".
     """
 
     row: Row
@@ -115,12 +115,12 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's."""
+        """Our value minus the paper's; None without ours."""
         return None if self.ours is None else self.ours - self.paper
 
 
 def group_records(records: Sequence[Record]) -> list[Group]:
-    """Groups by experiment, preset, configuration and data; the preset paper first."""
+    """Groups records by experiment, preset, configuration and data; the preset paper first."""
     groups: dict[tuple, list[Record]] = {}
     for record in records:
         groups.setdefault(record.group, []).append(record)
@@ -130,14 +130,14 @@ def group_records(records: Sequence[Record]) -> list[Group]:
 
 
 def judge(measure: Measure, paper: float, group: Group, ours: float) -> tuple[Verdict, str]:
-    """The verdict on one number, and its reason."""
+    """Judges one number; returns verdict and reason."""
     if group.is_reduced:
         return "reduced", ""
     if group.records[0].changed:
         return "differs", f"with {changes(group.records[0])}"
     distance = ours - paper
     allowed = measure.tolerance * (abs(paper) if measure.relative else 1.0)
-    # Printed values are rounded; half of the last printed digit is nobody's difference.
+    # The paper's values are rounded, so half a unit of the last printed digit is no difference.
     allowed += 0.5 * 10.0**-measure.digits
     if measure.better == "lower":
         good = distance <= allowed
@@ -155,7 +155,7 @@ def judge(measure: Measure, paper: float, group: Group, ours: float) -> tuple[Ve
 def compare_row(
     paper: Paper, row: Row, experiment: Experiment | None, records: Sequence[Record]
 ) -> list[Cell]:
-    """Every number of one row against every group of records."""
+    """Compares every number of a row with every group of records."""
     cells = []
     groups = group_records([r for r in records if experiment and r.experiment == experiment.id])
     for group in groups or [None]:
@@ -186,11 +186,11 @@ def compare_row(
 
 
 def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dict[str, list[Cell]]:
-    """Cells of the given experiments and of the rows that their tables cite beside them, by table.
+    """Compares experiments with their papers; includes the rows that their tables only cite.
 
     Args:
-        experiments: of any papers.
-        records: everything that was collected.
+        experiments: experiments of any papers.
+        records: records of any experiments.
 
     Returns:
         {"PAPER: Table 1": cells in the paper's order, ...}.
@@ -211,12 +211,12 @@ def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dic
 
 
 def _covered_rows(paper: str) -> set[str]:
-    """Rows of a paper that some experiment of ours runs."""
+    """Returns the ids of the rows of a paper that an experiment reproduces."""
     return {experiment.row for experiment in papers()[paper].experiments}
 
 
 def best_verdict_text(experiment: Experiment, records: Sequence[Record]) -> str:
-    """One word or two for a list: the best verdict over groups, with how many numbers have it."""
+    """Formats the best verdict over groups in a few words: 'reproduced 2/3'."""
     paper = load_paper(experiment.paper)
     cells = compare_row(paper, paper.rows[experiment.row], experiment, records)
     full = [c for c in cells if c.verdict in ("reproduced", "differs", "measured")]
@@ -227,7 +227,7 @@ def best_verdict_text(experiment: Experiment, records: Sequence[Record]) -> str:
         good = sum(c.verdict == "reproduced" for c in best)
         return f"reproduced {good}/{len(best)}"
     if not cells:
-        # The paper prints no number of this row; ours stand in figures.
+        # The paper prints no number of this row; our values appear in figures only.
         groups = group_records([r for r in records if r.experiment == experiment.id])
         whole = any(not group.is_reduced for group in groups)
         return "measured" if whole else "reduced" if groups else "not run"

@@ -1,7 +1,8 @@
 """Configurations as data: JSON, identity, differences, golden text.
 
-A configuration is a frozen dataclass of groups. One that trains is a `TrainConfig`, or holds one as
-its first field `train: Training`; the groups of that count as its own, in flags, text and identity.
+A configuration is a frozen dataclass of groups. The configuration of a training is a `TrainConfig`,
+or has one in its first field ``train: Training``. In flags, text and identity, the groups of this
+field appear without a prefix.
 """
 
 from __future__ import annotations
@@ -20,37 +21,34 @@ from experiments.suite.run_inputs import RANDOM, TRAIN, RunInput, fields_of
 Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
 """Type of the field `train`: its groups are flags without a prefix."""
 
-"""Name of that field."""
-
-# Values that say where and how a run is carried out, not what comes out of it. Where the data come
-# from is told by their fingerprint.
+# Values that determine the execution of a run, but not its results. The fingerprint of the data set
+# replaces its source.
 NOT_IN_IDENTITY = (
     "mesh",
     "run",
     "data.source",
     "data.eval_batch_size",
-    # How long is timed.
     "timing.seconds",
 )
 
-# Values that came after the first records. At these they change nothing, and are left out of a
-# run's identity, so that it is still that of the records from before.
+# Fields added after the first records. With these values a field is left out of the identity, so
+# that the hashes of earlier records stay valid.
 ADDED_DEFAULTS = {"data.per_image": False, "data.train_limit": 0, "data.test_limit": 0}
 
 
 def training(config: Any) -> TrainConfig:
-    """The part of a configuration that the training loop takes."""
+    """Returns the training configuration within a configuration."""
     return config if isinstance(config, TrainConfig) else config.train
 
 
 def group(config: Any, name: str) -> Any:
-    """A group of values by its name, of the training or beside it; None where there is none."""
+    """Returns a group by name, of the configuration or of its training; None if there is none."""
     found = getattr(config, name, None)
     return getattr(getattr(config, TRAIN, None), name, None) if found is None else found
 
 
 def replace_groups(config: Any, **groups: Any) -> Any:
-    """The same configuration with other groups, of its training or beside it."""
+    """Returns a copy with some groups replaced, of the configuration or of its training."""
     own = {name: value for name, value in groups.items() if hasattr(config, name)}
     rest = {name: value for name, value in groups.items() if name not in own}
     if rest:
@@ -59,19 +57,19 @@ def replace_groups(config: Any, **groups: Any) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """All values, nested by group, as JSON holds them."""
+    """Converts a configuration to JSON values, nested by group."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     return {**values.pop(TRAIN, {}), **values}
 
 
 def identity(config: Any, inputs: Mapping[str, RunInput] | None = None) -> dict[str, Any]:
-    """Returns the values that decide the results, flat: {'optimiser.learning_rate': 0.001, ...}.
+    """Returns the values that determine the results, flat: {'optimiser.learning_rate': 0.001, ...}.
 
-    A run input stands for its content: its path is replaced by its digest.
+    The path of a run input is replaced by the digest of its content.
 
     Args:
-        config: Configuration of an experiment.
-        inputs: Its run inputs, from `run_inputs.resolve_all`. Not needed if it names none.
+        config: configuration of an experiment.
+        inputs: its run inputs, from `run_inputs.resolve_all`; not needed if it has none.
     """
     values = {
         name: value
@@ -91,9 +89,9 @@ def identity(config: Any, inputs: Mapping[str, RunInput] | None = None) -> dict[
 def changed_values(
     config: Any, preset: Any, inputs: Mapping[str, RunInput] | None = None
 ) -> list[str]:
-    """Returns the names of the values in which a run differs from its preset, sorted.
+    """Returns the sorted names of the values in which a run differs from its preset.
 
-    An input that the experiment cannot run without is no change.
+    A required run input does not count as a change.
     """
     required = {name for name, (field, _) in fields_of(config).items() if field.role == "required"}
     names = differences(identity(preset), identity(config, inputs))
@@ -101,13 +99,13 @@ def changed_values(
 
 
 def identity_hash(config: Any, inputs: Mapping[str, RunInput] | None = None) -> str:
-    """Returns 12 hexadecimal digits over the identity."""
+    """Returns a hash of the identity, 12 hexadecimal digits."""
     text = json.dumps(identity(config, inputs), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'optimiser.learning_rate': 0.001, ...}."""
+    """Flattens nested values: {'optimiser.learning_rate': 0.001, ...}."""
     result: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
@@ -118,18 +116,18 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Names of the values in which two identities differ, sorted."""
+    """Returns the sorted names of the values in which two identities differ."""
     names = {*first, *second}
     return sorted(name for name in names if first.get(name, ...) != second.get(name, ...))
 
 
 def flag(name: str) -> str:
-    """'optimiser.learning_rate' as it is typed: '--optimiser.learning-rate'."""
+    """Returns the flag of a value: 'optimiser.learning_rate' -> '--optimiser.learning-rate'."""
     return "--" + name.replace("_", "-")
 
 
 def text(config: Any) -> str:
-    """One line per value, for people and for golden files."""
+    """Formats a configuration with one line per value, for people and for golden files."""
     return text_of(to_dict(config))
 
 

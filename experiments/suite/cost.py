@@ -1,4 +1,4 @@
-"""Time that one seed of an experiment takes, as records measured it."""
+"""Cost of an experiment: the measured time of one seed, from records."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from experiments.suite.experiment import PRESETS, Experiment
 from experiments.suite.records import Record
 
 LENGTH = "schedule.length"
-# Changed values that leave the work for one training example nearly as it is.
-_SAME_WORK = ("schedule.", "optimiser.", "variational.", "data.batch_size", "data.test_limit")
+# Flags that hardly change the time per training example.
+_SAME_SPEED = ("schedule.", "optimiser.", "variational.", "data.batch_size", "data.test_limit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,10 @@ class SeedCost:
     """Time of one seed of a preset.
 
     Attributes:
-        preset: Size of the experiment.
-        seconds: Median over records.
-        device: Where it was measured.
-        extrapolated: Whether the time is computed from a run of another length.
+        preset: name of the preset.
+        seconds: median over records.
+        device: device of the measurement.
+        extrapolated: whether the time is extrapolated from a run of another length.
     """
 
     preset: str
@@ -42,15 +42,15 @@ class SeedCost:
 
 
 def seed_costs(experiment: Experiment, records: Sequence[Record]) -> list[SeedCost]:
-    """Returns the cost of every preset that was measured, or can be extrapolated from its records.
+    """Returns the cost of every preset with a record to measure or extrapolate it from.
 
-    Records of the unchanged preset count. If there is none, those with another length of training
-    do: their time per training example times the examples of the whole preset. Experiments without
-    training have no steps, so nothing can be extrapolated.
+    If no record is of the unchanged preset, the cost is extrapolated from records with another
+    length of training: time per training example, times the number of examples of the preset. The
+    cost of experiments without training steps is not extrapolated.
 
     Args:
-        experiment: The experiment.
-        records: Records of any experiments.
+        experiment: experiment whose presets are listed.
+        records: records of any experiments.
     """
     costs = []
     for preset in PRESETS:
@@ -77,12 +77,12 @@ def device_text(record: Record) -> str:
 
 
 def _extrapolated(experiment: Experiment, record: Record) -> float | None:
-    """Returns seconds of the preset's own length, or None if the record does not tell."""
+    """Returns the time of the preset's full length; None if it cannot be extrapolated."""
     preset = experiment.presets.get(record.preset)
     schedule = config_lib.group(preset.config, "schedule") if preset else None
     if preset is None or schedule is None or not record.steps:
         return None
-    if not all(name.startswith(_SAME_WORK) for name in record.changed):
+    if not all(name.startswith(_SAME_SPEED) for name in record.changed):
         return None
     if not record.dataset["complete"] and Duration.parse(schedule.length).unit == "epochs":
         # Epochs of a smaller set have fewer steps.

@@ -1,11 +1,11 @@
 """Parts of Markdown documents that are rendered from records.
 
-A part stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Rendering replaces the text
-between; a test fails when it is stale, so no number in a document is typed by hand. NAME is
+A part is enclosed by ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Rendering replaces the text
+in between. A test fails if a part is stale, so no number in a document is typed by hand. NAME is
 
 * a general part, such as ``runs`` or one that a benchmark adds;
-* ``PAPER.PART``, where PART is in ``PARTS`` of the paper's `tables`;
-* an id of an experiment or the beginning of one, for the paper's values beside ours.
+* ``PAPER.PART``, where PART is in ``PARTS`` of the paper's module `tables`;
+* an id of an experiment or a prefix of ids, for the paper's values beside ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PART = re.compile(
 
 
 def comparison_table(pattern: str, records: Sequence[Record]) -> str:
-    """Returns the paper's values beside ours; rows that are only cited are left out."""
+    """Formats the paper's values beside ours, without cited rows."""
     parts = []
     for cells in compare(select(pattern), records).values():
         parts.append(render.markdown_cells([c for c in cells if c.verdict != "cited"]))
@@ -39,7 +39,7 @@ def comparison_table(pattern: str, records: Sequence[Record]) -> str:
 
 
 def run_table(records: Sequence[Record]) -> str:
-    """Returns where every group of records ran, and how long a seed took."""
+    """Formats devices, time per seed, versions and commit of every group of records."""
     rows = []
     for group in group_records(records):
         first = group.records[0]
@@ -76,16 +76,16 @@ def paper_parts() -> dict[str, Part]:
 def rendered(
     text: str, records: Sequence[Record], *, source: str, parts: Mapping[str, Part]
 ) -> str:
-    """Returns a document with every part rendered again.
+    """Returns a document with every part rendered from records.
 
     Args:
-        text: The document.
-        records: Records to render from.
-        source: Name of the document, for messages.
-        parts: Parts by name; tables of experiments need not be among them.
+        text: text of the document.
+        records: records to render from.
+        source: name of the document, for messages.
+        parts: parts by name; comparison tables of experiments are added automatically.
 
     Raises:
-        UserError: It names a part that does not exist.
+        UserError: the document names an unknown part.
     """
 
     def replace(match: re.Match[str]) -> str:
@@ -96,7 +96,7 @@ def rendered(
             body = comparison_table(name, records)
         else:
             known = [*parts, *experiments()]
-            raise UserError(f"{source} has a part {name!r}; {did_you_mean(name, known)}")
+            raise UserError(f"{source} has an unknown part {name!r}; {did_you_mean(name, known)}")
         return f"{match[1]}{body}{match[4]}"
 
     return _PART.sub(replace, text)
@@ -110,13 +110,13 @@ def names_of_parts(text: str) -> list[str]:
 def update(
     path: Path, records: Sequence[Record], *, parts: Mapping[str, Part], check: bool = False
 ) -> bool:
-    """Renders a document again; returns whether that changes it.
+    """Renders a document from records; returns whether its text differs.
 
     Args:
-        path: The Markdown file.
-        records: Records to render from.
-        parts: Parts by name.
-        check: Leave the file as it is.
+        path: Markdown file.
+        records: records to render from.
+        parts: parts by name.
+        check: whether to leave the file unchanged.
     """
     text = path.read_text(encoding="utf-8")
     new = rendered(text, records, source=path.name, parts=parts)

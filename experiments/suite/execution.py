@@ -1,4 +1,4 @@
-"""Carrying out an experiment: folders, data, seeds, records."""
+"""Execution of an experiment: folder, data set, seeds, records."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from kernels import record_implementations
 
 
 def needs_data(config: Any) -> bool:
-    """Whether a run reads a data set: it has a group `data`, unless it says that it does not."""
+    """Returns whether a run reads a data set: it has a group `data`, and ``needs_data`` if any."""
     return config_lib.group(config, "data") is not None and getattr(config, "needs_data", True)
 
 
 def load_data(data: Any, *, data_dir: Path | None, complete: bool) -> Dataset:
-    """The data set of a configuration, with random labels where it asks for them.
+    """Loads the data set of a configuration, with its limits and random labels.
 
     Args:
-        data: group of the configuration: name and source, and limits and labels if it has them.
-        data_dir: data root, or None for the default.
-        complete: refuse an incomplete copy unless the configuration names its source.
+        data: group `data` of the configuration: name, source, optional limits and labels.
+        data_dir: data root; None for the default.
+        complete: whether to refuse an incomplete copy, unless the configuration names its source.
 
     Raises:
-        UserError: it is not there, damaged, or incomplete.
+        UserError: the data set is absent, damaged or incomplete.
     """
     if data.name == PARITY:
         dataset = parity()
@@ -57,14 +57,17 @@ def load_data(data: Any, *, data_dir: Path | None, complete: bool) -> Dataset:
         size = dataset.count("train")
         raise UserError(
             f"--preset paper needs the complete data set {dataset.name!r}, found only {size:,} "
-            f"training images in {dataset.location}; put the official files into a folder and "
-            "name it with --data-dir (adaptive-nets data list says which), or run --preset quick"
+            f"training images in {dataset.location}; put the official files into a folder "
+            "(adaptive-nets data list names them) and give it as --data-dir, or run --preset quick"
         )
     limits = {part: getattr(data, f"{part}_limit", 0) for part in ("train", "test")}
     dataset = truncated_dataset(dataset, **limits)
     random = getattr(data, "labels", "true") == "random"
     if random and dataset.streams:
-        raise UserError("--data.labels is 'random'; expected true for a set of photographs")
+        raise UserError(
+            "--data.labels is 'random'; expected 'true', since random labels are not supported for "
+            "streamed data sets"
+        )
     if random and dataset.train is not None:
         labels = random_labels(
             dataset.train.labels,
@@ -76,7 +79,7 @@ def load_data(data: Any, *, data_dir: Path | None, complete: bool) -> Dataset:
 
 
 def empty_dataset(name: str) -> Dataset:
-    """Stands for the data set of a run that reads none."""
+    """Returns an empty data set, for a run that reads none."""
     return Dataset(
         name=name,
         source="none",
@@ -91,7 +94,13 @@ def empty_dataset(name: str) -> Dataset:
 
 
 def truncated_dataset(dataset: Dataset, *, train: int, test: int) -> Dataset:
-    """The first so many images of each split; 0 leaves it whole."""
+    """Returns the first images of each split.
+
+    Args:
+        dataset: data set to truncate.
+        train: number of training images; 0 for all.
+        test: number of test images; 0 for all.
+    """
 
     def first(split: Split | None, limit: int) -> Split | None:
         if split is None or not 0 < limit < len(split):
@@ -112,14 +121,21 @@ def truncated_dataset(dataset: Dataset, *, train: int, test: int) -> Dataset:
 
 
 def claim_directory(directory: Path, experiment: Experiment, config: Any, *, preset: str) -> None:
-    """Notes in a folder what it is for, or checks that it is for this.
+    """Writes `RUN_FILE` into the folder of a run, or checks that it belongs to this run.
 
-    A run that never took its first step, such as one refused for a flag, leaves no claim.
+    A run that stopped before its first step, such as one refused for a flag, can be replaced.
+
+    Args:
+        directory: folder of the run.
+        experiment: experiment of the run.
+        config: configuration of the run.
+        preset: name of its preset.
 
     Raises:
-        UserError: the folder holds another experiment, or this one with other values.
+        UserError: the folder holds another experiment, the same one with other values, or files
+            that are not of a run.
     """
-    # Seed 0 speaks for the inputs of the whole run.
+    # The identity has the inputs of seed 0; those of other seeds are in their records.
     identity = config_lib.identity(config, resolve_all(config, seed=0))
     path = directory / RUN_FILE
     started = any(directory.glob("seed*/*"))
@@ -141,7 +157,7 @@ def claim_directory(directory: Path, experiment: Experiment, config: Any, *, pre
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise UserError(
                 f"{directory} holds a run with {config_lib.flag(name)} {old!r}, this one has "
-                f"{new!r}{more}; choose another folder with --out, or give the old values to go on"
+                f"{new!r}{more}; choose another folder with --out, or give the old values to resume"
             )
         return
     ours = {".lock", *((RUN_FILE, "seed0") if path.exists() and not started else ())}
@@ -149,7 +165,7 @@ def claim_directory(directory: Path, experiment: Experiment, config: Any, *, pre
     if leftovers:
         raise UserError(
             f"--out is {directory}, which holds other files ({leftovers[0]}); "
-            "expected an empty folder or a run"
+            "expected an empty folder or the folder of a run"
         )
     write_json_atomically(
         path, {"experiment": experiment.id, "preset": preset, "identity": identity}
@@ -169,28 +185,28 @@ def execute(
 ) -> list[Record]:
     """Runs every seed that has no record yet, and returns all records.
 
-    Of several processes, all carry it out together and the first one writes.
+    Every process runs all seeds; only process 0 writes files.
 
     Args:
-        experiment: what to run.
-        preset: its size.
-        config: of the preset, with the user's flags.
-        seeds: seeds 0 … seeds − 1.
+        experiment: experiment to run.
+        preset: name of the preset.
+        config: configuration of the preset with the user's flags.
+        seeds: number of seeds, 0 … seeds − 1.
         out: folder of the run; seed s works in out/seed{s}.
-        data_dir: data root, or None for the default.
-        progress: where training shows itself.
+        data_dir: data root; None for the default.
+        progress: reporter of progress.
         announce: prints a line.
 
     Raises:
-        UserError: anything the user can mend.
-        Interrupted: stopped by a signal, after saving.
+        UserError: the run fails for a reason that the user can remove.
+        Interrupted: a signal stopped the run; the state is saved.
     """
     with contextlib.ExitStack() as stack:
         if is_process_0():
             stack.enter_context(lock_directory(out))
             claim_directory(out, experiment, config, preset=preset)
         else:
-            # One process writes the tables; what the others measure, they measure for themselves.
+            # Process 0 writes the records; the other processes write to a temporary folder.
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         data = config_lib.group(config, "data")
         if needs_data(config):
@@ -199,7 +215,7 @@ def execute(
             announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
         else:
             dataset = empty_dataset(data.name if data else "none")
-            announce("data: none, what is measured needs none")
+            announce("data: none, this experiment reads no data set")
         records = []
         for seed in range(seeds):
             directory = out / f"seed{seed}"

@@ -1,4 +1,4 @@
-"""What an experiment is, and what it hands back."""
+"""Experiments, their presets and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PRESETS: tuple[PresetName, ...] = ("smoke", "quick", "paper")
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """Where a measure must lie for the run to be believed.
+    """Range of plausible values of a measure.
 
     Attributes:
         measure: name of a metric of the record.
-        low: smallest value, in the metric's unit.
-        high: largest value.
+        low: smallest plausible value, in the metric's unit.
+        high: largest plausible value.
     """
 
     measure: str
@@ -36,9 +36,9 @@ class Preset:
     """One size of an experiment.
 
     Attributes:
-        config: all values, a frozen dataclass of groups; see `suite.config`.
-        seeds: number of seeds when none is asked for.
-        bounds: of its measures.
+        config: configuration, a frozen dataclass of groups; see `suite.config`.
+        seeds: default number of seeds.
+        bounds: plausible ranges of its measures.
     """
 
     config: Any
@@ -48,20 +48,19 @@ class Preset:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One row of a paper's table or one line of its figure.
+    """Experiment that reproduces one row of a paper's table or one line of its figure.
 
     Attributes:
-        id: paper.table.row.
-        title: one line.
+        id: identifier of the form paper.table.row.
+        title: title in one line.
         row: id of the row in the paper's `paper_values.toml`.
-        presets: smoke (a few steps), quick (a small measurement), paper (the paper's own schedule
-            and data).
-        runner: "module:function" that runs one seed, see `Runner`.
-        data: what the preset paper needs.
-        deviations: how it differs from the paper, one sentence each; shown wherever its numbers
-            are.
-        explanations: measure -> why ours is outside the tolerance, where that is known.
-        aliases: earlier ids, which find it still.
+        presets: presets by name: smoke (a few steps), quick (a small measurement), paper (the
+            paper's own schedule and data).
+        runner: "module:function" of a `Runner`.
+        data: data sets of the preset paper, for listings.
+        deviations: deviations from the paper, one sentence each; shown wherever its numbers are.
+        explanations: measure -> known reason for a value outside the tolerance.
+        aliases: earlier ids, which are still accepted.
     """
 
     id: str
@@ -76,14 +75,14 @@ class Experiment:
 
     @property
     def paper(self) -> str:
-        """First part of the id."""
+        """Name of the paper, the first part of the id."""
         return self.id.split(".", 1)[0]
 
     def load_runner(self) -> Runner:
         """Imports the function that runs one seed.
 
         Raises:
-            UserError: It cannot be imported.
+            UserError: it cannot be imported.
         """
         module, _, function = self.runner.partition(":")
         try:
@@ -97,13 +96,13 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One measured number.
+    """Measured number.
 
     Attributes:
-        value: None where it is infinite or undefined; `note` says which.
-        unit: "%", "nats", "x", "bytes", "weights", "s", "steps/s".
-        count: how many examples, weights or runs it is over.
-        note: anything to be said about it.
+        value: value of the metric; None if it is infinite or undefined, as `note` explains.
+        unit: unit such as "%", "nats", "x", "bytes", "weights", "s" or "steps/s".
+        count: number of examples, weights or runs that it is computed over.
+        note: remark for readers.
     """
 
     value: float | None
@@ -114,13 +113,13 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What one seed gave.
+    """Results of one seed.
 
     Attributes:
         metrics: measured numbers by name.
         arrays: small arrays for figures, by name.
-        seconds: training time.
-        steps: optimiser steps.
+        seconds: training time in seconds.
+        steps: number of optimiser steps.
     """
 
     metrics: Mapping[str, Metric]
@@ -130,10 +129,10 @@ class Outcome:
 
 
 class Runner(Protocol):
-    """Runs one seed of one configuration in one folder, going on where it stopped."""
+    """Function that runs one seed of a configuration in a folder, and resumes if interrupted."""
 
     def __call__(
         self, config, *, dataset, directory: Path, seed: int, progress, title: str
     ) -> Outcome:
-        """Trains, evaluates, and returns what was measured."""
+        """Trains, evaluates and returns the measured numbers."""
         ...

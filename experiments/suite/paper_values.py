@@ -1,4 +1,4 @@
-"""Numbers that the papers report, as written down in each paper's `paper_values.toml`."""
+"""Numbers that the papers report, read from each paper's `paper_values.toml`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Side = Literal["lower", "higher", "near"]
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """How a measure is written and judged.
+    """Format and tolerance of a measure.
 
     Attributes:
         name: key in records and in rows.
-        title: for people.
-        unit: of the values.
-        digits: decimals when rendered.
-        better: "lower" or "higher" where one side is better, "near" where the value itself is the
-            claim.
+        title: title in tables.
+        unit: unit of the values.
+        digits: number of decimals in tables.
+        better: "lower" or "higher" if one side is better, "near" if the paper claims the value
+            itself.
         tolerance: largest distance on the worse side (either side for "near") that counts as
             reproduced.
-        relative: the tolerance is a fraction of the paper's value.
+        relative: whether the tolerance is a fraction of the paper's value.
     """
 
     name: str
@@ -45,13 +45,14 @@ class Row:
 
     Attributes:
         id: table and row, unique within the paper.
-        table: as the paper calls it.
-        network: what is measured.
-        method: how.
+        table: name of the table or figure in the paper.
+        network: name of the network.
+        method: name of the method.
         values: measure -> the paper's number.
-        tag: "verified", "digitised" or "memory": how the number reached us.
-        source: where it was read.
-        setup: what the paper says of how it was obtained.
+        tag: origin of the number: "verified" (read in the paper), "digitised" (from a figure) or
+            "memory".
+        source: page, table or figure that it was read from.
+        setup: setup that the paper states.
     """
 
     id: str
@@ -66,15 +67,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """A paper and its numbers.
+    """Paper and its numbers.
 
     Attributes:
-        name: Name of the folder.
-        title: Title of the paper.
-        citation: Authors, venue, identifier.
-        year: Year of publication; papers are shown in this order.
-        measures: Measures by name.
-        rows: Rows by id, in the paper's order.
+        name: name of the folder.
+        title: title of the paper.
+        citation: authors, venue, identifier.
+        year: year of publication; papers are shown in this order.
+        measures: measures by name.
+        rows: rows by id, in the paper's order.
     """
 
     name: str
@@ -89,11 +90,11 @@ def read_paper(name: str, path: Path) -> Paper:
     """Reads the values of a paper.
 
     Args:
-        name: Name of the paper.
-        path: Its `paper_values.toml`.
+        name: name of the paper.
+        path: path of its `paper_values.toml`.
 
     Raises:
-        UserError: The file is not of this form; the message names the entry.
+        UserError: the file has another form; the message names the entry.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

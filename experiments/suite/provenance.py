@@ -1,4 +1,4 @@
-"""Where a number comes from: code, packages, devices."""
+"""Provenance of a measurement: code, packages, devices, load of the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a number."""
+    """Returns the versions of the packages that can change a result."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -47,9 +47,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def commit() -> dict[str, Any]:
-    """Commit of the code and whether code differed from it; null outside a checkout.
+    """Returns commit and dirty flag of the code; None for both outside a checkout.
 
-    Records of earlier runs are data, so writing them does not make the code dirty.
+    Changed records and documents do not make the code dirty.
     """
     head = _git("rev-parse", "HEAD")
     if head is None:
@@ -59,7 +59,7 @@ def commit() -> dict[str, Any]:
 
 
 def devices() -> dict[str, Any]:
-    """Kind and number of the devices that JAX uses, and the processor's cores."""
+    """Returns kind and number of the devices that JAX uses, and the number of CPU cores."""
     import jax
 
     return {
@@ -72,7 +72,7 @@ def devices() -> dict[str, Any]:
 
 
 def load() -> tuple[float, ...]:
-    """Returns the load averages of the machine over one and five minutes; none where unknown."""
+    """Returns the load averages of the machine over one and five minutes; () if unknown."""
     try:
         return tuple(round(value, 2) for value in os.getloadavg()[:2])
     except OSError:
@@ -80,7 +80,7 @@ def load() -> tuple[float, ...]:
 
 
 def governor() -> str | None:
-    """Returns the frequency governor of the first processor core, if the system tells it."""
+    """Returns the frequency governor of the first CPU core; None if unknown."""
     path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     try:
         return path.read_text(encoding="utf-8").strip()

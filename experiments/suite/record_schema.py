@@ -1,7 +1,7 @@
-"""The form of a record, checked wherever one is read, published or rendered.
+"""Schema of a record, validated whenever one is read, published or rendered.
 
-Schema 2 adds run inputs, the load of the machine and the implementations of our kernels as the
-dispatch noted them. Records of schema 1 are still read; what they lack is None, "not recorded".
+Schema 2 adds run inputs, the load of the machine and the kernel implementations that the dispatch
+recorded. Records of schema 1 are still read; their missing entries are None, "not recorded".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCHEMA = 2
 _Count = Annotated[int, Meta(ge=0)]
 _Duration = Annotated[float, Meta(ge=0)]
 _Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=80)]
-# Parts between dots, none of them empty: ids name files, and must not lead out of a folder.
+# Non-empty parts separated by dots: ids become file names and must not escape a folder.
 _Id = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_+-]*(\.[A-Za-z0-9_][A-Za-z0-9_+-]*)+$", max_length=160),
@@ -36,7 +36,7 @@ class Measured(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Code(Struct, frozen=True):
-    """Commit of the code, None outside a checkout, and whether the code differed from it."""
+    """Commit of the code and dirty flag; None outside a checkout."""
 
     commit: str | None
     dirty: bool | None
@@ -64,7 +64,7 @@ class Data(Struct, frozen=True):
 
 
 class Input(Struct, frozen=True):
-    """Weights or an earlier run that the run started from; never the path of one machine."""
+    """Weights or earlier run that the run started from, without its path."""
 
     flag: str
     kind: str
@@ -75,7 +75,7 @@ class Input(Struct, frozen=True):
 
 
 class Machine(Struct, frozen=True):
-    """Load averages over one and five minutes when the run began and ended; governor of the CPU."""
+    """Load averages over one and five minutes at start and end of the run, and CPU governor."""
 
     load_at_start: tuple[float, ...]
     load_at_end: tuple[float, ...]
@@ -83,7 +83,7 @@ class Machine(Struct, frozen=True):
 
 
 class Content(Struct, frozen=True):
-    """A record, as JSON holds it."""
+    """Record of one seed, as stored in JSON."""
 
     schema: Annotated[int, Meta(ge=1, le=SCHEMA)]
     experiment: _Id
@@ -109,32 +109,32 @@ class Content(Struct, frozen=True):
 
 
 def validated(content: Any, *, source: str) -> dict[str, Any]:
-    """Returns the content of a record in the form of the present schema.
+    """Validates the content of a record and converts it to the current schema.
 
     Args:
-        content: What the file holds.
-        source: Name of the file, for messages.
+        content: decoded JSON value.
+        source: name of the file, for messages.
 
     Raises:
-        UserError: It is not a record; the message names the entry.
+        UserError: it is not a record; the message names the entry.
     """
     if not isinstance(content, dict):
-        raise UserError(f"record {source} is no JSON object; expected a record")
+        raise UserError(f"record {source} is not a JSON object; expected the record of a run")
     try:
         msgspec.convert(content, Content)
     except msgspec.ValidationError as error:
-        raise UserError(f"record {source} is not of the expected form: {error}") from error
+        raise UserError(f"record {source} does not match the schema: {error}") from error
     if content["schema"] == 1:
-        # The runners of schema 1 never noted their kernels.
+        # Runners of schema 1 did not record their kernels.
         content = {**content, "schema": SCHEMA, "kernels": None, "inputs": [], "machine": None}
     return content
 
 
 def decode(text: bytes, *, source: str) -> dict[str, Any]:
-    """Returns the content of a record file; see `validated`.
+    """Decodes and validates a record file; see `validated`.
 
     Raises:
-        UserError: It is no JSON, has a number that is not finite, or is not a record.
+        UserError: it is not JSON, has a number that is not finite, or is not a record.
     """
     try:
         content = msgspec.json.decode(text)

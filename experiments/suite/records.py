@@ -1,4 +1,4 @@
-"""Records of runs: one JSON file per seed, with small arrays for figures beside it."""
+"""Records of runs: one JSON file per seed, with small arrays for figures in a second file."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from experiments.suite.run_inputs import RunInput
 
 PUBLISHED = Path(__file__).parent.parent / "results"
 LOCAL = Path("runs")
-# Key of `kernels.record_implementations` for tables of tiles; the package itself needs JAX.
+# Key of tuned tables in `kernels.record_implementations`; importing it from there imports JAX.
 TUNED_TABLES = "tuned tables"
 RECORD, ARRAYS = "record.json", "arrays.npz"
 
-# Points per curve that a record keeps.
+# Largest number of points of a curve in a record.
 _HISTORY_POINTS = 120
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One finished seed.
+    """Record of one finished seed.
 
     Attributes:
-        content: the JSON object, see `make_record`.
-        path: the file it was read from.
+        content: JSON object, see `make_record`.
+        path: file of the record.
     """
 
     content: Mapping[str, Any]
     path: Path
 
     def __getattr__(self, name: str) -> Any:
-        """Top-level entries as attributes."""
+        """Returns a top-level entry."""
         try:
             return self.content[name]
         except KeyError:
@@ -60,16 +60,16 @@ class Record:
 
     @property
     def paper(self) -> str:
-        """First part of the experiment's id."""
+        """Name of the paper, the first part of the experiment's id."""
         return self.experiment.split(".", 1)[0]
 
     @property
     def group(self) -> tuple[str, str, str, str]:
-        """What seeds that may be averaged have in common."""
+        """Key of the records that differ in the seed only."""
         return (self.experiment, self.preset, self.config_hash, self.dataset["fingerprint"])
 
     def metric(self, name: str) -> Metric | None:
-        """A measured number, or None."""
+        """Returns a measured number, or None."""
         entry = self.content["metrics"].get(name)
         return Metric(**entry) if entry else None
 
@@ -86,12 +86,12 @@ class Record:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            warn(f"{path} cannot be read and is left out: {error}")
+            warn(f"{path} cannot be read and is skipped: {error}")
             return {}
 
 
 def history(metrics_file: Path) -> dict[str, list[list[float]]]:
-    """Curves of a run: {name: [[step, value], ...]}, thinned to what a figure needs."""
+    """Reads the curves of a run, {name: [[step, value], ...]}, thinned for figures."""
     curves: dict[str, list[list[float]]] = {}
     for line in read_json_lines(metrics_file):
         for name, value in line.items():
@@ -115,18 +115,18 @@ def make_record(
     surroundings: Surroundings,
     inputs: Mapping[str, RunInput] | None = None,
 ) -> dict[str, Any]:
-    """The JSON object of one finished seed.
+    """Builds the JSON object of one finished seed.
 
     Args:
-        experiment: what was run.
-        preset: its size.
-        seed: of this run.
-        config: resolved, flags included.
-        dataset: what it was trained on (`adaptive_nets.data.Dataset`).
-        outcome: what was measured.
-        curves: from `history`.
-        surroundings: state of code and machine when the run began, and the kernels that ran.
-        inputs: the run's inputs, from `run_inputs.resolve_all`.
+        experiment: experiment of the run.
+        preset: name of the preset.
+        seed: seed of the run.
+        config: resolved configuration, flags included.
+        dataset: data set of the run (`adaptive_nets.data.Dataset`).
+        outcome: results of the run.
+        curves: curves of the run, from `history`.
+        surroundings: state of code and machine at the start, and the kernels that ran.
+        inputs: run inputs, from `run_inputs.resolve_all`.
     """
     inputs = inputs or {}
     recorded = config_lib.to_dict(config)
@@ -135,7 +135,7 @@ def make_record(
         group = recorded
         for part in groups:
             group = group[part]
-        # The path is of one machine; the entry under "inputs" says what was there.
+        # A path is valid on one machine only; the entry "inputs" describes its content.
         group[name] = inputs[flag].digest
     return {
         "schema": SCHEMA,
@@ -177,12 +177,12 @@ def make_record(
 
 @dataclasses.dataclass(frozen=True)
 class Surroundings:
-    """State of code and machine when a run began, and what our kernels' dispatch noted since.
+    """State of code and machine at the start of a run, and the kernels that ran since.
 
     Attributes:
-        code: Commit and dirty flag.
-        load: Load averages of the machine.
-        kernels: What `kernels.record_implementations` yields; it fills as the run goes on.
+        code: commit and dirty flag.
+        load: load averages of the machine.
+        kernels: mapping that `kernels.record_implementations` yields and fills during the run.
     """
 
     code: Mapping[str, Any]
@@ -191,17 +191,17 @@ class Surroundings:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes the arrays of a record, whole or not at all."""
+    """Writes the arrays of a record atomically."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType]
     write_bytes_atomically(path, buffer.getvalue())
 
 
 def read_record(path: Path) -> Record:
-    """Reads one record; an earlier id of its experiment becomes the present one.
+    """Reads one record; replaces an earlier id of its experiment by the current one.
 
     Raises:
-        UserError: It is not one.
+        UserError: the file cannot be read or is not a record.
     """
     try:
         text = path.read_bytes()
@@ -217,11 +217,11 @@ def warn(message: str) -> None:
 
 
 def collect(roots: Iterable[Path], *, warn: Callable[[str], None] = warn) -> list[Record]:
-    """Returns all experiment records below folders; of two for one seed, the newer one.
+    """Collects the records below some folders; keeps the newer of two records for one seed.
 
     Args:
-        roots: Folders; one that does not exist has none.
-        warn: Told of each file that is not a record, which is left out.
+        roots: folders; missing ones are skipped.
+        warn: callback that gets a message for each skipped file that is not a record.
     """
     newest: dict[tuple, Record] = {}
     for root in roots:
@@ -230,7 +230,7 @@ def collect(roots: Iterable[Path], *, warn: Callable[[str], None] = warn) -> lis
             try:
                 record = read_record(path)
             except UserError as error:
-                warn(f"{error}; it is left out")
+                warn(f"{error}; it is skipped")
                 continue
             key = (*record.group, record.seed)
             if key not in newest or record.finished > newest[key].finished:
@@ -239,17 +239,18 @@ def collect(roots: Iterable[Path], *, warn: Callable[[str], None] = warn) -> lis
 
 
 def default_roots() -> list[Path]:
-    """The records that come with the code, and those of runs in this folder."""
+    """Returns the folders of published records and of local runs."""
     return [PUBLISHED, LOCAL]
 
 
 def publish(record: Record, root: Path = PUBLISHED) -> Path:
-    """Copies a record and its arrays to where those that come with the code are kept.
+    """Copies a record and its arrays to the published records; returns the new path.
 
-    A run with changed flags gets a name of its own, so that it stands beside the preset.
+    A run with changed flags gets a separate name, so that it does not replace the preset's record.
 
     Raises:
-        UserError: The record is of no experiment of this version, or not of the expected form.
+        UserError: the experiment or preset does not exist in this version, or the record does not
+            match the schema.
     """
     validated(dict(record.content), source=str(record.path))
     experiment = find_experiment(record.experiment)
@@ -265,7 +266,7 @@ def publish(record: Record, root: Path = PUBLISHED) -> Path:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and standard deviation over seeds (n − 1 in the denominator; 0 for one)."""
+    """Returns mean and standard deviation over seeds (denominator n − 1; 0 for one seed)."""
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, 0.0

@@ -1,10 +1,10 @@
-"""Papers and their experiments, found rather than listed.
+"""Registry of papers and their experiments, by discovery.
 
 A paper is a folder of `experiments.papers`, or a package that another distribution names in the
 entry-point group ``adaptive_nets.papers`` (``toy = toy_package``; the name is the first part of its
-ids). Such a folder has `configs` with ``EXPERIMENTS`` and ``paper_values.toml``; see
-`experiments/papers/README.md` for the others. A paper that cannot be loaded is left out with one
-line of explanation, and the others still work.
+ids). The folder has `configs` with ``EXPERIMENTS`` and ``paper_values.toml``;
+`experiments/papers/README.md` lists its other files. A paper that cannot be loaded is skipped, with
+a message of one line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from experiments.suite.paper_values import Paper, read_paper
 GROUP = "adaptive_nets.papers"
 VALUES = "paper_values.toml"
 _IN_TREE = "experiments.papers"
-# Parts that every paper folder has; without the first two there is no paper.
+# A folder without the required parts is not loaded; one without an expected part is reported.
 _REQUIRED = ("configs", VALUES)
 _EXPECTED = (
     ("experiment", "experiments"),
@@ -40,15 +40,15 @@ _EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class PaperEntry:
-    """A paper that was found.
+    """Registered paper.
 
     Attributes:
-        name: First part of the ids of its experiments.
-        package: Dotted name of its folder.
-        folder: The folder.
-        values: The paper's own numbers.
-        experiments: Its experiments, in the order of its `configs`.
-        missing: Names of expected files that the folder lacks.
+        name: first part of the ids of its experiments.
+        package: dotted name of its package.
+        folder: folder of the package.
+        values: the paper's numbers.
+        experiments: its experiments, in the order of `configs`.
+        missing: names of expected files that the folder lacks.
     """
 
     name: str
@@ -62,7 +62,7 @@ class PaperEntry:
         """Imports a module of the paper's folder, such as "figures"; None if there is none.
 
         Raises:
-            UserError: It cannot be imported.
+            UserError: the module cannot be imported.
         """
         if importlib.util.find_spec(f"{self.package}.{part}") is None:
             return None
@@ -76,14 +76,14 @@ class PaperEntry:
 
 @functools.cache
 def _found() -> tuple[dict[str, PaperEntry], dict[str, str]]:
-    """Returns the papers that load, and for each of the others why it does not."""
+    """Returns the loaded papers by name, and the error messages of the others."""
     papers: dict[str, PaperEntry] = {}
     broken: dict[str, str] = {}
     owners: dict[str, str] = {}
     for name, package in _candidates():
         try:
             if name in papers:
-                raise UserError(f"{papers[name].package} is a paper of that name already")
+                raise UserError(f"the name is taken by {papers[name].package}")
             entry = _load(name, package)
             for experiment in entry.experiments:
                 for taken in (experiment.id, *experiment.aliases):
@@ -91,7 +91,7 @@ def _found() -> tuple[dict[str, PaperEntry], dict[str, str]]:
                         raise UserError(f"experiment id {taken!r} is taken by {owners[taken]}")
         except UserError as error:
             broken[name if name not in papers else package] = (
-                f"paper {name!r} ({package}) is left out: {error}"
+                f"paper {name!r} ({package}) is skipped: {error}"
             )
             continue
         papers[name] = entry
@@ -102,7 +102,7 @@ def _found() -> tuple[dict[str, PaperEntry], dict[str, str]]:
 
 
 def _candidates() -> Iterator[tuple[str, str]]:
-    """Yields name and package of every paper: ours first, then those of other distributions."""
+    """Yields name and package of every paper: first of this distribution, then of others."""
     for root in importlib.import_module(_IN_TREE).__path__:
         for folder in sorted(Path(root).iterdir()):
             if folder.is_dir() and folder.name.isidentifier() and not folder.name.startswith("_"):
@@ -112,10 +112,10 @@ def _candidates() -> Iterator[tuple[str, str]]:
 
 
 def _load(name: str, package: str) -> PaperEntry:
-    """Loads what a listing needs of one paper; figures and tables are imported when used.
+    """Loads values and experiments of a paper; figures and tables are imported when used.
 
     Raises:
-        UserError: A required part is missing or broken; the message names it.
+        UserError: a required part is missing or broken; the message names it.
     """
     try:
         spec = importlib.util.find_spec(package)
@@ -163,7 +163,7 @@ def _one_line(error: Exception) -> str:
 
 
 def papers() -> Mapping[str, PaperEntry]:
-    """Returns every paper by name, the oldest first."""
+    """Returns every paper by name, oldest first."""
     return _found()[0]
 
 
@@ -173,7 +173,7 @@ def experiments() -> dict[str, Experiment]:
 
 
 def problems() -> list[str]:
-    """Returns one line for each paper that is left out or lacks a file."""
+    """Returns a line for each paper that is skipped or lacks a file."""
     incomplete = (
         f"paper {entry.name!r} lacks {', '.join(entry.missing)} in {entry.folder}"
         for entry in papers().values()
@@ -183,7 +183,7 @@ def problems() -> list[str]:
 
 
 def refresh() -> None:
-    """Forgets what was found, so that the next look-up searches again."""
+    """Clears the cache of papers, so that the next look-up searches again."""
     _found.cache_clear()
     _aliases.cache_clear()
 
@@ -194,7 +194,7 @@ def _aliases() -> dict[str, str]:
 
 
 def canonical(name: str) -> str:
-    """Returns the present id of an experiment that may be named by an earlier one."""
+    """Returns the current id for a current or earlier id of an experiment."""
     return _aliases().get(name, name)
 
 
@@ -202,7 +202,7 @@ def load_paper(name: str) -> Paper:
     """Returns the numbers of a paper.
 
     Raises:
-        UserError: There is no such paper, or it is broken.
+        UserError: the paper is unknown or cannot be loaded.
     """
     if name not in papers():
         raise UserError(
@@ -212,10 +212,10 @@ def load_paper(name: str) -> Paper:
 
 
 def find_experiment(name: str) -> Experiment:
-    """Returns the experiment of this id or earlier id.
+    """Returns the experiment with this current or earlier id.
 
     Raises:
-        UserError: There is none; the message suggests the nearest id.
+        UserError: the id is unknown; the message suggests the nearest one.
     """
     found = experiments().get(canonical(name))
     if found is not None:
@@ -230,13 +230,13 @@ def find_experiment(name: str) -> Experiment:
 
 
 def select(pattern: str) -> list[Experiment]:
-    """Returns the experiments with an id, present or earlier, that matches a shell pattern.
+    """Returns the experiments whose current or earlier id matches a pattern.
 
     Args:
-        pattern: Shell pattern, or the beginning of an id.
+        pattern: shell pattern or prefix of an id.
 
     Raises:
-        UserError: None matches.
+        UserError: no experiment matches.
     """
 
     def matches(name: str) -> bool:
@@ -256,7 +256,7 @@ def find_preset(experiment: Experiment, name: str) -> Preset:
     """Returns the preset of this name.
 
     Raises:
-        UserError: The experiment has none.
+        UserError: the experiment has no such preset.
     """
     if name not in experiment.presets:
         raise UserError(f"--preset is {name!r}; expected one of {', '.join(experiment.presets)}")

@@ -1,4 +1,4 @@
-"""Texts of a comparison and Markdown tables, from records alone."""
+"""Rendering of a comparison: texts of cells, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def paper_text(cell: Cell) -> str:
 
 
 def block_text(cell: Cell) -> str:
-    """Formats the heading of a block: the row of the paper, and the size of our runs."""
+    """Formats the heading of a block: the row of the paper, and our group of records."""
     name = f"{cell.row.network}, {cell.row.method}"
     return f"{name}\n{cell.group.describe()}" if cell.group else name
 

@@ -1,9 +1,9 @@
 """Run inputs: weights or an earlier run that a run starts from.
 
-A configuration names one by a string field annotated with `RunInputField`: the folder of a run or
-of a seed, ``FOLDER@STEP`` for a checkpoint of it, a weights file of ours, or a PyTorch or
-safetensors file of another tool. It is resolved here and nowhere else. The digest of what was found
-becomes part of the run's identity and of its record; the path, which is of one machine, does not.
+A configuration names a run input in a string field annotated with `RunInputField`: the folder of a
+run or of a seed, ``FOLDER@STEP`` for a checkpoint, a file that a run exported, or a PyTorch or
+safetensors file of another tool. Only this module resolves it. The digest of its content is part of
+the run's identity and of its record; the path, which is valid on one machine only, is not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RANDOM = "random"
 RUN_FILE = "run.json"
 TRAIN = "train"
-"""Field that holds the training of a configuration; its groups count as the configuration's own."""
+"""Field of a configuration with its `TrainConfig`, whose groups appear without a prefix."""
 
 Kind = Literal["run", "network", "weights", "checkpoint", "random"]
 Role = Literal["required", "optional", "resumed"]
@@ -35,11 +35,11 @@ class RunInputField:
     """Marks a string field of a configuration as a run input, as metadata of ``Annotated``.
 
     Attributes:
-        role: "required": the experiment cannot run without it. "optional": giving it changes the
-            recipe. "resumed": the run resumes work that it would otherwise do itself, so that its
+        role: "required" if the experiment cannot run without it; "optional" if it changes the
+            recipe; "resumed" if it only saves work that the run would repeat, in which case the
             identity does not depend on it.
         part: "network" for trained weights, else the name of a folder within a seed's folder.
-        random: Whether the word "random" is accepted, for a network as it is initialised.
+        random: whether the word "random" is accepted, for an untrained network.
     """
 
     role: Role = "optional"
@@ -49,17 +49,17 @@ class RunInputField:
 
 @dataclasses.dataclass(frozen=True)
 class RunInput:
-    """A run input that was found.
+    """Resolved run input.
 
     Attributes:
-        flag: Name of its field, such as "perforation.source".
-        kind: "run" for a seed of a run, "network" for a file of ours, "weights" for a file of
-            another tool, "checkpoint" for one step of a run, or "random".
-        path: The file or folder.
-        digest: Sixteen hexadecimal digits of its contents.
-        experiment: Id of the experiment that it is a run of, where known.
-        seed: Seed of that run.
-        step: Step of the checkpoint.
+        flag: name of its field, such as "perforation.source".
+        kind: "run" for a seed of a run, "network" for a file that a run exported, "weights" for a
+            file of another tool, "checkpoint" for one step of a run, or "random".
+        path: path of the file or folder.
+        digest: digest of its content, 16 hexadecimal digits.
+        experiment: id of the experiment of the earlier run; None if unknown.
+        seed: seed of the earlier run; None if unknown.
+        step: step of the checkpoint; None for other kinds.
     """
 
     flag: str
@@ -71,14 +71,14 @@ class RunInput:
     step: int | None = None
 
     def to_record(self) -> dict[str, Any]:
-        """Returns what a record keeps of it."""
+        """Returns the entry of a record: every attribute but the path."""
         values = dataclasses.asdict(self)
         del values["path"]
         return values
 
 
 def fields_of(config: Any, prefix: str = "") -> dict[str, tuple[RunInputField, str]]:
-    """Returns the run inputs that a configuration can name: flag -> (its field, its value)."""
+    """Returns the run input fields of a configuration: flag -> (field, value)."""
     found: dict[str, tuple[RunInputField, str]] = {}
     hints = typing.get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
@@ -97,11 +97,11 @@ def resolve_all(config: Any, *, seed: int) -> dict[str, RunInput]:
     """Returns every run input that a configuration names, by flag.
 
     Args:
-        config: Configuration of an experiment.
-        seed: Seed of the run; of an earlier run with several seeds the same one is taken.
+        config: configuration of an experiment.
+        seed: seed of the run; selects the same seed of an earlier run with several seeds.
 
     Raises:
-        UserError: One of them does not exist or is not what its flag expects.
+        UserError: a run input does not exist or is not of the kind that its flag accepts.
     """
     return {
         flag: resolve(value, field, flag=flag, seed=seed)
@@ -111,16 +111,16 @@ def resolve_all(config: Any, *, seed: int) -> dict[str, RunInput]:
 
 
 def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) -> RunInput:
-    """Finds a run input.
+    """Resolves a run input.
 
     Args:
-        where: Value of the flag.
-        field: What the flag accepts.
-        flag: Name of the field, for messages.
-        seed: Seed of the run.
+        where: value of the flag.
+        field: field that describes the accepted values.
+        flag: name of the field, for messages.
+        seed: seed of the run.
 
     Raises:
-        UserError: It does not exist or is not what the flag expects.
+        UserError: the run input does not exist or is not of the kind that the flag accepts.
     """
     name = "--" + flag.replace("_", "-")
     text = str(where)
@@ -164,14 +164,14 @@ def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) ->
 
 
 def load_network(found: RunInput, model: str | None = None) -> StoredNetwork:
-    """Reads a trained network that says how its inputs are normalised.
+    """Loads a trained network with the normalisation of its inputs.
 
     Args:
-        found: From `resolve`; a run, or a file.
-        model: Name in the zoo of the network that is expected; any network of ours if None.
+        found: run input from `resolve`, a run or a file.
+        model: expected name of the network in the zoo; None accepts any.
 
     Raises:
-        UserError: It cannot be read, is of another network, or is a checkpoint.
+        UserError: the network cannot be read, is another one, or is a checkpoint.
     """
     from adaptive_nets.models.weights import files
     from adaptive_nets.models.weights import load_network as read
@@ -179,8 +179,8 @@ def load_network(found: RunInput, model: str | None = None) -> StoredNetwork:
     flag = "--" + found.flag.replace("_", "-")
     if found.kind == "checkpoint":
         raise UserError(
-            f"{flag} is a checkpoint of step {found.step}, which does not say how its inputs are "
-            "normalised; expected the folder of a finished run, or a weights file"
+            f"{flag} is a checkpoint of step {found.step}, which does not store the normalisation "
+            "of its inputs; expected the folder of a finished run, or a weights file"
         )
     if found.kind != "weights":
         stored = read(found.path)
@@ -188,7 +188,7 @@ def load_network(found: RunInput, model: str | None = None) -> StoredNetwork:
         return stored
     if model is None:
         raise UserError(
-            f"{flag} is {str(found.path)!r}, a file that does not say which network it is of; "
+            f"{flag} is {str(found.path)!r}, a file that does not name its network; "
             "expected a run, or a file that a run exported"
         )
     normalisation = files.resolve_normalisation(model, None, None)
@@ -196,17 +196,17 @@ def load_network(found: RunInput, model: str | None = None) -> StoredNetwork:
 
 
 def load_variables(found: RunInput, model: str | None = None) -> dict[str, Any]:
-    """Reads the variables of a trained network, those of a checkpoint too.
+    """Loads the variables of a trained network or of a checkpoint.
 
     Args:
-        found: From `resolve`; not "random".
-        model: Name in the zoo of the network that is expected; any network of ours if None.
+        found: run input from `resolve`, not "random".
+        model: expected name of the network in the zoo; None accepts any.
 
     Returns:
         {"params": ..., other collections}, NumPy arrays.
 
     Raises:
-        UserError: They cannot be read, or are of another network.
+        UserError: the variables cannot be read, or are of another network.
     """
     if found.kind != "checkpoint":
         return load_network(found, model).variables
@@ -219,7 +219,7 @@ def load_variables(found: RunInput, model: str | None = None) -> dict[str, Any]:
 
 
 def training_of(found: RunInput) -> dict[str, Any]:
-    """Returns the values that decided a run, flat, for a checkpoint of it."""
+    """Returns the identity of the run that a checkpoint is of; see `config.identity`."""
     return _identity(found.path.parent)
 
 
@@ -235,7 +235,7 @@ def _check_model(flag: str, there: str, expected: str | None) -> None:
 def _expectation(field: RunInputField) -> str:
     if field.part != "network":
         return f"the folder of a run with a {field.part}"
-    also = ", or 'random' to try out" if field.random else ""
+    also = ", or 'random' for an untrained network" if field.random else ""
     return f"the folder of a finished run, FOLDER@STEP of a checkpoint, or a weights file{also}"
 
 
@@ -260,7 +260,8 @@ def _checkpoint(folder: Path, step: int, name: str, flag: str, seed: int) -> Run
         steps = sorted(int(p.name) for p in found.glob("*") if p.name.isdigit())
         there = ", ".join(map(str, steps)) or "none"
         raise UserError(
-            f"{name} is '{folder}@{step}', which has no checkpoint of step {step}; there: {there}"
+            f"{name} is '{folder}@{step}', which has no checkpoint of step {step}; expected one of "
+            f"its steps: {there}"
         )
     files = sorted(p for p in (found / str(step)).rglob("*") if p.is_file())
     experiment, number = _origin(seed_folder)
@@ -277,7 +278,7 @@ def _identity(seed_folder: Path) -> dict[str, Any]:
 
 
 def _origin(seed_folder: Path) -> tuple[str | None, int | None]:
-    """Returns experiment and seed of a run, as its folder tells them."""
+    """Returns experiment and seed of a run from its folder; None if unknown."""
     number = re.fullmatch(r"seed(\d+)", seed_folder.name)
     try:
         content = json.loads((seed_folder.parent / RUN_FILE).read_text(encoding="utf-8"))

@@ -291,7 +291,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
     write(record, tmp_path / "runs")
     code, _, err = call("publish", "runs")
     assert code == 2
-    assert "differed from commit" in err
+    assert "with uncommitted changes to" in err
     assert call("publish", "runs", "--allow-dirty")[0] == 0
 
 
@@ -305,7 +305,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
         (["show", MISTYPED], f"experiment {MISTYPED!r} is unknown; did you mean"),
         (["show", MEASURED.id, "--preset", "fast"], "'fast'"),
         (["table", "nothing"], "no experiment matches 'nothing'"),
-        (["table", "--results", "nowhere"], "--results is 'nowhere', which is no folder"),
+        (["table", "--results", "nowhere"], "--results is 'nowhere', which is not a folder"),
         (["models", "resnt*"], "no model matches 'resnt*'"),
         (["models", "--jsn"], "--jsn"),
         (["data"], "expects one of list|check|build|import"),

@@ -46,7 +46,7 @@ def test_rendering_replaces_what_is_between_the_marks():
 
 def test_an_unknown_part_is_named(toy_paper):
     text = "<!-- begin toy.sumary -->\n<!-- end toy.sumary -->\n"
-    message = r"x\.md has a part 'toy\.sumary'; did you mean 'toy\.summary'"
+    message = r"x\.md has an unknown part 'toy\.sumary'; did you mean 'toy\.summary'"
     with pytest.raises(UserError, match=message):
         documents.rendered(text, [], source="x.md", parts=docs.all_parts())
 

@@ -208,7 +208,7 @@ def test_ssh_starts_every_host_and_stops_all(launch, tmp_path):
         (("slurm", ID, "--mesh.model", "3"), "--mesh.model is 3; expected a divisor of the 8"),
         (("slurm", ID), "--data.batch-size is 100; expected a multiple of 8"),
         (("slurm", ID, "--optimiser.learning-rate", "-1"), "--optimiser.learning-rate is -1"),
-        (("k8s", ID, "--distributed.cluster", "auto"), "are what launch writes itself"),
+        (("k8s", ID, "--distributed.cluster", "auto"), "are set by the script; leave them out"),
         (("pbs", ID), "has no 'pbs'"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_search_is_a_folder_with_files(run):
             "--a.b is .*nowhere.*, which does not exist; expected the folder",
         ),
         ("empty", "--a.b is .*empty'?, which holds no trained network"),
-        ("nowhere@3", "has no checkpoint of step 3; there: none"),
+        ("nowhere@3", "has no checkpoint of step 3; expected one of its steps: none"),
     ],
 )
 def test_wrong_inputs_are_named(tmp_path, name, message):

@@ -338,7 +338,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(
         )
     code, _, err = call("run", TRAINED, *LONG, "--out", "parts")
     assert code == 0
-    assert re.search(r"going on from step \d{3,4} of 1200", err)
+    assert re.search(r"resuming from step \d{3,4} of 1200", err)
     parts = read_record(tmp_path / "parts" / "seed0" / "record.json")
     assert whole.content["metrics"] == parts.content["metrics"]
     assert whole.history == parts.history
@@ -363,11 +363,11 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(call, small_disk)
     steps = [int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit()]
     assert f"step {max(steps)} is kept" in message
     assert not list((folder / "checkpoints").glob("*tmp*"))
-    # Room again: the same command goes on to the end.
+    # Room again: the same command resumes to the end.
     subprocess.run(["mount", "-o", "remount,size=60m", small_disk], check=True)
     code, _, err = call("run", TRAINED, *flags)
     assert code == 0
-    assert f"going on from step {max(steps)} of 8" in err
+    assert f"resuming from step {max(steps)} of 8" in err
 
 
 def test_tensorflow_is_not_imported():

@@ -125,7 +125,10 @@ def test_a_recurrent_network_costs_what_is_traced(name):
     assert full == 2 * (an.count_macs(name, max_units=4) + 64 * 64)
     # 2 + 3 + 1 updates fewer, and the heads after units 3, 2 to 3, and none.
     assert full - early == 2 * (6 * 64 * 64 + 3 * 64)
-    with pytest.raises(UserError, match=r"image_size is None and the output has 3 blocks"):
+    with pytest.raises(
+        UserError,
+        match=r"image_size is None; expected \(T, I\), the size of the inputs, with T = 3",
+    ):
         flops_per_image(model, output)
 
 

@@ -127,7 +127,7 @@ def test_a_batch_of_one_is_the_image_in_a_batch():
     ("rule", "options", "message"),
     [
         ("pact", {"mode": "relaxed"}, "mode is 'relaxed', which runs every unit"),
-        ("pact", {"mode": "discrete"}, "mode is 'discrete' and there is no random stream"),
+        ("pact", {"mode": "discrete"}, "mode is 'discrete', which draws random numbers"),
         ("sact", {"train": True}, "execution is 'skipping' and train is True"),
         ("sact", {"execution": "skiping"}, "execution is 'skiping'; did you mean 'skipping'"),
     ],

@@ -181,7 +181,7 @@ def test_a_threshold_needs_no_randomness_and_a_sample_does():
     assert [b.ponder_cost.shape for b in once.blocks] == [(2, 2, 2), (2, 2, 2)]
     sampled = apply(values, IMAGES, mode="discrete", rngs=RNGS)
     assert float(jnp.sum(sampled.blocks[0].log_prob)) < 0
-    with pytest.raises(UserError, match="mode is 'discrete' and there is no random stream"):
+    with pytest.raises(UserError, match="mode is 'discrete', which draws random numbers"):
         model.apply(values, IMAGES, mode="discrete")
 
 
@@ -204,14 +204,14 @@ def test_a_plain_network_initialises_an_adaptive_one():
         expected = leaf if "_head/" in name else leaf + 1
         assert np.array_equal(found[name], expected)
     short = {**trained, "params": {k: v for k, v in trained["params"].items() if k != "linear"}}
-    with pytest.raises(UserError, match="params/linear is absent in the plain network"):
+    with pytest.raises(UserError, match="params/linear is missing in the plain network"):
         init_from_plain(adaptive, short)
 
 
 def test_scores_are_not_probabilities():
     with pytest.raises(UserError, match="halting heads of 'act'; expected those of 'pact'"):
         cifar("pact").apply(initial(cifar("act")), IMAGES)
-    with pytest.raises(UserError, match="scores that are added up to stop, not probabilities"):
+    with pytest.raises(UserError, match="scores that are summed, not halting probabilities"):
         init_from_plain(initial(cifar("pact")), initial(cifar("sact")))
 
 
@@ -234,7 +234,11 @@ def test_a_mistake_is_named(rule, options, message):
 @pytest.mark.parametrize(
     ("rule", "mode", "message"),
     [
-        ("sact", "discrete", "mode is 'discrete'; expected None: a network that sums scores"),
+        (
+            "sact",
+            "discrete",
+            "mode is 'discrete'; expected None, since the rule 'sact' has no modes",
+        ),
         ("pact", "relaxd", "mode is 'relaxd'; did you mean 'relaxed'"),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_step_that_disappeared_is_named(saved):
     shutil.rmtree(saved / "30")
     found = restore(saved)
     assert found.step == 20
-    assert found.damaged == (f"checkpoint of step 30 in {saved} is gone",)
+    assert found.damaged == (f"checkpoint of step 30 in {saved} is missing",)
 
 
 def test_several_damaged_steps(saved):
@@ -254,5 +254,5 @@ def test_a_full_disk_is_one_line_and_the_last_good_step_stays(small_disk, rng):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot keep checkpoints in"):
+    with pytest.raises(UserError, match="checkpoints cannot be written to"):
         Checkpoints(tmp_path / "file" / "checkpoints")

@@ -18,7 +18,7 @@ from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.distributed import put
 from adaptive_nets.training.mesh import batch_sharding, make_mesh, replicated
-from adaptive_nets.training.setup import make_program
+from adaptive_nets.training.program import make_program
 from adaptive_nets.variational import kl_divergence
 
 SHAPE, SIZE = (8, 8, 3), 8

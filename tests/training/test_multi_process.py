@@ -69,7 +69,7 @@ def test_a_process_that_dies_takes_the_others_down_with_a_message(tmp_path):
     assert killed.code == -signal.SIGKILL
     assert left.code == LOST_PEER_EXIT_CODE, left.output
     assert "error: process 0 of 2 lost another process of the run" in left.output
-    assert "the same command goes on from the last checkpoint" in left.output
+    assert "the same command resumes from the last checkpoint" in left.output
     assert time.monotonic() - began < 120
 
 
@@ -149,5 +149,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr("jax.distributed.initialize", refuse)
-    with pytest.raises(UserError, match=r"--distributed\.cluster is 'slurm', which does not say"):
+    with pytest.raises(
+        UserError, match=r"--distributed\.cluster is 'slurm', which does not identify"
+    ):
         start(DistributedConfig(cluster="slurm"))

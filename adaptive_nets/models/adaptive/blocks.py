@@ -1,7 +1,7 @@
-"""Blocks of units that halt, in the dense form: the one that trains.
+"""Blocks of halting units in the dense form, for training and every mode.
 
-Every unit is computed at every position. A mask on its residual makes the values those of a network
-that skips; `adaptive_nets.models.adaptive.skipping_block` runs the same parameters and skips.
+Every unit runs at every position, and a mask on its residual gives the values of a network that
+skips. `adaptive_nets.models.adaptive.skipping_block` runs the same parameters and does skip.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Halting:
     Attributes:
         rule: "act" sums scores per image, "sact" per position [figurnov2017]; "pact" reads them as
             probabilities of stopping [figurnov2018].
-        head_norm: whether heads normalise, as in the authors' code; the paper's formula does not.
+        head_norm: whether heads normalise their inputs, as in the authors' code; the paper's
+            formula does not.
         eps: ε of "act" and "sact", in (0, 1).
         groups: for "pact", the largest number of groups of positions per axis that share one
             decision; None for a decision at each position.
@@ -75,21 +76,20 @@ class Halting:
         """Resolves the mode of a call.
 
         Args:
-            mode: as given; if None, a probabilistic network is relaxed in training, else
-                thresholded.
+            mode: mode of the call; if None, a probabilistic network is relaxed in training and
+                thresholded otherwise.
             train: whether the call is a training step.
 
         Returns:
             The mode; None for a network that sums scores.
 
         Raises:
-            UserError: the mode is unknown, or not for this rule.
+            UserError: the mode is unknown, or the rule has no modes.
         """
         if self.rule != "pact":
             if mode is not None:
                 raise UserError(
-                    f"mode is {mode!r}; expected None: a network that sums scores "
-                    f"({self.rule}) has no modes"
+                    f"mode is {mode!r}; expected None, since the rule {self.rule!r} has no modes"
                 )
             return None
         if mode is None:
@@ -159,9 +159,9 @@ def run_probabilistic_block(
     """Runs a probabilistic block in one of its three modes [figurnov2018].
 
     Discrete and thresholded blocks copy the state of halted positions, so their last state is the
-    output. Relaxed blocks sum all states by weight; the soft mask Π_{i<l} (1 − ξ̂^i) on a unit's
-    residual makes them equal to discrete ones if probabilities are 0 or 1. The paper does not state
-    its own mask.
+    output. Relaxed blocks output the weighted sum of all states. Their soft mask Π_{i<l} (1 − ξ̂^i)
+    on a unit's residual makes them equal to discrete blocks if probabilities are 0 or 1; the paper
+    does not state its mask.
 
     Args:
         units: L units; the first may change the shape.
@@ -173,8 +173,8 @@ def run_probabilistic_block(
         next_key: returns a new PRNG key in each call; not called if thresholded.
 
     Returns:
-        Output in x's dtype, and the trace of the block. Past the unit where a decision has halted,
-        its probabilities are computed from copied states.
+        Output in x's dtype, and the trace of the block. After a decision has halted, its later
+        probabilities are computed from copied states.
     """
     x = units[0](x, None)
     size = (x.shape[1], x.shape[2])

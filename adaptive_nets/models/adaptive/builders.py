@@ -28,12 +28,12 @@ _TITLES: dict[Rule, str] = {
 
 
 def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[..., nn.Module]:
-    """Returns a builder that takes the options of its rule and none of the others'.
+    """Returns a builder that accepts the options of its rule only.
 
     Args:
-        rule: how blocks halt.
+        rule: halting rule of the blocks.
         make: makes the network from ``num_classes``, ``dtype``, ``halting`` and ``execution``.
-        title: of the plain network, for the description.
+        title: title of the plain network, for the description.
     """
     if rule == "pact":
 

@@ -1,10 +1,13 @@
 """Cost per image of networks of adaptive depth, from the number of units that ran.
 
-FLOPs = 2·MACs, by the rule of `adaptive_nets.halting.flops` [figurnov2017]. The first unit of a
-block runs everywhere. A convolution of a later unit runs on the unit's mask, dilated by the windows
-that follow it. A head's 3x3 convolution runs on its unit's mask, its product with the mean for
-every image, even after all positions have stopped. If images halt as a whole, a head costs nothing
-once the image has stopped. Relaxed blocks run everything.
+FLOPs = 2·MACs, by the rule of `adaptive_nets.halting.flops` [figurnov2017]:
+
+- The first unit of a block runs everywhere.
+- A convolution of a later unit runs on the unit's mask, dilated by the windows that follow it.
+- A head's 3x3 convolution runs on its unit's mask. Its product with the mean runs for every image,
+  even after all positions have halted.
+- If images halt as a whole, a head costs nothing once the image has halted.
+- Relaxed blocks run everything.
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ class BlockCost:
     Attributes:
         first_unit: FLOPs of unit 1.
         kernels: shapes of the chain of convolutions of each later unit.
-        head_per_decision: FLOPs of a head for each decision, of a position, group or image, that
-            has not halted before the head's unit.
+        head_per_decision: FLOPs of a head for each decision (of a position, a group or an image)
+            that has not halted before the head's unit.
         head_per_image: FLOPs of a head for each image, halted or not.
     """
 
@@ -51,7 +54,7 @@ class CostedNetwork(Protocol):
         """Returns the cost of each block.
 
         Args:
-            map_sizes: of the blocks of an output.
+            map_sizes: (H, W) of each block's map.
             image_size: (H, W) of the images, if known.
 
         Raises:
@@ -60,7 +63,7 @@ class CostedNetwork(Protocol):
         ...
 
     def fixed_flops(self, map_sizes: Sequence[MapSize], image_size: MapSize | None) -> int:
-        """Returns the FLOPs of one image outside of the blocks. Arguments as of `block_costs`."""
+        """Returns the FLOPs of one image outside of the blocks; see `block_costs`."""
         ...
 
 
@@ -70,10 +73,10 @@ def flops_per_image(
     """Counts the FLOPs of each image of a batch: stem, blocks, classifier.
 
     Args:
-        model: the network.
-        output: its output, dense or skipping.
-        image_size: (H, W) of the images; if None, a residual network takes the largest size that
-            gives the first block's map: 4 times as large for networks with an ImageNet stem.
+        model: network of adaptive depth.
+        output: output of the network, dense or skipping.
+        image_size: (H, W) of the images; if None, a residual network assumes the largest size that
+            gives the first block's map, which is 4 times the map for an ImageNet stem.
 
     Returns:
         int64[N], on the host.
@@ -91,9 +94,9 @@ def block_flops(
     """Counts the FLOPs of each image in each block, heads included, without stem and classifier.
 
     Args:
-        model: the network.
-        output: its output.
-        image_size: as of `flops_per_image`.
+        model: network of adaptive depth.
+        output: output of the network, dense or skipping.
+        image_size: (H, W) of the images, see `flops_per_image`.
 
     Returns:
         int64[N, K], on the host.
@@ -131,8 +134,8 @@ def count_positions(
         reaches: (rows, columns) by which the mask a^l is dilated on each side.
 
     Returns:
-        int32[N, L] each: decisions, of which a position, a group of positions or an image has one;
-        then positions of the dilated mask, for every reach.
+        int32[N, L] each: running decisions (one for a position, a group of positions or an image),
+        then positions of the dilated mask for every reach.
     """
     count = block.weights.shape[-1]
     units = block.broadcast_to_map(block.num_units)
@@ -145,7 +148,7 @@ def count_positions(
 
 
 def _largest_around(units: Int[Array, "N H W"], reach: tuple[int, int]) -> Int[Array, "N H W"]:
-    """Maximum over a window: the dilated mask {N >= l} is {maximum >= l}, for all l at once."""
+    """Computes the maximum over a window: dilating {N >= l} gives {maximum >= l}, for every l."""
     rows, columns = reach
     padded = jnp.pad(units, ((0, 0), (rows, rows), (columns, columns)))
     height, width = units.shape[1:]
@@ -160,7 +163,7 @@ def _largest_around(units: Int[Array, "N H W"], reach: tuple[int, int]) -> Int[A
 
 
 def _reaches(kernels: Sequence[KernelShape]) -> list[tuple[int, int]]:
-    """How far beyond the mask each convolution runs: the later windows' half sizes."""
+    """Returns the dilation of each convolution's mask: the sum of the later windows' half sizes."""
     reaches, rows, columns = [], 0, 0
     for height, width, _, _ in reversed(kernels):
         reaches.insert(0, (rows, columns))

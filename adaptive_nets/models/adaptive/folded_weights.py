@@ -1,8 +1,8 @@
-"""Folded weights of halting heads, and of the blocks that the skipping form runs.
+"""Folded weights of halting heads and of blocks, for the skipping form.
 
-Normalisations are folded into linear functions where no ReLU is between. Units 2 … L of a block
-have one shape, so their weights are stacked: a loop over units is compiled once and ends as soon as
-everything has halted.
+Normalisations are folded into adjacent linear functions if no ReLU is between them. Units 2 … L of
+a block have equal shapes, so their weights are stacked: the loop over units is compiled once and
+ends as soon as everything has halted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adaptive_nets.models.adaptive.units import Scope, fold_norm
 class HeadWeights(NamedTuple):
     """Weights of a halting head, float32.
 
-    If no ReLU follows a normalisation, the weights include it and its scale and shift are None.
+    A normalisation that no ReLU follows is part of the weights; its scale and shift are None.
 
     Attributes:
         mean_weights: float[C], W.
@@ -44,11 +44,11 @@ class HeadWeights(NamedTuple):
 
 
 class BlockWeights(NamedTuple):
-    """Weights of a block of L units without the first one; leaves have L − 1 rows.
+    """Weights of units 2 … L of a block; the leaves have L − 1 rows.
 
     Attributes:
-        units: of units 2 … L, as their form folds them.
-        heads: of the heads after units 1 … L − 1.
+        units: weights of units 2 … L, as `UnitForm.fold` returns them, stacked.
+        heads: weights of the heads after units 1 … L − 1, stacked.
     """
 
     units: Any
@@ -56,7 +56,7 @@ class BlockWeights(NamedTuple):
 
     @property
     def count(self) -> int:
-        """L − 1."""
+        """Number of stacked units, L − 1."""
         return self.heads.bias.shape[0]
 
 
@@ -70,7 +70,7 @@ def fold_head(scope: Scope, *, epsilon: float, linear: bool) -> HeadWeights:
 
     Args:
         scope: variables of the head.
-        epsilon: of its normalisations.
+        epsilon: ε of its normalisations.
         linear: whether no ReLU follows the normalisations.
     """
     params = scope.params

@@ -1,9 +1,9 @@
-"""Base of networks of adaptive depth: one call for the dense and the skipping form.
+"""Base class of networks of adaptive depth, with one call for the dense and the skipping form.
 
-A network is one file: a subclass of `AdaptiveNetwork` that supplies its stem, blocks and classifier
-(`forward`) and its cost (`block_costs`, `fixed_flops`); if it can skip, also its folded weights
-(`fold`) and how a block skips (`skipping_block`). Residual networks inherit all but a few lines
-from `adaptive_nets.models.adaptive.residual`.
+A subclass of `AdaptiveNetwork` supplies stem, blocks and classifier (`forward`) and its cost
+(`block_costs`, `fixed_flops`). If it can skip, it also supplies folded weights (`fold`) and the
+skipping form of a block (`skipping_block`). Residual networks inherit most of this from
+`adaptive_nets.models.adaptive.residual`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FOLDED = "folded"
 
 
 def check_execution(execution: Any) -> None:
-    """Raises `UserError` unless an execution is one of `Execution`."""
+    """Raises a `UserError` unless the execution is one of `Execution`."""
     if execution not in get_args(Execution):
         raise UserError(
             f"execution is {execution!r}; {did_you_mean(str(execution), get_args(Execution))}"
@@ -49,15 +49,15 @@ def check_execution(execution: Any) -> None:
 
 
 class AdaptiveNetwork(nn.Module, kw_only=True):
-    """Network whose blocks of units halt; base class.
+    """Base class of networks whose blocks of units halt.
 
     Attributes:
-        halting: how blocks halt.
-        execution: form that a call runs, if it does not name one. "dense" computes every unit at
-            every position and masks residuals; it trains, and runs every mode. "skipping" computes
-            a unit at active positions only and ends a block when all have halted: less time, equal
-            outputs to rounding. It is for inference: summed scores (ACT, SACT), and thresholded or
-            discrete probabilistic blocks.
+        halting: halting rule of the blocks.
+        execution: default form of a call. "dense" computes every unit at every position and masks
+            residuals; it trains, and runs every mode. "skipping" computes a unit at active
+            positions only and ends a block when all have halted; it is for inference with ACT,
+            SACT, and thresholded or discrete probabilistic blocks. Outputs are equal up to
+            rounding.
     """
 
     halting: Halting = Halting("sact")
@@ -82,21 +82,19 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
 
         Args:
             x: float[N, H, W, C]; an empty batch gives an empty output.
-            train: whether to normalise by the statistics of the batch; a probabilistic network is
-                then relaxed unless `mode` is given.
-            mode: of a probabilistic network, "relaxed", "discrete" or "thresholded"; if None,
-                thresholded unless `train`. All modes run the same parameters.
+            train: whether to normalise by the statistics of the batch.
+            mode: mode of a probabilistic network: "relaxed", "discrete" or "thresholded"; if None,
+                relaxed if `train`, else thresholded. All modes run the same parameters.
             temperature: λ of relaxed indicators, may be traced; if None, that of `halting`.
             execution: "dense" or "skipping"; if None, the attribute.
 
         Returns:
-            Logits and one trace per block. In the skipping form, heads are not evaluated where
-            their unit did not run: halting probabilities past `num_units` are 0, and the
-            `ponder_cost` of a probabilistic block is the number of units that ran.
+            Logits and one trace per block. The skipping form does not evaluate the head of a unit
+            that did not run: halting probabilities after `num_units` are 0, and the `ponder_cost`
+            of a probabilistic block is the number of units that ran.
 
         Raises:
-            UserError: a mode or an execution that is unknown or does not fit, or a missing random
-                stream.
+            UserError: mode or execution is unknown or not supported, or a random stream is missing.
         """
         execution = self.execution if execution is None else execution
         check_execution(execution)
@@ -113,7 +111,7 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
             )
         if mode in ("relaxed", "discrete") and not self.has_rng(STREAM):
             raise UserError(
-                f"mode is {mode!r} and there is no random stream; expected rngs={{'halting': key}}"
+                f"mode is {mode!r}, which draws random numbers; expected rngs={{'halting': key}}"
             )
         variables = self.variables
         check_halting_rule(variables.get("params", {}), self.halting.rule, source="variables")
@@ -122,8 +120,8 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
         else:
             if FOLDED in variables:
                 raise UserError(
-                    "variables are folded for execution='skipping'; execution='dense' expects "
-                    "those that `fold` was called with"
+                    "variables are folded for execution='skipping'; execution='dense' expects the "
+                    "original variables, which `fold` takes"
                 )
             run = _dense_runner(self, mode, temperature)
         traces: list[BlockTrace] = []
@@ -158,20 +156,21 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
         """Folds the variables of a trained network for the skipping form.
 
         Args:
-            variables: of the network.
+            variables: variables of the network.
 
         Returns:
-            Variables for ``execution="skipping"``: a collection `FOLDED` of `BlockWeights`, and in
-            the other collections what remains of them.
+            Variables for ``execution="skipping"``: the collection `FOLDED` of `BlockWeights`, and
+            the other collections without the variables that were folded.
 
         Raises:
-            UserError: the network has no skipping form, or heads of another rule.
+            UserError: the network has no skipping form, or the variables have heads of another
+                rule.
         """
         raise UserError(f"{type(self).__name__} has no skipping form; expected execution='dense'")
 
     @nn.nowrap
     def skipping_block(self, mode: Mode | None = None) -> SkippingBlock:
-        """Returns how a block runs after its first unit in the skipping form.
+        """Returns the skipping form of a block, which runs the units after the first one.
 
         Args:
             mode: "thresholded" or "discrete"; None for summed scores.
@@ -214,7 +213,7 @@ def _skipping_runner(
         variables = network.fold(variables)
 
     def run(units, heads, x, block):
-        # As many keys as the dense form draws, in the same order.
+        # The dense form draws the same keys in the same order.
         keys = [network.make_rng(STREAM) for _ in heads] if mode == "discrete" else None
         x = units[0](x, None)
         weights: BlockWeights | None = variables[FOLDED].get(f"block_{block}")

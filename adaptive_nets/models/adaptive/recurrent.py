@@ -1,8 +1,8 @@
 """Recurrent network with adaptive computation per time step [graves2016, figurnov2018].
 
-Each time step is one adaptive block. Its units are updates of the state, a map of one position; the
-input of the first update is flagged, and h = σ(W·U + b) says after which update the next time step
-begins.
+Each time step is one adaptive block. Its units are updates of the state, a map of one position. A
+flag marks the input of the first update. The halting probability after an update is
+h = σ(W·U + b).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from adaptive_nets.runtime.errors import UserError
 class AdaptiveRecurrent(AdaptiveNetwork):
     """Tanh recurrent network with an adaptive number of updates per time step.
 
-    A class is a sequence of answers, one bit per time step: its logit is the sum of the answers'
-    log-probabilities up to a constant, so its cross-entropy is the sum of the answers'. Inputs are
-    float[N, T, I, 1] with a middle of 1, such as images with rows of {0, 1, 2}. There is no
-    skipping form.
+    A class is a sequence of answers, one bit per time step. Its logit is the sum of the answers'
+    log-probabilities up to a constant, so its cross-entropy is the sum of the answers'
+    cross-entropies. Inputs are float[N, T, I, 1] centred at 1, such as images with rows of
+    {0, 1, 2}. There is no skipping form.
 
     Attributes:
         hidden: size of the state U.
         max_units: L, largest number of updates in a time step.
-        num_classes: at most 2^T; fewer if some sequences of answers never occur.
+        num_classes: number of classes, at most 2^T.
         dtype: dtype of the computation.
     """
 
@@ -51,7 +51,7 @@ class AdaptiveRecurrent(AdaptiveNetwork):
         """See `AdaptiveNetwork`.
 
         Raises:
-            UserError: there are fewer than log2(num_classes) time steps.
+            UserError: the number of time steps is less than log2(num_classes).
         """
         del train
         count, steps = x.shape[:2]
@@ -87,7 +87,7 @@ class AdaptiveRecurrent(AdaptiveNetwork):
 
     @nn.nowrap
     def _head_fn(self, head: nn.Module) -> Head:
-        """Returns the head as its rule needs it: per image or per position."""
+        """Returns the head with one logit per image (ACT) or per position."""
         if self.halting.rule == "act":
             return lambda state: head(state[:, 0, 0].astype(jnp.float32))[:, 0]
         return lambda state: head(state.astype(jnp.float32))[..., 0]
@@ -99,8 +99,8 @@ class AdaptiveRecurrent(AdaptiveNetwork):
         """See `AdaptiveNetwork`; needs the size (T, I) of the inputs."""
         if image_size is None or image_size[0] != len(map_sizes):
             raise UserError(
-                f"image_size is {image_size} and the output has {len(map_sizes)} blocks; expected "
-                "(T, I), the size of the inputs, with a block per time step"
+                f"image_size is {image_size}; expected (T, I), the size of the inputs, with "
+                f"T = {len(map_sizes)}, the number of blocks of the output"
             )
         kernels = ((1, 1, self.hidden, self.hidden),)
         update = int(conv_flops(1, (1, 1), self.hidden, self.hidden))
@@ -111,20 +111,20 @@ class AdaptiveRecurrent(AdaptiveNetwork):
 
     @nn.nowrap
     def fixed_flops(self, map_sizes: Sequence[MapSize], image_size: MapSize | None) -> int:
-        """See `AdaptiveNetwork`: the answers."""
+        """Returns the FLOPs of the answers; see `AdaptiveNetwork`."""
         del image_size
         return len(map_sizes) * int(conv_flops(1, (1, 1), self.hidden, 1))
 
 
 def joint_logits(answers: Float[Array, "N T"], num_classes: int) -> Float[Array, "N K"]:
-    """Returns logits of sequences of answers: sums of the answers' logits.
+    """Sums the logits of answers over the bits of each class.
 
     Args:
-        answers: float[N, T], logit of each answer being 1.
-        num_classes: K, number of sequences: the first K of all 2^T.
+        answers: float[N, T], logit of the event that answer t is 1.
+        num_classes: K, number of classes, at most 2^T.
 
     Returns:
-        float[N, K]; bit t of the class is answer t.
+        float[N, K]; bit t of a class is its answer t.
     """
     steps = answers.shape[1]
     classes = jnp.arange(num_classes)[:, None]

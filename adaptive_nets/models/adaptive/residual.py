@@ -1,9 +1,9 @@
-"""Base of residual networks of adaptive depth.
+"""Base class of residual networks of adaptive depth.
 
-A subclass is mixed into its plain network, whose ``logits(x, train, run_stage)`` builds the stages.
-Scopes of shared layers are those of the plain network, so that one initialises the other. Each unit
-but a stage's last has a head beside it, in a scope that ends in the name of its rule: summed scores
-and probabilities of stopping look alike and cannot replace each other.
+A subclass also inherits from its plain network, whose ``logits(x, train, run_stage)`` builds the
+stages. Shared layers have the scopes of the plain network, so that its weights initialise the
+adaptive one. Each unit but the last of a stage has a head. Its scope ends in the name of the rule,
+since heads of different rules have equal shapes but are not interchangeable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from adaptive_nets.runtime.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class HeadOptions:
-    """Options of a network's halting heads, as of `HaltingHead`."""
+    """Options of a network's halting heads; see `HaltingHead`."""
 
     slope: float | None = None
     epsilon: float = 1e-5
@@ -38,7 +38,7 @@ class HeadOptions:
 
 
 class AdaptiveResidualNetwork(AdaptiveNetwork, kw_only=True):
-    """Residual network whose stages halt; base class.
+    """Base class of residual networks whose stages halt.
 
     A subclass sets `units` and `unit_name`, may replace `head_options`, and supplies `stem_flops`.
 
@@ -70,7 +70,7 @@ class AdaptiveResidualNetwork(AdaptiveNetwork, kw_only=True):
         """Returns the FLOPs of the stem for one image.
 
         Args:
-            map_size: of the first stage.
+            map_size: (H, W) of the first stage's map.
             image_size: (H, W) of the image, if known.
         """
         raise NotImplementedError
@@ -105,8 +105,8 @@ class AdaptiveResidualNetwork(AdaptiveNetwork, kw_only=True):
         del image_size
         if len(map_sizes) != len(self.stage_sizes):
             raise UserError(
-                f"output has {len(map_sizes)} blocks; expected {len(self.stage_sizes)}, those of "
-                "the network of adaptive depth that it came from"
+                f"output has {len(map_sizes)} blocks; expected {len(self.stage_sizes)}, an output "
+                "of this network"
             )
         costs, inputs = [], self.widths[0]
         before = map_sizes[0]  # the first stage does not stride

@@ -1,4 +1,4 @@
-"""Block of units in the skipping form: a loop over units at the positions that are active."""
+"""Block in the skipping form: a loop over units that computes active positions only."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class _Progress(NamedTuple):
         active: bool[N, *V], True where the next unit runs.
         total: float32[N, *V], sum of halting scores.
         left: float32[N, *V], remaining weight, 1 − Σ h.
-        num_units: int32[N, *V].
-        logits: float32[L − 1, N, *V].
+        num_units: int32[N, *V], number of units that ran for each decision.
+        logits: float32[L − 1, N, *V], halting logits; −∞ where the head did not run.
     """
 
     unit: Int[Array, ""]
@@ -52,17 +52,18 @@ class _Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SkippingBlock:
-    """Runs a block after its first unit.
+    """Units 2 … L of a block and all its heads.
 
-    The output Σ p^l x^l of summed scores is kept as x^1 + Σ_l (1 − Σ_{i<l} h^i) · a^l f^l: weights
-    of the residuals are known before their units run, so only active positions are read or written.
+    For summed scores the output Σ p^l x^l is accumulated as x^1 + Σ_l (1 − Σ_{i<l} h^i) · a^l f^l.
+    The weight of a residual is known before its unit runs, so only active positions are read or
+    written.
 
     Attributes:
-        halting: of the network.
+        halting: halting rule of the network.
         mode: "thresholded" or "discrete"; None for summed scores.
         units: form of the network's units.
-        head_slope: of the leaky ReLU in heads; None for none.
-        execution_path: of `kernels.masked_unit`; None decides at run time.
+        head_slope: slope of the leaky ReLU in heads; None for no ReLU.
+        execution_path: execution path of `kernels.masked_unit`; None decides at run time.
     """
 
     halting: Halting
@@ -81,13 +82,13 @@ class SkippingBlock:
 
         Args:
             x: float[N, H, W, C], output of unit 1.
-            weights: of the block; None for a block of one unit.
-            keys: one per head if discrete, else None.
+            weights: folded weights of the block; None for a block of one unit.
+            keys: keys of a discrete block, one per head; None otherwise.
 
         Returns:
-            Output of the block, and its trace. Heads are not evaluated where their unit did not
-            run: halting probabilities past `num_units` are 0, and a probabilistic block's
-            `ponder_cost` is the number of units that ran, not its expectation.
+            Output of the block, and its trace. The head of a unit that did not run is not
+            evaluated: halting probabilities after `num_units` are 0, and the `ponder_cost` of a
+            probabilistic block is the number of units that ran, not its expectation.
         """
         shape = self._decisions(x)
         count = 1 if weights is None else 1 + weights.count
@@ -147,13 +148,13 @@ class SkippingBlock:
         return spread_groups(values, (x.shape[1], x.shape[2]))
 
     def _decide(self, progress: _Progress, heads: HeadWeights, keys: Array | None) -> _Progress:
-        """Evaluates the head after a unit that is not the last, and halts by it."""
+        """Evaluates the head after the current unit, which is not the last, and halts by it."""
         i, active = progress.unit - 1, progress.active
         logits = self._logits(_at(heads, i), progress)
         probs = jax.nn.sigmoid(logits)
         total, left = progress.total, progress.left
         if self.mode is None:
-            # Summed in the order of `act_step`, so that both forms round alike at the threshold.
+            # The summation order of `act_step`, so that both forms round equally at the threshold.
             total = total + probs
             active = active & (total < jnp.asarray(1.0 - self.halting.eps, total.dtype))
             left = jnp.where(active, left - probs, left)

@@ -1,7 +1,7 @@
-"""Residual units of networks of adaptive depth: their shapes, their cost, their folded weights.
+"""Residual units of networks of adaptive depth: shapes, cost and folded weights.
 
-A form of unit is an object with the methods of `UnitForm`. A network names the form of its units;
-the skipping form, the cost counter and the folding of weights ask it and know no network.
+A `UnitForm` describes the units of a network. The skipping form, the cost counter and the folding
+of weights depend on it alone, not on the network.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Scope(NamedTuple):
     """Variables of one submodule.
 
     Attributes:
-        params: its parameters.
-        statistics: its running statistics; empty if it has none.
+        params: parameters of the submodule.
+        statistics: running statistics of the submodule; empty if it has none.
     """
 
     params: Mapping[str, Any]
@@ -43,8 +43,8 @@ def variables_of(variables: Mapping[str, Any], name: str) -> Scope:
 class UnitForm(Protocol):
     """Form of a network's residual units.
 
-    The first unit of a block may change the shape and always runs as the module it is; units
-    2 … L have stride 1 and one shape, and can skip.
+    Units 2 … L of a block have stride 1 and equal shapes, and can skip. The first unit may change
+    the shape and always runs as a linen module.
     """
 
     def channels(self, width: int) -> int:
@@ -59,15 +59,15 @@ class UnitForm(Protocol):
         """Returns the FLOPs of unit 1 for one image, projection included.
 
         Args:
-            inputs: number of its input channels.
-            width: of the unit.
-            before: size of its input map.
-            after: size of its output map.
+            inputs: number of input channels.
+            width: width of the unit.
+            before: (H, W) of the input map.
+            after: (H', W') of the output map.
         """
         ...
 
     def fold(self, scope: Scope, dtype: Any) -> Any:
-        """Returns the weights of one unit as `run` takes them, a pytree of arrays of `dtype`."""
+        """Returns the folded weights of one unit for `run`, a pytree of arrays of `dtype`."""
         ...
 
     def run(
@@ -86,7 +86,7 @@ class UnitForm(Protocol):
             state: state of the block before the unit.
             mask: bool[N, H, W].
             share: share of the unit's residual in ``state.total``; None without a total.
-            execution_path: of `kernels.masked_unit`.
+            execution_path: execution path of `kernels.masked_unit`.
         """
         ...
 
@@ -97,8 +97,8 @@ class UnitWeights(NamedTuple):
     Attributes:
         scale: float32[C].
         shift: float32[C].
-        kernels: HWIO weights.
-        biases: one per kernel; None for the last convolution.
+        kernels: HWIO weights of the convolutions.
+        biases: bias of each convolution; None for the last one.
     """
 
     scale: Float[Array, " C"]
@@ -109,13 +109,13 @@ class UnitWeights(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PreActivationUnits:
-    """Units of convolutions, each after a normalisation and a (leaky) ReLU, added to the input.
+    """Pre-activation residual units: normalisation and (leaky) ReLU before each convolution.
 
     Attributes:
         norms: scopes of the normalisations.
         convs: scopes of the convolutions.
-        epsilon: of the normalisations.
-        negative_slope: of the leaky ReLUs; 0 for ReLU.
+        epsilon: ε of the normalisations.
+        negative_slope: slope of the leaky ReLUs; 0 for ReLU.
     """
 
     norms: tuple[str, ...]
@@ -124,7 +124,7 @@ class PreActivationUnits:
     negative_slope: float
 
     def fold(self, scope: Scope, dtype: Any) -> UnitWeights:
-        """See `UnitForm`: normalisations go into the convolution before them."""
+        """Folds each normalisation but the first into the convolution before it."""
         scale, shift = fold_norm(scope, self.norms[0], self.epsilon)
         kernels: list[Array] = []
         biases: list[Array | None] = []
@@ -162,7 +162,7 @@ class PreActivationUnits:
 
 
 class BasicUnits(PreActivationUnits):
-    """3x3, 3x3; the first unit strides in its first convolution, its shortcut has no weights."""
+    """Units of 3x3 and 3x3; the first strides in its first 3x3, its shortcut has no weights."""
 
     def channels(self, width: int) -> int:
         """See `UnitForm`."""
@@ -181,7 +181,7 @@ class BasicUnits(PreActivationUnits):
 
 
 class BottleneckUnits(PreActivationUnits):
-    """1x1, 3x3, 1x1; the first unit strides in its 3x3 convolution and has a projection."""
+    """Units of 1x1, 3x3 and 1x1; the first strides in its 3x3 and has a projection."""
 
     def channels(self, width: int) -> int:
         """See `UnitForm`."""

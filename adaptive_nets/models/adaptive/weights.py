@@ -1,4 +1,4 @@
-"""Parameters of networks of adaptive depth: names of heads, checks, start from plain networks."""
+"""Parameters of networks of adaptive depth: names of heads, checks, initialisation from plain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def head_name(unit: str, rule: str) -> str:
 
 
 def is_head(name: str) -> bool:
-    """Returns whether a scope is that of a halting head."""
+    """Returns whether a scope belongs to a halting head."""
     return _HEAD.search(name) is not None
 
 
@@ -33,39 +33,39 @@ def check_halting_rule(params: Mapping[str, Any], rule: str, *, source: str) -> 
     """Raises an error if there are heads of another rule; parameters without heads pass.
 
     Args:
-        params: {scope: ...} of a network.
-        rule: rule that the network runs with.
+        params: parameters of a network, by scope.
+        rule: halting rule of the network.
         source: origin of the parameters, for the message.
 
     Raises:
-        UserError: there are heads of another rule.
+        UserError: the parameters have heads of another rule.
     """
     found = halting_rule(params)
     if found in (None, rule):
         return
     if "pact" in (found, rule):
-        meaning = {True: "probabilities of stopping", False: "scores that are added up to stop"}
-        why = f"its heads give {meaning[found == 'pact']}, not {meaning[rule == 'pact']}"
+        meaning = {True: "halting probabilities", False: "halting scores that are summed"}
+        why = f"its heads compute {meaning[found == 'pact']}, not {meaning[rule == 'pact']}"
     else:
-        why = "they decide per image (act) or per position (sact)"
+        why = "heads decide per image (act) or per position (sact)"
     raise UserError(f"{source} has halting heads of {found!r}; expected those of {rule!r}: {why}")
 
 
 def init_from_plain(adaptive: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
     """Initialises an adaptive network from a trained plain one: two-stage training [figurnov2017].
 
-    Everything is copied from the plain network but the halting heads, which keep their initial
+    Copies everything from the plain network except the halting heads, which keep their initial
     values.
 
     Args:
-        adaptive: initial variables of the adaptive network: {"params": ..., ...}.
-        plain: variables of the plain network of the same form, or of one with heads of this rule.
+        adaptive: initial variables of the adaptive network, {"params": ..., ...}.
+        plain: variables of the plain network, or of one with heads of the same rule.
 
     Returns:
-        Variables as `adaptive`.
+        Variables with the structure of `adaptive`.
 
     Raises:
-        UserError: a tensor is missing, left over or of another shape, or `plain` has heads of
+        UserError: an array is missing, unexpected or of another shape, or `plain` has heads of
             another rule.
     """
     rule = halting_rule(adaptive["params"])
@@ -80,13 +80,18 @@ def init_from_plain(adaptive: Mapping[str, Any], plain: Mapping[str, Any]) -> di
 def _merge(into: Mapping[str, Any], source: Mapping[str, Any], place: str) -> dict[str, Any]:
     for name in source:
         if name not in into:
-            raise UserError(f"{place}/{name} of the plain network has no place in the adaptive one")
+            raise UserError(
+                f"{place}/{name} of the plain network is unknown to the adaptive network; expected "
+                "the plain network of the same architecture"
+            )
     merged = {}
     for name, value in into.items():
         where = f"{place}/{name}"
         if name not in source:
             if not is_head(name):
-                raise UserError(f"{where} is absent in the plain network; expected all but heads")
+                raise UserError(
+                    f"{where} is missing in the plain network; expected every array except heads"
+                )
             merged[name] = value
         elif isinstance(value, Mapping):
             merged[name] = _merge(value, source[name], where)

@@ -1,1 +1,1 @@
-"""Networks of adaptive depth: configuration, recipes, measures and figures."""
+"""Networks of adaptive depth: configuration, recipes, measures, figures and tables."""

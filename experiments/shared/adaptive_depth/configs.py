@@ -1,4 +1,4 @@
-"""What depth that adapts adds to a configuration; for the sums of scores and for probabilities."""
+"""Configuration groups of adaptive depth, for ACT and SACT and for PACT."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from experiments.suite.run_inputs import RunInputField
 
 @dataclasses.dataclass(frozen=True)
 class DepthConfig:
-    """What every network of adaptive depth has."""
+    """Settings of every network of adaptive depth."""
 
     tau: float = 0.01
-    """Weight of a block's mean cost in the loss, per unit of depth."""
+    """Weight of the ponder cost in the loss, per unit of depth."""
     tau_ramp: str = "0%"
-    """Time over which tau grows from 0; one of the remedies against units that die."""
+    """Length of the linear ramp of tau from 0, a remedy against dead units."""
     bias: float = -3.0
-    """Initial bias of halting logits: low ones make all units run, so that all of them learn."""
+    """Initial bias of halting logits; with low values all units run at first and learn."""
     head_norm: bool = True
-    """Normalise what halting heads read, as the authors' code does and the paper's formula not."""
+    """Normalise the inputs of halting heads, as in the authors' code but not in the paper."""
     start_from: Annotated[str, RunInputField()] = ""
     """Trained plain network to start from: a run, RUN@STEP or a weights file; empty for none."""
 
@@ -32,10 +32,10 @@ class DepthConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScoresConfig(DepthConfig):
-    """Halting by a sum of scores: ACT per image, SACT per position."""
+    """Settings of halting by summed scores: ACT per image, SACT per position."""
 
     eps: float = 0.01
-    """A block stops where its scores sum up to 1 - eps."""
+    """Halting threshold: a decision halts once its scores sum to 1 - eps."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -44,20 +44,20 @@ class ScoresConfig(DepthConfig):
 
 @dataclasses.dataclass(frozen=True)
 class LatentConfig(DepthConfig):
-    """Halting as a latent variable: PACT."""
+    """Settings of halting as a latent variable: PACT."""
 
     temperature: float = 2 / 3
-    """Of the relaxed halting indicators."""
+    """Temperature of the relaxed halting indicators."""
     groups: int = 0
-    """Groups of positions per axis that halt together, at most; 0 lets each halt by itself."""
+    """Largest number of groups of positions per axis that halt together; 0: one per position."""
     estimator: Literal["relaxation", "reinforce"] = "relaxation"
-    """How gradients pass through the indicators in training."""
+    """Gradient estimator of the halting indicators."""
     baseline_decay: float = 0.99
-    """Of the average reward that reinforce subtracts."""
+    """Decay of the moving average of rewards that reinforce subtracts."""
     units: int = 0
-    """Units per block of a smaller network of the same form; those of the named one where 0."""
+    """Number of units per block; 0 for that of the named network."""
     width: int = 0
-    """Channels of the first block of a smaller network; those of the named one where 0."""
+    """Number of channels of the first block; 0 for that of the named network."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -75,7 +75,7 @@ class LatentConfig(DepthConfig):
 
 @dataclasses.dataclass(frozen=True)
 class ScoresTrainConfig:
-    """A training run with ACT or SACT."""
+    """Configuration of a training run with ACT or SACT."""
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     halting: ScoresConfig = ScoresConfig()
@@ -83,7 +83,7 @@ class ScoresTrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LatentTrainConfig:
-    """A training run with PACT."""
+    """Configuration of a training run with PACT."""
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     halting: LatentConfig = LatentConfig()

@@ -1,4 +1,4 @@
-"""Figures of one network of adaptive depth: where it computes, and how much."""
+"""Figures of a network of adaptive depth: cost, halting and use of units."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from experiments.suite.records import mean_and_deviation
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One method in a trade-off.
+    """Method in a trade-off figure.
 
     Attributes:
-        name: of the method.
-        colour: of its point.
-        group: its records.
+        name: name of the method.
+        colour: colour of its point.
+        group: records of the method.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Point:
 
 
 def trade_off(title: str, points: Sequence[Point]) -> Figure:
-    """Test accuracy over FLOPs per image."""
+    """Draws test accuracy over FLOPs per image, a point for each method."""
     rows = []
     with panel("Test accuracy, %", size=(520, 290), margins=(50, 20, 46, 42)) as drawn:
         axes = drawn.axes
@@ -51,8 +51,8 @@ def trade_off(title: str, points: Sequence[Point]) -> Figure:
         axes.set_xlabel("MFLOPs per image (2 per multiply-accumulate)")
         axes_lib.legend_above(axes, columns=2)
     caption = (
-        f"{title}: each method trained the same way. Horizontal bars: standard deviation of the "
-        "cost over test images."
+        f"{title}: all methods have the same training recipe. Horizontal bars: standard deviation "
+        "of the cost over test images."
     )
     data = {
         "columns": ["method", "FLOPs", "deviation over images", "test accuracy, %", "over seeds"],
@@ -63,7 +63,7 @@ def trade_off(title: str, points: Sequence[Point]) -> Figure:
 
 
 def learning_curves(group: Group) -> Figure | None:
-    """Cross-entropy, test error, and ponder cost of each block over training."""
+    """Draws cross-entropy and ponder cost of each block over training."""
     panels, data = [], []
     for title, parts in (
         (
@@ -89,12 +89,12 @@ def learning_curves(group: Group) -> Figure | None:
         data += [(f"{title}: {name}", values) for name, _, values in found]
     if not panels:
         return None
-    caption = "Ponder cost: mean over the training images and, where each decides, positions."
+    caption = "Ponder cost: mean over training images and, if they halt independently, positions."
     return Figure("Learning curves", caption, tuple(panels), data=curve_data(data))
 
 
 def halting_histograms(group: Group) -> Figure | None:
-    """Halting probabilities of every unit where it ran, one panel per block."""
+    """Draws histograms of the halting probabilities of units that ran, one panel per block."""
     arrays = group.records[0].arrays()
     blocks = _blocks(arrays, "halting")
     if not blocks:
@@ -122,15 +122,15 @@ def halting_histograms(group: Group) -> Figure | None:
             for low, high, value in zip(edges[:-1], edges[1:], row, strict=True)
         ]
     caption = (
-        "Over the test set, where the unit ran; a block's last unit has no head. Mass near 0 and 1 "
-        "means that halting is decided, and a threshold loses nothing."
+        "Decisions on the test set for which the unit ran; a block's last unit has no head. Mass "
+        "near 0 and 1 means that thresholded and sampled halting agree."
     )
     data = {"columns": ["block", "unit", "from", "to", "decisions"], "rows": rows}
     return Figure("Halting probabilities", caption, tuple(panels), data=data)
 
 
 def unit_usage(group: Group) -> Figure | None:
-    """Share of decisions that reach each unit, and its weight: the dead-unit check."""
+    """Draws the share of decisions that reach each unit, and its weight; shows dead units."""
     arrays = group.records[0].arrays()
     reached, weights = _blocks(arrays, "reached"), _blocks(arrays, "weight")
     if not reached:
@@ -164,7 +164,7 @@ def unit_usage(group: Group) -> Figure | None:
 
 
 def ponder_maps(group: Group) -> Figure | None:
-    """Test images, and where each block spends its units on them."""
+    """Draws test images and the ponder cost of each block on them."""
     record = group.records[0]
     arrays = record.arrays()
     blocks = _blocks(arrays, "picture_map")
@@ -182,12 +182,12 @@ def ponder_maps(group: Group) -> Figure | None:
     centre, border, more = (
         record.metric(f"ponder_{name}") for name in ("centre", "border", "centre_more")
     )
-    caption = "Ponder cost per position, in the order of the images."
+    caption = "Ponder cost per position; the maps are in the order of the images."
     if centre and border and more and more.value is not None:
         caption += (
             f" Over {centre.count:,} test images the central half costs {centre.value:.3f} units "
             f"per position, the other half {border.value:.3f}; {more.value:.1f} % of the images "
-            "have more in the centre, where the object is."
+            "have a higher cost in the centre, where most objects are."
         )
     return Figure("Ponder maps", caption, pictures=tuple(pictures))
 
@@ -195,7 +195,7 @@ def ponder_maps(group: Group) -> Figure | None:
 def series_panel(
     title: str, series: Sequence[tuple[str, str, Curve]], *, bottom: float | None = 0.0
 ) -> str:
-    """One panel of curves over training."""
+    """Draws a panel of curves over training; returns its SVG."""
     with panel(title, margins=(50, 14, 50, 42)) as drawn:
         for name, colour, values in series:
             axes_lib.draw_curve(drawn.axes, values, colour, name, marker="o", markersize=3)
@@ -206,6 +206,6 @@ def series_panel(
 
 
 def _blocks(arrays: dict[str, np.ndarray], name: str) -> dict[int, np.ndarray]:
-    """{block: array} of arrays called ``name.block1`` and so on."""
+    """Returns the arrays called ``name.block1``, ``name.block2`` …, by block."""
     found = [key for key in arrays if key.startswith(f"{name}.block")]
     return {int(key.rpartition("block")[2]): arrays[key] for key in sorted(found)}

@@ -1,4 +1,4 @@
-"""What is measured on a network of adaptive depth: cost per image, who halts where, and when."""
+"""Measures of a network of adaptive depth: error, cost per image and halting statistics."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from experiments.suite.experiment import Metric
 
 PICTURED_IMAGES = 12
 HISTOGRAM_EDGES = np.linspace(0.0, 1.0, 21)
-# A unit that fewer decisions than this reach is counted as dead.
+# A unit that a smaller share of decisions reaches is counted as dead.
 DEAD_BELOW = 0.01
 
 Flops = Callable[[ModelOutput], np.ndarray]
-"""Output of a batch -> FLOPs of each image, int64[N]."""
+"""Output of a batch -> int64[N], FLOPs of each image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockUsage:
-    """What one block of L units did, over images and over their decisions.
+    """Halting statistics of one block of L units.
 
     Attributes:
-        cost: float[N], mean ponder cost of each image's decisions.
-        units: float[N], mean number of units.
-        reached: float[L], share of decisions that each unit ran for.
-        weight: float[L], mean share of each unit's state in the output.
-        histogram: int[L − 1, bins], halting probabilities where the unit ran.
+        cost: float[N], mean ponder cost over the decisions of each image.
+        units: float[N], mean number of units over the decisions of each image.
+        reached: float[L], share of decisions for which each unit ran.
+        weight: float[L], mean weight of each unit's state in the output.
+        histogram: int[L − 1, B], counts of the halting probabilities of each unit that ran, by bin.
     """
 
     cost: Float[np.ndarray, "N"]
@@ -50,18 +50,18 @@ class BlockUsage:
 
 @dataclasses.dataclass(frozen=True)
 class DepthUsage:
-    """One pass over a set of images.
+    """Error, cost and halting statistics over a split.
 
     Attributes:
-        error: float[N], 1 where the class is wrong.
-        nll: float[N], nats.
-        flops: int64[N], 2 per multiply-accumulate.
-        blocks: from the input onwards.
+        error: float[N], 1 if the class is wrong, else 0.
+        nll: float[N], cross-entropy in nats.
+        flops: int64[N], FLOPs of each image, 2 per multiply-accumulate.
+        blocks: statistics of each block, in order.
         mean_map: float[H, W], ponder cost of every pixel, summed over blocks, mean over images.
-        centre: float[N], its mean inside the central half of the image.
-        border: float[N], outside.
+        centre: float[N], mean ponder cost per pixel in the central half of the image.
+        border: float[N], mean ponder cost per pixel in the other half.
         pictures: uint8[P, H, W, C], the first images.
-        picture_maps: for each block, float[P, H_k, W_k], their ponder cost.
+        picture_maps: float[P, H_k, W_k] for each block, ponder cost of the first images.
     """
 
     error: Float[np.ndarray, "N"]
@@ -76,12 +76,12 @@ class DepthUsage:
 
     @property
     def accuracy(self) -> float:
-        """In %."""
+        """Accuracy in %."""
         return 100 - 100 * float(np.mean(self.error))
 
 
 def central_half(height: int, width: int) -> np.ndarray:
-    """Mask of the central part of an image with half of its area, or next to it: bool[H, W]."""
+    """Returns bool[H, W], True in the central part of an image, about half of its area."""
     mask = np.zeros((height, width), bool)
     rows, columns = (2 * round(size * math.sqrt(0.5) / 2) for size in (height, width))
     top, left = (height - rows) // 2, (width - columns) // 2
@@ -103,16 +103,16 @@ def measure_usage(
     """Runs a network of adaptive depth over a split and measures error, cost and halting.
 
     Args:
-        model: the network.
-        variables: its variables.
-        data: the split.
-        flops: counts the cost of a batch.
-        batch_size: images at a time.
-        rngs: random streams, for modes that sample.
-        execution: "skipping" saves time where much has halted. Everything but one measure is equal
-            to rounding: the ponder cost of a probabilistic network is then the number of units
-            that ran, not its expectation.
-        **options: options of the call, such as ``mode``.
+        model: network of adaptive depth.
+        variables: variables of the network.
+        data: split to run on.
+        flops: counts the FLOPs of a batch.
+        batch_size: images per compiled step.
+        rngs: keys by random stream, for modes that sample.
+        execution: "dense" or "skipping". Results are equal up to rounding, except that the ponder
+            cost of a probabilistic network that skips is the number of units that ran, not its
+            expectation.
+        **options: further arguments of the call, such as ``mode``.
 
     Raises:
         UserError: the network or the mode has no skipping form.
@@ -146,7 +146,7 @@ def measure_usage(
 
 
 class _Sums:
-    """Adds up batches."""
+    """Accumulator of batches."""
 
     def __init__(self, data: DeviceSplit):
         self._data = data
@@ -204,7 +204,7 @@ class _Sums:
 
 
 def _add_block(kept: dict[str, Any], block: Any, count: int) -> None:
-    """Takes the first `count` images of a batch into the sums of a block."""
+    """Adds the first `count` images of a batch to the sums of a block."""
     length = block.halting_probs.shape[-1]
     cost, units = (x[:count].reshape(count, -1) for x in (block.ponder_cost, block.num_units))
     probs = block.halting_probs[:count].reshape(-1, length)
@@ -225,7 +225,7 @@ def _add_block(kept: dict[str, Any], block: Any, count: int) -> None:
 
 
 def use_metrics(use: DepthUsage) -> dict[str, Metric]:
-    """Numbers of a record: cost per image, depth per block, centre against border, dead units."""
+    """Returns the metrics of a record: FLOPs, units and ponder cost by block, dead units."""
     count = use.error.size
     metrics = flops_metrics(use.flops)
     for i, block in enumerate(use.blocks, start=1):
@@ -250,7 +250,7 @@ def use_metrics(use: DepthUsage) -> dict[str, Metric]:
 
 
 def use_arrays(use: DepthUsage) -> dict[str, np.ndarray]:
-    """Small arrays for figures."""
+    """Returns the arrays of a record, for figures."""
     arrays = {
         "halting_edges": HISTOGRAM_EDGES,
         "ponder_map": use.mean_map.astype(np.float32),
@@ -265,11 +265,11 @@ def use_arrays(use: DepthUsage) -> dict[str, np.ndarray]:
 
 
 def flops_metrics(flops: np.ndarray, *, count: int | None = None) -> dict[str, Metric]:
-    """Mean and standard deviation over images of FLOPs = 2·MACs.
+    """Returns mean and standard deviation over images of FLOPs = 2·MACs.
 
     Args:
-        flops: float or int [N], one per image.
-        count: number of images, where it is not N.
+        flops: float[N] or int[N], FLOPs of each image.
+        count: number of images; N if None.
     """
     count = flops.size if count is None else count
     return {
@@ -279,6 +279,6 @@ def flops_metrics(flops: np.ndarray, *, count: int | None = None) -> dict[str, M
 
 
 def counter(model: Any, data: DeviceSplit) -> Flops:
-    """Counts the FLOPs of each image from what halting did."""
+    """Returns a function that counts the FLOPs of each image from the units that ran."""
     height, width = data.images.shape[1:3]
     return lambda output: flops_per_image(model, output, image_size=(height, width))

@@ -1,4 +1,4 @@
-"""Figures of a paper on networks of adaptive depth: the ones that records allow, and the rest."""
+"""Figures of a paper on networks of adaptive depth, drawn from records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADAPTIVE_FIGURES: tuple[Callable[[Group], Figure | None], ...] = (
     figures.unit_usage,
 )
 
-# Names of models, and how the trade-off shows the method.
+# Pattern of model names, label and colour of each method in a trade-off.
 _METHODS = (
     (re.compile(r"resnetv2_(\d+)_cifar10"), "plain", LIGHT["dense"]),
     (re.compile(r"resnet(\d+)_sact_cifar10"), "SACT", LIGHT["sparse"]),
@@ -33,7 +33,7 @@ def experiment_figures(
     records: Sequence[Record],
     makers: Sequence[Callable[[Group], Figure | None]],
 ) -> list[Figure | Missing]:
-    """Returns the figures of one experiment: its largest runs in front, the others folded."""
+    """Returns the figures of one experiment: the longest runs first, the others folded."""
     groups = groups_without_smoke([r for r in records if r.experiment == experiment.id])
     if not groups:
         command = f"adaptive-nets run {experiment.id} --preset quick"
@@ -51,7 +51,7 @@ def experiment_figures(
 
 
 def groups_without_smoke(records: Sequence[Record]) -> list[Group]:
-    """Returns groups of records, the longest runs first; smoke runs only if there are no others."""
+    """Returns groups of records, longest runs first; smoke runs only if there are no others."""
     groups = group_records(records)
     kept = [g for g in groups if g.preset != "smoke"] or groups
     return sorted(
@@ -60,13 +60,13 @@ def groups_without_smoke(records: Sequence[Record]) -> list[Group]:
 
 
 def trade_offs(records: Sequence[Record]) -> list[Figure]:
-    """Draws accuracy over FLOPs, one figure per depth and length that two methods share."""
+    """Draws accuracy over FLOPs, a figure for each depth and length that two methods share."""
     settings: dict[tuple, list[figures.Point]] = {}
     for group in group_records(records):
         first = group.records[0]
         config = first.config
         halting = config.get("halting", {})
-        # Smaller networks of the same form are compared among themselves, in figures of their own.
+        # Networks of another size have separate figures.
         if group.preset == "smoke" or halting.get("units") or halting.get("width"):
             continue
         for pattern, name, colour in _METHODS:

@@ -1,4 +1,4 @@
-"""How the authors train, on CIFAR-10 and on ImageNet; shared by every depth-adaptive network."""
+"""Training recipes of the authors on CIFAR-10, and presets, for networks of adaptive depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adaptive_nets.training.config import (
 from experiments.suite import config as config_lib
 from experiments.suite.experiment import Bound, Preset
 
-# Zero-padded to 36x36, cropped, flipped, then each image standardised by itself.
+# Zero-padded to 36x36, cropped and flipped at random, then standardised per image.
 CIFAR_DATA = DataConfig(
     name="cifar10",
     batch_size=128,
@@ -26,7 +26,7 @@ CIFAR_DATA = DataConfig(
     crop_padding=2,
     flip=True,
 )
-# L2 of 2e-4 times half the squared norm; the classifier is a convolution in the authors' code.
+# L2 penalty of 2e-4 / 2 · ‖w‖². It includes the classifier, a convolution in the authors' code.
 CIFAR_OPTIMISER = OptimiserConfig(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=2e-4)
 CIFAR_SCHEDULE = ScheduleConfig(
     length="100000 steps", kind="step", boundaries=("60%", "75%", "90%"), factor=0.1
@@ -37,7 +37,7 @@ _SMOKE_RUN = RunConfig(log_every="50%", eval_every="100%", checkpoint_every="100
 
 
 def cifar(model: str) -> TrainConfig:
-    """The authors' CIFAR-10 training of a network of the zoo."""
+    """Returns the authors' CIFAR-10 training configuration for a network of the zoo."""
     return TrainConfig(
         data=CIFAR_DATA,
         model=ModelConfig(name=model),
@@ -48,7 +48,7 @@ def cifar(model: str) -> TrainConfig:
 
 
 def shorter(config: Any, length: str, run: RunConfig) -> Any:
-    """The same experiment in fewer steps."""
+    """Returns a configuration with another length of training and other intervals."""
     schedule = dataclasses.replace(config_lib.training(config).schedule, length=length)
     return config_lib.replace_groups(config, schedule=schedule, run=run)
 
@@ -61,14 +61,14 @@ def presets(
     bounds: tuple[Bound, ...] = (),
     test_limit: int = 0,
 ) -> dict[str, Preset]:
-    """The three sizes of an experiment.
+    """Returns the presets smoke, quick and paper of an experiment.
 
     Args:
-        config: the paper's.
-        quick: length of the preset quick.
-        smoke: length of the preset smoke, which also takes few images.
-        bounds: of the preset paper.
-        test_limit: test images of the preset quick; 0 for all.
+        config: configuration of the preset paper.
+        quick: length of training of the preset quick.
+        smoke: length of training of the preset smoke, which also limits the number of images.
+        bounds: bounds of the preset paper.
+        test_limit: number of test images of the preset quick; 0 for all.
     """
     data = config_lib.training(config).data
     small_data = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Tables of networks of adaptive depth, rendered from records for documents."""
+"""Markdown tables of networks of adaptive depth, rendered from records."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from experiments.suite.records import Record, mean_and_deviation
 
 
 def cost_table(records: Sequence[Record], *, prefix: str) -> str:
-    """Returns accuracy and cost of runs, beside the plain network of the same length.
+    """Formats accuracy and cost of runs, beside the plain network of the same training length.
 
     Args:
-        records: Records of any experiments; plain networks are looked for among all of them.
-        prefix: Beginning of the ids that get a line.
+        records: records of any experiments, including those of plain networks.
+        prefix: prefix of the ids in the table.
     """
     everything = group_records(records)
     groups = [g for g in everything if g.records[0].experiment.startswith(prefix)]
@@ -49,11 +49,11 @@ def cost_table(records: Sequence[Record], *, prefix: str) -> str:
 
 
 def ponder_table(records: Sequence[Record], *, prefix: str) -> str:
-    """Returns the units spent on the central half of the images and on the other half.
+    """Formats the units spent on the central half of the images and on the other half.
 
     Args:
-        records: Records of any experiments.
-        prefix: Beginning of the ids that get a line.
+        records: records of any experiments.
+        prefix: prefix of the ids in the table.
     """
     rows = []
     for group in group_records(records):
@@ -76,12 +76,12 @@ def ponder_table(records: Sequence[Record], *, prefix: str) -> str:
 
 
 def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
-    """Returns one line: FLOPs and accuracy of the cheapest run beside the plain network.
+    """Formats FLOPs and accuracy of the cheapest run beside the plain network, in one line.
 
     Args:
-        records: Records of any experiments; plain networks are looked for among all of them.
-        prefix: Beginning of the ids of the method.
-        name: Of the method, and what it saves, in Markdown.
+        records: records of any experiments, including those of plain networks.
+        prefix: prefix of the ids of the method.
+        name: name of the method and what it saves, in Markdown.
     """
     everything = group_records(records)
     plain = {_length(g): g for g in everything if ".baseline." in g.records[0].experiment}
@@ -106,7 +106,7 @@ def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
 
 
 def _length(group: Group) -> tuple:
-    """Depth of the network, data and length of the training."""
+    """Returns the key of comparable runs: depth, steps, batch size and data set."""
     first = group.records[0]
     depth = "110" if "110" in first.experiment else "32"
     return depth, first.steps, first.config["data"]["batch_size"], first.dataset["fingerprint"]
@@ -120,14 +120,14 @@ def _share(group: Group, beside: Group | None) -> str:
 
 
 def text_of(group: Group, name: str, least: int = 0, scale: float = 1.0, digits: int | None = None):
-    """Returns the mean of a measure over the seeds of a group, or a dash.
+    """Formats the mean of a measure over the seeds of a group; a dash if there is none.
 
     Args:
-        group: Records of one configuration.
-        name: Measure.
-        least: Digits if `digits` is not given.
-        scale: Factor.
-        digits: Digits after the point.
+        group: records of one configuration.
+        name: name of the measure.
+        least: number of decimals if `digits` is None.
+        scale: factor applied to the mean.
+        digits: number of decimals.
     """
     values = group.values(name)
     if not values:

@@ -1,4 +1,4 @@
-"""Start of training for networks of adaptive depth: initial variables and the schedule of τ."""
+"""Warm start of networks of adaptive depth: initial variables and schedule of τ."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from experiments.suite.run_inputs import RunInputField, load_variables, resolve
 
 
 def tau_schedule(halting: DepthConfig, timing: Timing) -> TauSchedule:
-    """The price τ of a unit at each step, after its ramp.
+    """Builds the schedule of τ: a linear ramp from 0, then constant.
 
     Args:
         halting: τ and the length of its ramp.
-        timing: lengths of the run.
+        timing: lengths of the run in steps.
     """
     end = timing.steps(halting.tau_ramp)
     tau: Any = halting.tau
@@ -27,17 +27,17 @@ def tau_schedule(halting: DepthConfig, timing: Timing) -> TauSchedule:
 
 
 def warm_start_fn(halting: DepthConfig, *, seed: int) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Returns a function from fresh variables to those that training starts from.
+    """Builds a function (initial params, model state) -> params and model state to train from.
 
-    It sets the bias of the heads. If ``start_from`` is given, everything else is taken from that
-    trained plain network.
+    It sets the bias of the halting heads. If ``start_from`` is given, it copies all other variables
+    from that trained plain network.
 
     Args:
-        halting: Bias, and where to start from.
-        seed: Seed of the run.
+        halting: bias of the heads and source of the weights.
+        seed: seed of the run.
 
     Raises:
-        UserError: The network cannot be read.
+        UserError: the network cannot be read.
     """
     stored = None
     if halting.start_from:
