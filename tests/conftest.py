@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -27,9 +28,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process{os.getpid()}")
 _COMPILED = Path(tempfile.gettempdir()) / f"adaptive-nets-tests-{_SESSION}"
 jax.config.update("jax_compilation_cache_dir", os.fspath(_COMPILED))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_default_matmul_precision", "highest")
+# Tests compile much and compute little, and so are quicker without most optimisations.
+jax.config.update("jax_disable_most_optimizations", True)
+# What was imported stays; looking through it again and again is a tenth of the time of tracing.
+gc.freeze()
+gc.set_threshold(200_000, 20, 100)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -49,22 +55,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for accelerator in ("gpu", "tpu"):
             if accelerator in item.keywords and platform != accelerator:
                 item.add_marker(pytest.mark.skip(reason=f"needs a {accelerator.upper()}"))
-
-
-# Rooms whose tests compile much and compute little, and so are quicker without optimisations; a
-# file of another room says so with COMPILES_MUCH = True.
-_COMPILING = {"halting", "kernels", "layers", "models", "perforation"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compiles without most optimisations where that is the larger part of the time."""
-    quick = request.path.parent.name in _COMPILING or getattr(
-        request.module, "COMPILES_MUCH", False
-    )
-    jax.config.update("jax_disable_most_optimizations", quick)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -28,9 +28,7 @@ from experiments.suite.render import markdown_cells
 QUICK = {
     "lenet_300_100",
     "lenet_300_100_sparse_vd",
-    "lenet5_caffe",
 }
-COMPILES_MUCH = True
 NOON = datetime.datetime(2025, 3, 6, 12, tzinfo=datetime.UTC)
 # Names of measures that the clock decides.
 TIMED = re.compile(r"speed|second|efficiency|time")

@@ -47,6 +47,18 @@ def shape(request) -> Shape:
     return request.param
 
 
+# Strides, uneven padding and groups together cover what a gradient can get wrong; the others take
+# as long and are slow.
+_WITH_GRADIENTS = ("explicit padding", "groups")
+over_shapes_of_gradients = pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, id=name, marks=() if name in _WITH_GRADIENTS else pytest.mark.slow)
+        for name, shape in SHAPES.items()
+    ],
+)
+
+
 @pytest.fixture
 def arrays(shape, rng):
     return shape.arrays(rng)

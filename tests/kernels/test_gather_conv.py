@@ -76,6 +76,9 @@ def check(rng, implementation, *, taps=WINDOW, count=None, extras=False, tile=No
     return out
 
 
+slow = pytest.mark.slow
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(
     "sizes",
@@ -84,15 +87,21 @@ def check(rng, implementation, *, taps=WINDOW, count=None, extras=False, tile=No
         pytest.param({"rows": 1, "channels": 1, "outputs": 1}, id="one-row"),
         pytest.param({"channels": 33, "outputs": 130, "rows": 33}, id="two-output-blocks"),
         pytest.param({"channels": 130, "taps": (0, 1, 8, 9), "rows": 40}, id="many-channels"),
-        pytest.param({"taps": (0, 2, 4, 16, 18, 20)}, id="dilated"),
-        pytest.param({"taps": (7, 0, 3)}, id="irregular"),
+        pytest.param({"taps": (0, 2, 4, 16, 18, 20)}, id="dilated", marks=slow),
+        pytest.param({"taps": (7, 0, 3)}, id="irregular", marks=slow),
         pytest.param({"taps": (3, 4, 5, 40, 41)}, id="unequal-runs"),
         pytest.param({"channels": 6, "outputs": 4, "groups": 2, "extras": True}, id="groups"),
-        pytest.param({"channels": 5, "outputs": 10, "groups": 5, "taps": (0, 1)}, id="depthwise"),
+        pytest.param(
+            {"channels": 5, "outputs": 10, "groups": 5, "taps": (0, 1)}, id="depthwise", marks=slow
+        ),
         pytest.param({"dtype": "bfloat16", "channels": 7, "extras": True}, id="bfloat16"),
-        pytest.param({"dtype": "bfloat16", "channels": 258, "taps": (0, 8)}, id="bfloat16-wide"),
-        pytest.param({"dtype": "bfloat16", "channels": 6, "groups": 2, "outputs": 2}, id="bf16-g"),
-        pytest.param({"dtype": "float16", "extras": True}, id="float16"),
+        pytest.param(
+            {"dtype": "bfloat16", "channels": 258, "taps": (0, 8)}, id="bfloat16-wide", marks=slow
+        ),
+        pytest.param(
+            {"dtype": "bfloat16", "channels": 6, "groups": 2, "outputs": 2}, id="bf16-g", marks=slow
+        ),
+        pytest.param({"dtype": "float16", "extras": True}, id="float16", marks=slow),
     ],
 )
 def test_equals_the_loop(rng, implementation, sizes):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest_kernels import SHAPES
+from conftest_kernels import SHAPES, over_shapes_of_gradients
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from oracle import convolution
 from tolerances import close
@@ -45,6 +45,7 @@ def test_active_positions_are_exact_and_the_others_zero(implementation, shape, a
         assert np.all(y[~mask] == 0)
 
 
+@over_shapes_of_gradients
 @pytest.mark.parametrize("implementation", ["xla", "dense"])
 def test_gradients_equal_those_of_the_reference(implementation, shape, arrays, size, rng):
     every = masks(rng, (shape.x[0], *size))

@@ -27,6 +27,14 @@ UNITS = {
     "uneven": ((5, 3), (1, 1), (1, 3)),
     "single": ((3, 3),),
 }
+# Units of one or two like convolutions take as long as those of three unlike ones.
+over_units = pytest.mark.parametrize(
+    "windows",
+    [
+        pytest.param(u, id=n, marks=pytest.mark.slow if n in ("basic", "single") else ())
+        for n, u in UNITS.items()
+    ],
+)
 PATHS = ("sparse", "dense", None)
 CONTENDERS = {
     "sparse": {"execution_path": "sparse"},
@@ -46,7 +54,7 @@ def dense(x, mask, kernels, biases, scale, shift):
     return np.asarray(x, np.float64) + y * mask[..., None]
 
 
-@pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
+@over_units
 @pytest.mark.parametrize("normalised", [False, True])
 def test_it_is_the_dense_unit_at_active_positions(windows, normalised, rng):
     x = jnp.asarray(rng.standard_normal((2, 7, 6, 4)), jnp.float32)
@@ -75,7 +83,7 @@ def test_it_is_the_dense_unit_at_active_positions(windows, normalised, rng):
             assert np.array_equal(y[~mask], np.asarray(x)[~mask])
 
 
-@pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
+@over_units
 @pytest.mark.parametrize("options", CONTENDERS.values(), ids=CONTENDERS.keys())
 def test_totals_and_sums_are_updated_over_several_pieces(windows, options, rng):
     """1,150 positions are more than a piece, and the pieces do not end with the images."""
@@ -104,7 +112,7 @@ def test_an_empty_batch_gives_an_empty_output(options, shape):
 
 
 @pytest.mark.parametrize("path", ["sparse", None])
-@pytest.mark.parametrize("windows", UNITS.values(), ids=UNITS.keys())
+@over_units
 def test_gradients_equal_those_of_the_reference(windows, path, rng):
     x = jnp.asarray(rng.standard_normal((2, 5, 7, 4)), jnp.float32)
     kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3, jnp.float32) for w in windows]

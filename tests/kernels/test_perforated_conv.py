@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest_kernels import SHAPES, some
+from conftest_kernels import SHAPES, over_shapes_of_gradients, some
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from oracle import convolution, copies
 from tolerances import close
@@ -69,6 +69,7 @@ def test_the_other_positions_follow_the_fill(implementation, name, rng):
             assert any(np.array_equal(here, flat[:, p]) for p in allowed), (row, column)
 
 
+@over_shapes_of_gradients
 @pytest.mark.parametrize("implementation", ["xla", "dense"])
 def test_gradients_equal_those_of_the_reference(implementation, shape, arrays, size, rng):
     every = masks(rng, size)

@@ -136,7 +136,13 @@ def test_steps_are_the_formulas(name, inputs, rng):
     np.testing.assert_array_equal(last[type(cell)](state), outputs[:, -1])
 
 
-@every_cell
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if n in ("lstm normed", "hyper lstm") else pytest.mark.slow)
+        for n in CELLS
+    ],
+)
 def test_a_sequence_in_pieces_is_the_sequence(name, inputs):
     cell, variables = CELLS[name], started(name)
     whole, last = cell.apply(variables, inputs)

@@ -34,7 +34,7 @@ def skip(model, values, x, **options):
         pytest.param(bottleneck("sact", head_norm=False), None, -0.5, id="bottleneck"),
         pytest.param(cifar("act"), None, -0.5, id="act", marks=pytest.mark.slow),
         pytest.param(cifar("sact"), None, -0.5, id="sact", marks=pytest.mark.slow),
-        pytest.param(bottleneck("pact"), "discrete", -0.5, id="discrete"),
+        pytest.param(bottleneck("pact"), "discrete", -0.5, id="discrete", marks=pytest.mark.slow),
         pytest.param(
             cifar("pact", groups=2), "thresholded", -2.0, id="thresholded", marks=pytest.mark.slow
         ),

@@ -86,7 +86,13 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if "resnet" in n or n.startswith("se_") else ())
+        for n in COUNTS
+    ],
+)
 def test_counts(name):
     trace = traced(name)
     assert (trace.parameters(), trace.macs) == COUNTS[name]

@@ -42,8 +42,14 @@ STATISTICS = {
     3: (6368, 3552, 6368, 6368),
 }
 BODIES = {1: 5_799, 2: 282_822, 3: 1_507_651}
+# The small networks of every kind; larger ones are the same code.
 networks = pytest.mark.parametrize(
-    ("test", "kind"), [(test, kind) for test in SIZES for kind in range(4)]
+    ("test", "kind"),
+    [
+        pytest.param(test, kind, marks=() if test == 1 else pytest.mark.slow)
+        for test in SIZES
+        for kind in range(4)
+    ],
 )
 
 

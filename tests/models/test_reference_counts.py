@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from adaptive_nets.analysis.reference_counts import model_count, reference_counts
@@ -10,9 +12,16 @@ from adaptive_nets.models.char_lm import CHAR_MODELS
 
 pytestmark = pytest.mark.core
 REFERENCES = reference_counts()
-# Deep networks take seconds to trace, and their shallow relatives are the same code.
-DEEP = ("152", "154", "161", "169", "201", "100_k24", "bc190", "bc250", "C5", "C6", "enwik8")
-DEEP += ("110_cifar", "101", "inception_resnet_v2", "densenet100_k12", "bc100")
+# The smallest of each family, by the reference's name up to its first digit, stands for all: the
+# others are the same code with other widths and depths. All the counts that ship are compared with
+# the references in tests/analysis/test_model_counts.py, without tracing.
+SMALLEST: dict[str, str] = {}
+for _name in sorted(REFERENCES, key=lambda name: REFERENCES[name].parameters):
+    SMALLEST.setdefault(re.sub(r"\d.*", "", _name), _name)
+# Networks of other sources with the same code and overrides, and some that take seconds to trace.
+TRACED = set(SMALLEST.values()) - {
+    "timm/legacy_senet154", "caffe/senet154", "timm/inception_resnet_v2", "timm/densenet121",
+}  # fmt: skip
 
 
 def test_every_reference_is_of_a_network_of_the_zoo():
@@ -23,10 +32,7 @@ def test_every_reference_is_of_a_network_of_the_zoo():
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if any(d in name for d in DEEP) else ())
-        for name in REFERENCES
-    ],
+    [pytest.param(name, marks=() if name in TRACED else pytest.mark.slow) for name in REFERENCES],
 )
 def test_counts_agree_to_the_unit(name):
     assert model_count(REFERENCES[name]) == REFERENCES[name].parameters

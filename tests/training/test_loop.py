@@ -37,7 +37,11 @@ def test_it_learns_and_writes_what_it_did(config, dataset, tmp_path):
     assert [x["epoch"] for x in lines if "train/loss" in x][1] == 1.0
 
 
-@pytest.mark.parametrize("stop", [1, 6, 13])
+# At the first step, at a checkpoint, and between two.
+@pytest.mark.parametrize(
+    "stop",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow), 13],
+)
 def test_a_continued_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
     config, dataset, tmp_path, stop
 ):

@@ -112,7 +112,7 @@ def test_a_penalty_is_added_and_reported(config, dataset):
     assert values["loss"] == pytest.approx(values["nll"] + 1.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["plain", "sparse"])
+@pytest.mark.parametrize("kind", ["plain", pytest.param("sparse", marks=pytest.mark.slow)])
 def test_dividing_the_model_changes_rounding_only(config, dataset, kind):
     layers = {"layers": SparseVDLayers()} if kind == "sparse" else {}
     states = []
