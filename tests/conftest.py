@@ -12,6 +12,8 @@ from pathlib import Path
 
 # Before JAX is imported anywhere. Four devices, so that sharding is not an afterthought.
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+# Tests compile much and compute little. Processes that they start compile alike, to the last bit.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 _FLAG = "--xla_force_host_platform_device_count"
 if _FLAG not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=4".strip()
@@ -31,8 +33,6 @@ jax.config.update("jax_compilation_cache_dir", os.fspath(_COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_default_matmul_precision", "highest")
-# Tests compile much and compute little, and so are quicker without most optimisations.
-jax.config.update("jax_disable_most_optimizations", True)
 # What was imported stays; looking through it again and again is a tenth of the time of tracing.
 gc.freeze()
 gc.set_threshold(200_000, 20, 100)

@@ -46,7 +46,7 @@ def test_a_step_is_compiled_and_its_memory_and_communication_recorded(tmp_path, 
     assert step["minimum"]["all-reduce"] == parameters
     assert set(record["code"]) == {"commit", "dirty"}
     assert record["versions"]["jax"] == jax.__version__
-    assert "GiB on each device" in capsys.readouterr().out
+    assert "GiB per device" in capsys.readouterr().out
 
 
 def test_a_step_that_does_not_compile_is_recorded(tmp_path, monkeypatch, capsys):

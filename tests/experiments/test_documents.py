@@ -69,4 +69,5 @@ def test_published_records_lie_within_the_bounds_of_their_preset(record):
         pytest.skip(f"changed {', '.join(record.changed)}")
     for bound in experiments()[record.experiment].presets[record.preset].bounds:
         value = record.metric(bound.measure).value
-        assert value is None or bound.low <= value <= bound.high, bound
+        assert value is not None, bound
+        assert bound.low <= value <= bound.high, bound

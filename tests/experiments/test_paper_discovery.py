@@ -158,7 +158,7 @@ def test_a_broken_paper_is_named_and_the_others_still_work(tmp_path, monkeypatch
     change(write_distribution(tmp_path / "site", name="broken", package="broken_paper"))
     with installed(tmp_path / "site"):
         (line,) = registry.problems()
-        assert re.match(rf"paper 'broken' \(broken_paper\) is left out: .*{message}", line), line
+        assert re.match(rf"paper 'broken' \(broken_paper\) is skipped: .*{message}", line), line
         assert "toy" in registry.papers()
         assert main(["list", "toy"]) == 0
         out, err = capsys.readouterr()
@@ -187,7 +187,7 @@ def test_an_experiments_id_belongs_to_one_paper(tmp_path):
     with installed(tmp_path):
         (line,) = registry.problems()
         assert line == (
-            "paper 'toy' (toy_paper) is left out: experiment id 'toy.table1.small-pruned' is taken "
+            "paper 'toy' (toy_paper) is skipped: experiment id 'toy.table1.small-pruned' is taken "
             "by other_paper"
         )
         assert "other" in registry.papers()
@@ -198,7 +198,7 @@ def test_a_name_belongs_to_one_paper(tmp_path):
     write_distribution(tmp_path, name="toy", package="yet_another")
     with installed(tmp_path):
         (line,) = registry.problems()
-        assert line.startswith("paper 'toy' (yet_another) is left out: toy_paper is a paper of")
+        assert line.startswith("paper 'toy' (yet_another) is skipped: the name is taken by ")
         assert registry.papers()["toy"].package == "toy_paper"
 
 
@@ -208,8 +208,8 @@ def test_an_entry_point_that_names_nothing(tmp_path):
     points.write_text(f"[{registry.GROUP}]\ntoy = nothing_such\nfile = csv\n")
     with installed(tmp_path):
         assert registry.problems() == [
-            "paper 'file' (csv) is left out: csv is not a package",
-            "paper 'toy' (nothing_such) is left out: nothing_such is not a package",
+            "paper 'file' (csv) is skipped: csv is not a package",
+            "paper 'toy' (nothing_such) is skipped: nothing_such is not a package",
         ]
 
 

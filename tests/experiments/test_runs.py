@@ -87,8 +87,11 @@ def test_a_run_without_training_needs_no_data(call, tmp_path):
     assert code == 0, err
     assert "data: none" in err
     records = [read_record(tmp_path / "run" / f"seed{s}" / "record.json") for s in (0, 1)]
+    bounds = experiments()[PRUNED].presets["paper"].bounds
+    assert [bound.measure for bound in bounds] == ["compression"]
     for record in records:
         assert record.metric("compression").value == pytest.approx(4)
+        assert all(b.low <= record.metric(b.measure).value <= b.high for b in bounds)
         assert record.dataset["train"] == record.steps == 0
         assert record.history == {}
         assert record.arrays()["kept"].sum() == 100

@@ -53,7 +53,7 @@ def call(capsys, tmp_path, monkeypatch):
 
 
 # The others are the same code with other networks.
-QUICKEST = {SPARSE}
+QUICKEST = {DENSE, SPARSE}
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,15 @@ def test_smoke(call, tmp_path, name):
     experiment = experiments()[name]
     for measure in ("error", "nll", "train_accuracy", "file_size"):
         assert record.metric(measure) is not None
-    for bound in experiment.presets["smoke"].bounds:
-        assert bound.low <= record.metric(bound.measure).value <= bound.high
+    # In sixty steps a dense network learns most digits, and nothing from random labels; noise that
+    # is still to be learnt keeps the others from it.
+    error, accuracy = record.metric("error").value, record.metric("train_accuracy").value
+    if config_lib.group(experiment.presets["smoke"].config, "data").labels == "random":
+        assert 75 < error < 100
+        assert 5 < accuracy < 25
+    elif name.endswith("-original"):
+        assert error < 40
+        assert accuracy > 60
     assert record.metric("error").count == 1000
     assert record.dataset["train"] == 4000
     assert not record.dataset["complete"]
@@ -86,6 +93,7 @@ def test_smoke(call, tmp_path, name):
     assert "reduced" in out
     if name.endswith("-sparse"):
         assert record.metric("changed_by_export").value == 0
+        assert 0 < record.metric("sparsity").value < 100
         assert {"sparsity", "kept_weights", "compression"} <= set(record.content["metrics"])
         assert record.arrays()["sweep_error"].shape == record.arrays()["sweep_threshold"].shape
 
