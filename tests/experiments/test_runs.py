@@ -305,9 +305,9 @@ def wait_for_checkpoint(folder, step, process, seconds=120):
 
 
 # Long enough to be stopped on the way on any machine.
-LONG = ("--preset", "smoke", "--schedule.length", "1200 steps", *FEW_DIGITS)
+LONG = ("--preset", "smoke", "--schedule.length", "400 steps", *FEW_DIGITS)
 LONG += ("--data.batch-size", "20")
-LONG += ("--run.checkpoint-every", "100 steps", "--run.eval-every", "1000 steps")
+LONG += ("--run.checkpoint-every", "40 steps", "--run.eval-every", "300 steps")
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +330,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(
     call, tmp_path, toy_paper, whole, number, code
 ):
     process = start(TRAINED, *LONG, "--out", "parts", path=toy_paper)
-    wait_for_checkpoint(tmp_path / "parts" / "seed0" / "checkpoints", 100, process)
+    wait_for_checkpoint(tmp_path / "parts" / "seed0" / "checkpoints", 40, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -341,7 +341,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(
         )
     code, _, err = call("run", TRAINED, *LONG, "--out", "parts")
     assert code == 0
-    assert re.search(r"resuming from step \d{3,4} of 1200", err)
+    assert re.search(r"resuming from step \d{2,3} of 400", err)
     parts = read_record(tmp_path / "parts" / "seed0" / "record.json")
     assert whole.content["metrics"] == parts.content["metrics"]
     assert whole.history == parts.history
