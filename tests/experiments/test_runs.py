@@ -305,7 +305,7 @@ def wait_for_checkpoint(folder, step, process, seconds=120):
 
 
 # Long enough to be stopped on the way on any machine.
-LONG = ("--preset", "smoke", "--schedule.length", "400 steps", *FEW_DIGITS)
+LONG = ("--preset", "smoke", "--schedule.length", "800 steps", *FEW_DIGITS)
 LONG += ("--data.batch-size", "20")
 LONG += ("--run.checkpoint-every", "40 steps", "--run.eval-every", "300 steps")
 
@@ -341,7 +341,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(
         )
     code, _, err = call("run", TRAINED, *LONG, "--out", "parts")
     assert code == 0
-    assert re.search(r"resuming from step \d{2,3} of 400", err)
+    assert re.search(r"resuming from step \d{2,3} of 800", err)
     parts = read_record(tmp_path / "parts" / "seed0" / "record.json")
     assert whole.content["metrics"] == parts.content["metrics"]
     assert whole.history == parts.history
