@@ -4,8 +4,9 @@
     pytest -m slow --slow-budget 600      starts no slow test after 600 seconds
     pytest -m slow --record-seconds F     writes processor seconds of every test, for the balance
 
-A test's slice follows from its node id. Tests of many seconds are listed in `slow_seconds.json` and
-are spread so that the slices take equally long; all others are spread by a hash.
+Tests of one file with the same parameters share what their fixtures compile, and so a slice. Those
+of many seconds are listed in `slow_seconds.json` and are spread so that the slices take equally
+long; all others are spread by a hash.
 """
 
 from __future__ import annotations
@@ -64,12 +65,20 @@ def _known_slices(count: int) -> dict[str, int]:
     return assign_slices(json.loads(KNOWN.read_text(encoding="utf-8")), count)
 
 
+def group_of(nodeid: str) -> str:
+    """Returns what decides on a test's slice: file and parameters, or the whole id without any."""
+    path, _, rest = nodeid.partition("::")
+    _, bracket, parameters = rest.partition("[")
+    return f"{path}[{parameters}" if bracket else nodeid
+
+
 def slice_of(nodeid: str, count: int) -> int:
     """Returns the slice of a test, 0 ... count - 1."""
-    known = _known_slices(count).get(nodeid)
+    group = group_of(nodeid)
+    known = _known_slices(count).get(group)
     if known is not None:
         return known
-    return int(hashlib.sha256(nodeid.encode()).hexdigest(), 16) % count
+    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % count
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 
+import jax
 import numpy as np
 import pytest
 from conftest_training import StopAt
@@ -13,6 +14,7 @@ from adaptive_nets.data import Dataset, Split
 from adaptive_nets.data.catalogue import lookup
 from adaptive_nets.data.sequences import PARITY
 from adaptive_nets.models import model_entry
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.interrupt import Interrupted
 from adaptive_nets.runtime.progress import SilentProgress
 from experiments.commands.parsing import parse
@@ -150,6 +152,11 @@ def test_two_steps_an_interruption_and_what_is_rendered(experiment, tmp_path, mo
     load = lambda name, **options: synthetic(name)  # noqa: E731
     monkeypatch.setattr(execution, "load", load)
     config = two_steps(experiment)
+    device = next((v for name, v in values(config).items() if name.endswith(".device")), "cpu")
+    if device not in ("cpu", jax.default_backend()):
+        with pytest.raises(UserError, match=f"device is '{device}', but JAX runs on"):
+            run(experiment, config, tmp_path / "whole")
+        return
     whole = run(experiment, config, tmp_path / "whole")
     if whole.steps:
         with pytest.raises(Interrupted) as stopped:
