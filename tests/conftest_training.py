@@ -98,7 +98,7 @@ def assert_same(first, second):
 
 
 def logged(directory):
-    """What was written, without what depends on the clock."""
+    """Returns the written lines without values that depend on the clock."""
     lines = read_json_lines(directory / "metrics.jsonl")
     return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
 

@@ -1,4 +1,4 @@
-"""Which layers a network calls, in order, and the shapes they see; nothing is computed."""
+"""Layers that a network calls, in order, and the shapes they see; nothing is computed."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ class DistributedConfig:
 
     @property
     def is_requested(self) -> bool:
-        """Whether this process joins others."""
+        """True if this process joins others."""
         return self.coordinator is not None or self.cluster != "off"
 
 

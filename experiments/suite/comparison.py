@@ -37,7 +37,7 @@ class Group:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether data set or schedule are smaller than the paper's."""
+        """True if data set or schedule are smaller than the paper's."""
         first = self.records[0]
         return first.preset != "paper" or not first.dataset["complete"] or _is_shortened(first)
 

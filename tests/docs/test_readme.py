@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type works as it stands."""
+"""Commands and code in the documents work as they stand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Earlier ids of experiments go on to answer."""
+"""Earlier ids of experiments still answer."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ VOID = {"br", "col", "hr", "img", "meta"}
 
 
 def make_outcome(name: str, seed: int, *, empty: bool) -> Outcome:
-    """What a run of the experiment might have measured."""
+    """Returns a made-up outcome of the experiment."""
     metrics = {
         "error": Metric(1.9 + 0.05 * seed, "%", 10000),
         "compression": Metric(1.0, "x", 1, "every weight is kept"),

@@ -1,4 +1,4 @@
-"""Where a tile comes from, tuned tables, autotuning."""
+"""Sources of a tile, tuned tables, autotuning."""
 
 from __future__ import annotations
 

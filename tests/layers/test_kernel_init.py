@@ -47,6 +47,6 @@ def test_low_precision_and_no_elements(init, key):
 
 
 def test_random_bits_have_one_axis(key):
-    """Those of four axes take a compiler seconds."""
+    """Random bits of four axes take a compiler seconds."""
     program = str(jax.make_jaxpr(lambda key: kernel_init.HE_FAN_OUT(key, SHAPE))(key))
     assert "random_bits[bit_width=32 shape=(630,)]" in program

@@ -30,7 +30,7 @@ CHEAP = Cost(parameters=3_000_000, macs=45_000_000)
 
 
 def family(name: str) -> str:
-    """What a model has in common with its relatives."""
+    """Returns the key that related models share."""
     plain = re.sub(r"\d.*?(?=_sparse|_act|_sact|_pact|$)", "", name)
     return plain + ("_small" if "cifar" in name else "")
 

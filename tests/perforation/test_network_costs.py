@@ -1,4 +1,4 @@
-"""What networks consist of, cost and keep in memory, by hand; impacts by differences."""
+"""Layers, costs and memory of networks, counted by hand; impacts by differences."""
 
 from __future__ import annotations
 

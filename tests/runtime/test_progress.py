@@ -1,4 +1,4 @@
-"""What people see while they wait."""
+"""Progress on the screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was saved comes back, what was damaged is named, whatever the damage."""
+"""Saved states are restored, damaged ones are named, whatever the damage."""
 
 from __future__ import annotations
 

@@ -322,7 +322,7 @@ class ImagesConfig:
     name: str = "mnist"
     """Name of the data set."""
     source: str = "embedded"
-    """Where it comes from."""
+    """Origin of the set."""
     test_limit: int = 7
     """Take the first so many."""
 

@@ -136,7 +136,7 @@ def layers_of(name: str) -> list[str]:
 
 
 def make_outcome(name: str, seed: int, *, empty: bool) -> Outcome:
-    """What a run of the experiment might have measured."""
+    """Returns a made-up outcome of the experiment."""
     sparse, layers = name.endswith("sparse"), layers_of(name)
     rng = np.random.default_rng(seed)
     metrics = {

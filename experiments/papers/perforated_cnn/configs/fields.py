@@ -192,7 +192,7 @@ class RuledConfig:
 
     @property
     def needs_data(self) -> bool:
-        """Whether the run measures errors; costs need neither data nor trained weights."""
+        """True if the run measures errors; costs need neither data nor trained weights."""
         return bool(self.perforation.source)
 
 
