@@ -128,7 +128,8 @@ def _layouts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Path]]
     A training set of CIFAR takes a minute to unpack, so what is there is kept between runs.
     """
     folder = REPOSITORY / "build" / "official"
-    marks = [item.get_closest_marker("data") for item in request.session.items]
+    selected = [item for item in request.session.items if not item.get_closest_marker("skip")]
+    marks = [item.get_closest_marker("data") for item in selected]
     names = dict.fromkeys(name for mark in marks if mark for name in mark.args)
     if os.environ.get(TEST_DATA) or not (SHARED / "unpack.py").is_file():
         names = {}

@@ -94,8 +94,16 @@ def test_notmnist_has_its_test_part_only(official_root, root, complains):
     np.testing.assert_array_equal(prepared.test.labels, data.test.labels)
 
 
-@pytest.mark.data("cifar10", "cifar100")
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+# Unpacking a training set of CIFAR takes a minute; made-up files test the form of CIFAR-100
+# in test_data_cifar.py.
+_CIFAR10 = pytest.mark.data("cifar10")
+_CIFAR100 = (pytest.mark.data("cifar100"), pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("cifar10", marks=_CIFAR10), pytest.param("cifar100", marks=_CIFAR100)],
+)
 def test_cifar(official_root, name):
     info = CATALOGUE[name]
     root = official_root(name)
@@ -127,6 +135,7 @@ def test_cifar(official_root, name):
         np.testing.assert_array_equal(part.labels, of_binary.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.data("cifar100")
 def test_cifar100_coarse(official_root):
     root = official_root("cifar100")
@@ -144,15 +153,22 @@ def test_cifar100_coarse(official_root):
     assert fish == {"aquarium_fish", "flatfish", "ray", "shark", "trout"}
 
 
-@pytest.mark.data("cifar10", "cifar100")
-def test_class_names_are_the_files_own(official_root):
-    for name, key, file in (
-        ("cifar10", "label", "cifar-10-batches-bin/batches.meta.txt"),
-        ("cifar100", "label", "cifar-100-binary/fine_label_names.txt"),
-        ("cifar100", "coarse_label", "cifar-100-binary/coarse_label_names.txt"),
-    ):
-        names = (official_root(name) / file).read_text().split()
-        assert CATALOGUE[name].label_names[key] == tuple(names)
+@pytest.mark.parametrize(
+    ("name", "key", "file"),
+    [
+        pytest.param("cifar10", "label", "cifar-10-batches-bin/batches.meta.txt", marks=_CIFAR10),
+        *(
+            pytest.param("cifar100", key, f"cifar-100-binary/{file}.txt", marks=_CIFAR100)
+            for key, file in (
+                ("label", "fine_label_names"),
+                ("coarse_label", "coarse_label_names"),
+            )
+        ),
+    ],
+)
+def test_class_names_are_the_files_own(official_root, name, key, file):
+    names = (official_root(name) / file).read_text().split()
+    assert CATALOGUE[name].label_names[key] == tuple(names)
 
 
 @pytest.mark.data("mnist")
