@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Known names that a message lists at most.
+_LISTED = 12
+
 
 class UserError(Exception):
     """A mistake in a flag, name, shape, file, checkpoint or data root.
@@ -18,17 +21,18 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a hint for an unknown name: its closest match, or all known names if none is close.
+    """Returns a hint for an unknown name: its closest match, else some of the known names.
 
     Args:
         name: name that the user typed.
         known: names that exist.
 
     Returns:
-        A clause such as ``did you mean 'mnist'?`` or ``known: cifar10, mnist``.
+        A clause such as ``did you mean 'mnist'?`` or ``known: cifar10, mnist and 3 more``.
     """
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     if nearest:
         return f"did you mean {nearest[0]!r}?"
-    return f"known: {', '.join(names)}" if names else "none is known"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"known: {', '.join(names[:_LISTED])}{more}" if names else "none is known"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import require
 from experiments.commands.parsing import parse
-from experiments.commands.run import form_with_config_flags, peek_id_and_preset
+from experiments.commands.run import parse_flags, peek_id_and_preset
 from experiments.commands.subcommands import dispatch_subcommand
 from experiments.suite import config as config_lib
 from experiments.suite.registry import find_experiment, find_preset
@@ -139,7 +139,7 @@ def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Any
         )
     experiment = find_experiment(name)
     preset = find_preset(experiment, preset_name)
-    options = parse(form_with_config_flags(preset.config), run, program=program)
+    options = parse_flags(preset.config, run, program=program)
     if options.distributed.is_requested:
         raise UserError(
             "--distributed.coordinator and --distributed.cluster are set by the script; leave them "

@@ -13,6 +13,7 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig, require
 from experiments.commands.output import console, hint
 from experiments.commands.parsing import fill_example, parse, print_error
+from experiments.suite import config as config_lib
 from experiments.suite.experiment import Experiment, PresetName
 from experiments.suite.registry import find_experiment, find_preset
 
@@ -58,6 +59,21 @@ def form_with_config_flags(config: Any) -> type:
     return form
 
 
+def parse_flags(
+    config: Any, arguments: Sequence[str], *, program: str, examples: Sequence[str] = ()
+) -> Any:
+    """Parses the arguments of a run into a `Run` whose `values` are a configuration.
+
+    Raises:
+        UserError: an argument is unknown or of the wrong type, or a number is not finite.
+    """
+    options: Any = parse(
+        form_with_config_flags(config), arguments, program=program, examples=examples
+    )
+    config_lib.check_finite(options.values)
+    return options
+
+
 def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
     """Finds id and preset in the arguments; the flags to parse depend on them."""
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
@@ -101,9 +117,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     experiment = find_experiment(name)
     preset = find_preset(experiment, preset_name)
-    options = parse(
-        form_with_config_flags(preset.config), arguments, program=PROGRAM, examples=EXAMPLES
-    )
+    options = parse_flags(preset.config, arguments, program=PROGRAM, examples=EXAMPLES)
     seeds = preset.seeds if options.seeds is None else options.seeds
     require(seeds > 0, "seeds", seeds, "a positive number")
     out = options.out or default_folder(experiment, preset_name)

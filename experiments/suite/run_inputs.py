@@ -177,6 +177,8 @@ def load_network(found: RunInput, model: str | None = None) -> StoredNetwork:
     from adaptive_nets.models.weights import load_network as read
 
     flag = "--" + found.flag.replace("_", "-")
+    if found.kind == "random":
+        raise UserError(f"{flag} is {RANDOM!r}; expected trained weights for this experiment")
     if found.kind == "checkpoint":
         raise UserError(
             f"{flag} is a checkpoint of step {found.step}, which does not store the normalisation "

@@ -10,12 +10,13 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import (
     DataConfig,
     MeshConfig,
+    OptimiserConfig,
     RunConfig,
     ScheduleConfig,
     TrainConfig,
 )
 from experiments.commands.parsing import parse
-from experiments.commands.run import form_with_config_flags
+from experiments.commands.run import form_with_config_flags, parse_flags
 from experiments.suite import config as config_lib
 from experiments.suite.config import Training
 
@@ -112,3 +113,25 @@ def test_values_out_of_range_are_named(make, message):
         make()
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "flag"),
+    [
+        ({"pruning": PruningConfig(keep=float("nan"))}, "--pruning.keep is nan"),
+        (
+            {"train": TrainConfig(optimiser=OptimiserConfig(learning_rate=float("inf")))},
+            "--optimiser.learning-rate is inf",
+        ),
+    ],
+)
+def test_numbers_that_are_not_finite_are_named(changed, flag):
+    config_lib.check_finite(PrunedConfig())
+    with pytest.raises(UserError, match=f"{flag}; expected a finite number"):
+        config_lib.check_finite(dataclasses.replace(PrunedConfig(), **changed))
+
+
+def test_flags_of_a_run_are_finite():
+    arguments = ["some.id", "--pruning.keep", "inf"]
+    with pytest.raises(UserError, match=r"--pruning\.keep is inf"):
+        parse_flags(PrunedConfig(), arguments, program="run")

@@ -112,7 +112,10 @@ def test_another_network_is_refused(tmp_path):
 
 
 def test_random_is_accepted_where_the_field_says_so(tmp_path):
-    assert resolve("random", NETWORK, flag="a.b", seed=0).kind == "random"
+    found = resolve("random", NETWORK, flag="a.b", seed=0)
+    assert found.kind == "random"
+    with pytest.raises(UserError, match=r"--a\.b is 'random'; expected trained weights"):
+        load_network(found, "lenet_300_100")
     with pytest.raises(UserError, match="does not exist"):
         resolve("random", RunInputField(), flag="a.b", seed=0)
 

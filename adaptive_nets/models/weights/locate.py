@@ -64,7 +64,9 @@ def _network_of_seeds(folder: Path) -> Path:
         raise UserError(
             f"the run in {folder} is not finished; the command that began it resumes it"
         )
-    runs = sorted(child.name for child in folder.iterdir() if any(child.glob(f"seed*/{RECORD}")))
+    # A run lies in ID/PRESET unless its command said otherwise.
+    below = [*folder.glob(f"*/seed*/{RECORD}"), *folder.glob(f"*/*/seed*/{RECORD}")]
+    runs = sorted({path.parent.parent.relative_to(folder).as_posix() for path in below})
     if runs:
         more = f" ({len(runs)} runs are in it)" if len(runs) > 1 else ""
         raise UserError(f"no run in {folder}, but in folders below{more}; try {folder / runs[0]}")
