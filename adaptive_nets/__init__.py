@@ -8,7 +8,7 @@
 
     model, variables, config = an.load_run("runs/ID/quick")
     images = an.prepare_images(["digit.png"], config)
-    an.logits_of(model.apply(variables, images, train=False))
+    logits = model.apply(variables, images, train=False)
 
 The methods live in rooms of their own: `adaptive_nets.variational` and its neighbours hold the
 mathematics as functions on arrays, `adaptive_nets.layers` and `adaptive_nets.models` the modules,
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adaptive_nets.analysis import count_macs, count_params
-    from adaptive_nets.models import create_model, list_models, logits_of
+    from adaptive_nets.models import create_model, full_output, list_models, logits_of
     from adaptive_nets.models.weights.trained import load_run, prepare_images
 
 __version__ = "0.1.0"
@@ -29,6 +29,7 @@ __all__ = [
     "count_macs",
     "count_params",
     "create_model",
+    "full_output",
     "list_models",
     "load_run",
     "logits_of",
@@ -39,6 +40,7 @@ _LAZY_EXPORTS = {
     "count_macs": "adaptive_nets.analysis",
     "count_params": "adaptive_nets.analysis",
     "create_model": "adaptive_nets.models",
+    "full_output": "adaptive_nets.models",
     "list_models": "adaptive_nets.models",
     "load_run": "adaptive_nets.models.weights.trained",
     "logits_of": "adaptive_nets.models",

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from adaptive_nets.models import full_output_method
 from adaptive_nets.training.task import STREAMS
 
 
@@ -54,7 +55,9 @@ def trace(
         rngs = {stream: jax.random.key(0) for stream in STREAMS}
         with nn.intercept_methods(record):
             mutable = [name for name in variables if name != "params"] if train else False
-            output = model.apply(variables, x, train=train, rngs=rngs, mutable=mutable)
+            output = model.apply(
+                variables, x, train=train, rngs=rngs, mutable=mutable, **full_output_method(model)
+            )
         return output[0] if train else output
 
     image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)

@@ -13,6 +13,8 @@ from adaptive_nets.models.output import (
     ModelOutput,
     auxiliary_logits_of,
     blocks_of,
+    full_output,
+    full_output_method,
     logits_of,
     ponder_map,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "blocks_of",
     "broken_plugins",
     "create_model",
+    "full_output",
+    "full_output_method",
     "list_models",
     "logits_of",
     "model_entry",

@@ -158,10 +158,12 @@ class GoogLeNet(nn.Module):
             raise UserError(f"form is {self.form!r}; expected 'caffe' or 'torchvision'")
         super().__post_init__()
 
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Computes logits."""
+        return self.full_output(x, train).logits
+
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "N H W C"], train: bool = False
-    ) -> Float[Array, "N K"] | ModelOutput:
+    def full_output(self, x: Float[Array, "N H W C"], train: bool = False) -> ModelOutput:
         """Computes the logits, in training also those of the auxiliary heads."""
         caffe = self.form == "caffe"
 
@@ -195,7 +197,7 @@ class GoogLeNet(nn.Module):
                 x = halve(x, 3 if caffe else 2)
         x = nn.Dropout(self.dropout_rate)(global_avg_pool(x), deterministic=not train)
         logits = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
-        return ModelOutput(logits, tuple(auxiliary)) if train and self.auxiliary_heads else logits
+        return ModelOutput(logits, tuple(auxiliary) if train else ())
 
 
 _AT_224: dict[str, Any] = {

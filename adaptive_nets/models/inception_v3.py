@@ -163,11 +163,13 @@ class InceptionV3(nn.Module):
     dropout_rate: float = 0.5
     dtype: Any = jnp.float32
 
+    def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
+        """Computes logits."""
+        return self.full_output(x, train).logits
+
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "N H W C"], train: bool = False
-    ) -> Float[Array, "N K"] | ModelOutput:
-        """Computes logits; with the auxiliary head in training, a `ModelOutput`."""
+    def full_output(self, x: Float[Array, "N H W C"], train: bool = False) -> ModelOutput:
+        """Computes the logits, in training also those of the auxiliary head."""
         average = Pooling("avg", count_include_pad=self.count_include_pad)
         x = join_branches((_STEM,), x, conv_norm_units(self.dtype, train))
         for name, branches in (
@@ -190,7 +192,7 @@ class InceptionV3(nn.Module):
             x = InceptionModule(branches, dtype=self.dtype, name=name)(x, train)
         x = nn.Dropout(self.dropout_rate)(global_avg_pool(x), deterministic=not train)
         logits = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
-        return ModelOutput(logits, auxiliary_logits) if train and auxiliary_logits else logits
+        return ModelOutput(logits, auxiliary_logits if train else ())
 
     def _auxiliary(self, x: Array, train: bool) -> tuple[Array, ...]:
         if not self.auxiliary_heads or not (train or self.is_initializing()):

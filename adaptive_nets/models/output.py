@@ -1,4 +1,13 @@
-"""Output types of models."""
+"""Outputs of models: logits, and the full output on request.
+
+``model.apply(variables, x)`` returns logits float[N, K] for every network, in training too. A
+network that computes more has a method `full_output`, with the arguments of a call, that returns a
+`ModelOutput`:
+
+    output = model.apply(variables, x, method="full_output")
+
+The function `full_output` does this for any network.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +29,8 @@ class BlockTrace:
 
     Attributes:
         ponder_cost: float32[N, *V], argument of the ponder penalty: ρ = N + R for cumulative
-            halting scores, E[z] for stopping probabilities.
+            halting scores, E[z] for stopping probabilities. In discrete blocks it is an unbiased
+            estimate of E[z] from the units that ran, see `adaptive_nets.halting.reinforce`.
         num_units: int32[N, *V], executed units: N or z; L in relaxed blocks, which run all units.
         halting_logits: float32[N, *V, L], outputs of the halting heads. The last unit has no head;
             its entry is 0 and undefined.
@@ -48,14 +58,13 @@ class BlockTrace:
 
 @flax.struct.dataclass
 class ModelOutput:
-    """Logits with auxiliary outputs.
-
-    Networks with auxiliary classifiers return it in training, networks of adaptive depth always.
+    """Full output of a network: logits, auxiliary logits and halting traces.
 
     Attributes:
         logits: float[N, K].
-        auxiliary_logits: float[N, K] of every auxiliary classifier, in order of depth.
-        blocks: halting trace of every block, in order of depth.
+        auxiliary_logits: float[N, K] of every auxiliary classifier, in order of depth; they exist
+            in training only.
+        blocks: halting trace of every block of a network of adaptive depth, in order of depth.
     """
 
     logits: Float[Array, "N K"]
@@ -63,8 +72,47 @@ class ModelOutput:
     blocks: tuple[BlockTrace, ...] = ()
 
 
+def full_output_method(model: Any) -> dict[str, str]:
+    """Returns the option of `apply` that requests the full output; empty if there are only logits.
+
+    Args:
+        model: linen module, or a wrapper that has one as ``model`` and passes options on to it.
+    """
+    for network in (model, getattr(model, "model", None)):
+        if hasattr(network, "full_output"):
+            return {"method": "full_output"}
+    return {}
+
+
+def full_output(model: Any, variables: Any, x: Any, *args: Any, **options: Any) -> Any:
+    """Applies any network and returns its full output.
+
+    Args:
+        model: network of the zoo.
+        variables: variables of the network.
+        x: float[N, H, W, C].
+        *args: further arguments of ``model.apply``.
+        **options: further arguments of ``model.apply``, such as ``train`` or ``mode``.
+
+    Returns:
+        `ModelOutput`; with ``mutable``, that and the changed collections.
+    """
+    method = full_output_method(model)
+    result = model.apply(variables, x, *args, **method, **options)
+    if method:
+        return result
+    if options.get("mutable", False) is not False:
+        logits, changed = result
+        return ModelOutput(logits), changed
+    return ModelOutput(result)
+
+
 def logits_of(output: Any) -> Float[Array, "N K"]:
-    """Returns the logits of a model's output: the output itself or its ``logits``."""
+    """Returns the logits of a full output, or of a network of other libraries' conventions.
+
+    Args:
+        output: logits, or an object with ``logits``.
+    """
     return getattr(output, "logits", output)
 
 

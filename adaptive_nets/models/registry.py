@@ -173,7 +173,8 @@ def create_model(name: str, *, num_classes: int | None = None, **overrides: Any)
 
     Returns:
         A linen module: `init(rngs, x, train=False)`, `apply(variables, x, train=False)` -> logits
-        float[N, num_classes].
+        float[N, num_classes], in training too. `adaptive_nets.full_output` also returns the logits
+        of auxiliary classifiers and the halting traces of networks of adaptive depth.
 
     Raises:
         UserError: the name or an override is unknown, or the number of classes is not a positive

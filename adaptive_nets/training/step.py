@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array
 
 from adaptive_nets.data.device import Augment, DeviceSplit, finish_rows, take_training_batch
+from adaptive_nets.models import full_output_method
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.conv_gradient import intercept_conv_gradients
 from adaptive_nets.training.metrics import Mean
@@ -84,6 +85,7 @@ def init_state(
             train=True,
             rngs=keys,
             mutable=list(variables),
+            **full_output_method(task.model),
         )
         return _with_loss(*objective(output, example, params, jnp.int32(0)))
 
@@ -137,6 +139,7 @@ def make_train_step(
                 train=True,
                 rngs=keys,
                 mutable=list(model_state),
+                **full_output_method(task.model),
             )
         loss, metrics = objective(output, batch, params, step)
         metrics = _with_loss(loss, metrics)

@@ -24,10 +24,10 @@ Batch = Mapping[str, Array]
 """Arrays by name; in evaluation with ``"weight"``, 1 for each example and 0 for padding."""
 
 Objective = Callable[[Any, Batch, Any, Int[Array, ""]], tuple[Float[Array, ""], dict[str, Mean]]]
-"""(model output, batch, params, step) -> (loss to minimise, metrics)."""
+"""(full output of the model, batch, params, step) -> (loss to minimise, metrics)."""
 
 AfterStep = Callable[[Any, Any, Batch, Int[Array, ""]], Any]
-"""(other collections, model output, batch, step) -> other collections of the next step."""
+"""(collections, full output of the model, batch, step) -> collections of the next step."""
 
 Measures = Callable[[Any, Batch], dict[str, Mean]]
 """(model output, batch) -> metrics of evaluation; the batch's weight excludes padding."""

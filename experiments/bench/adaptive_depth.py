@@ -10,6 +10,7 @@ heads, compiled by XLA alone.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import statistics
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import numpy as np
 from adaptive_nets import create_model
 from adaptive_nets.analysis import count_macs
 from adaptive_nets.analysis.macs import layer_macs
-from adaptive_nets.models import ModelOutput, list_models
+from adaptive_nets.models import ModelOutput, full_output, list_models
 from adaptive_nets.models.adaptive.cost import block_flops, flops_per_image
 from adaptive_nets.models.adaptive.network import FOLDED
 from adaptive_nets.models.adaptive.weights import head_name, is_head
@@ -143,7 +144,7 @@ def make_case(settings: Settings) -> Case:
     sides = (min(settings.height, 224), min(settings.width, 224))
     several = jnp.asarray(photograph_like(rng, (8, *sides, 3)))
     variables = _with_statistics(model, variables, several)
-    forward = jax.jit(model.apply)
+    forward = jax.jit(functools.partial(full_output, model))
     rule = model.halting.rule
     for stage, size in enumerate(model.stage_sizes):
         if size == 1:
@@ -265,7 +266,7 @@ def compare_network(case: Case) -> Comparison:
     """Times the whole network."""
     settings, variables = case.settings, _plain_variables(case)
     plain = jax.jit(lambda variables, x: case.plain.apply(variables, x))
-    skipping = jax.jit(lambda folded, x: case.model.apply(folded, x).logits)
+    skipping = jax.jit(lambda folded, x: case.model.apply(folded, x))
     size = (settings.height, settings.width)
     macs = count_macs(plain_name(settings.name), input_shape=(*size, 3))
     flops = flops_per_image(case.model, case.output, image_size=size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,10 @@ def classify(
     """
     import jax
 
-    from adaptive_nets.models import blocks_of, logits_of
+    from adaptive_nets.models import full_output
     from adaptive_nets.models.adaptive.cost import flops_per_image
 
-    forward = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
+    forward = jax.jit(functools.partial(full_output, model))
     size = min(_BATCH, len(files))
     predictions: list[Prediction] = []
     for start in range(0, len(files), size):
@@ -99,8 +100,8 @@ def classify(
         # The last batch is padded, so that one shape is compiled.
         batch = np.concatenate([part, np.repeat(part[-1:], size - count, axis=0)])
         output = forward(variables, batch)
-        probabilities = np.asarray(jax.nn.softmax(logits_of(output).astype(np.float32)))
-        blocks = [np.asarray(b.num_units).reshape(size, -1).mean(1) for b in blocks_of(output)]
+        probabilities = np.asarray(jax.nn.softmax(output.logits.astype(np.float32)))
+        blocks = [np.asarray(b.num_units).reshape(size, -1).mean(1) for b in output.blocks]
         flops = flops_per_image(model, output, image_size=batch.shape[1:3]) if blocks else None
         for i in range(count):
             predictions.append(

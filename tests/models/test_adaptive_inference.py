@@ -22,8 +22,8 @@ RNGS = {"halting": jax.random.key(5)}
 
 
 def skip(model, values, x, **options):
-    """The skipping form of a network, compiled."""
-    run = functools.partial(model.apply, execution="skipping", **options)
+    """The full output of a network's skipping form, compiled."""
+    run = functools.partial(an.full_output, model, execution="skipping", **options)
     return jax.jit(run)(values, x)
 
 
@@ -41,8 +41,8 @@ def skip(model, values, x, **options):
     ],
 )
 def test_skipping_equals_masking(model, mode, middle):
-    dense = jax.jit(functools.partial(model.apply, mode=mode, rngs=RNGS))
-    skipping = jax.jit(functools.partial(model.apply, execution="skipping", mode=mode, rngs=RNGS))
+    dense = jax.jit(functools.partial(an.full_output, model, mode=mode, rngs=RNGS))
+    skipping = functools.partial(skip, model, mode=mode, rngs=RNGS)
     seen = set()
     # Everything stops after the first unit, nothing stops, and some of it does.
     for bias in (40.0, -40.0, middle):
@@ -106,8 +106,7 @@ def test_an_attribute_sets_the_execution_and_a_call_may_name_another():
     ids=["act", "sact", "pact"],
 )
 def test_an_empty_batch_gives_an_empty_output(model, options, execution):
-    run = functools.partial(model.apply, execution=execution, **options)
-    output = run(initial(model), IMAGES[:0])
+    output = an.full_output(model, initial(model), IMAGES[:0], execution=execution, **options)
     assert output.logits.shape == (0, 5)
     assert [len(block.num_units) for block in output.blocks] == [0, 0]
     assert flops_per_image(model, output).shape == (0,)
@@ -164,7 +163,7 @@ def test_macs_are_those_of_all_units_for_either_execution():
 def test_units_are_as_wide_as_computed():
     """In half precision too, where heads stay in single."""
     model = cifar("sact").copy(dtype=jnp.bfloat16)
-    run = functools.partial(model.apply, execution="skipping")
+    run = functools.partial(an.full_output, model, execution="skipping")
     output = jax.eval_shape(run, initial(model), IMAGES)
     assert output.logits.dtype == jnp.bfloat16
     assert output.blocks[0].halting_probs.dtype == jnp.float32

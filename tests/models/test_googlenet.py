@@ -54,12 +54,14 @@ def test_auxiliary_logits_in_training_only(name):
     assert trained.logits.shape == (1, 11)
     assert [logits.shape for logits in trained.auxiliary_logits] == [(1, 11)] * 2
     calls, tested = trace(model, SHAPE)
-    assert tested.shape == (1, 11)
+    assert tested.logits.shape == (1, 11)
+    assert not tested.auxiliary_logits
     assert not [call for call in calls if call.name.startswith("aux")]
     bare = an.create_model(name, num_classes=11, auxiliary_heads=False)
     assert not [key for key in parameter_shapes(bare, SHAPE) if key.startswith("aux")]
     _, trained = trace(bare, SHAPE, train=True)
-    assert trained.shape == (1, 11)
+    assert trained.logits.shape == (1, 11)
+    assert not trained.auxiliary_logits
 
 
 @pytest.mark.parametrize(("name", "rate"), [("googlenet", 0.2), ("googlenet_caffe", 0.4)])

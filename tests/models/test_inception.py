@@ -307,7 +307,8 @@ def test_auxiliary_logits_in_training_only():
     def trained(side):
         def forward(variables, x):
             rngs = {"dropout": jax.random.key(1)}
-            return model.apply(variables, x, train=True, mutable="batch_stats", rngs=rngs)[0]
+            options = {"train": True, "mutable": "batch_stats", "rngs": rngs}
+            return an.full_output(model, variables, x, **options)[0]
 
         image = jax.ShapeDtypeStruct((3, side, side, 3), jnp.float32)
         return jax.eval_shape(forward, variables, image)

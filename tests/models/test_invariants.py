@@ -20,7 +20,7 @@ from tolerances import close
 
 import adaptive_nets as an
 from adaptive_nets.analysis.macs import Cost, count_cost
-from adaptive_nets.models import auxiliary_logits_of, logits_of, model_entry
+from adaptive_nets.models import full_output, model_entry
 from adaptive_nets.training.task import STREAMS
 
 pytestmark = pytest.mark.core
@@ -85,17 +85,19 @@ def shapes_in(mode: str, name: str, **options):
         return variables, (output, {})
     rngs = dict(zip(STREAMS, jax.random.split(jax.random.key(2), len(STREAMS)), strict=True))
     changing = [kind for kind in variables if kind != "params"]
-    apply = lambda v, x: model.apply(v, x, train=True, rngs=rngs, mutable=changing)  # noqa: E731
-    return variables, jax.eval_shape(apply, variables, image)
+    options = {"train": True, "rngs": rngs, "mutable": changing}
+    plain, _ = jax.eval_shape(lambda v, x: model.apply(v, x, **options), variables, image)
+    full = jax.eval_shape(lambda v, x: full_output(model, v, x, **options), variables, image)
+    assert plain == full[0].logits, "the network returns logits in training too"
+    return variables, full
 
 
 @pytest.mark.parametrize("name", TRACED)
 def test_shapes_and_dtypes_at_test(name):
     """Low precision, another number of classes: everything but that is as it is by default."""
     variables, (output, _) = shapes_in("test", name, dtype=jnp.bfloat16, num_classes=7)
-    assert logits_of(output).shape == (2, 7)
-    assert logits_of(output).dtype == jnp.bfloat16
-    assert not auxiliary_logits_of(output)
+    assert isinstance(output, jax.ShapeDtypeStruct), "logits alone"
+    assert (output.shape, output.dtype) == ((2, 7), jnp.bfloat16)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
 
@@ -103,7 +105,7 @@ def test_shapes_and_dtypes_at_test(name):
 def test_shapes_and_dtypes_in_training(name):
     variables, (output, changed) = shapes_in("training", name)
     expected = (2, model_entry(name).num_classes)
-    for logits in (logits_of(output), *auxiliary_logits_of(output)):
+    for logits in (output.logits, *output.auxiliary_logits):
         assert (logits.shape, logits.dtype) == (expected, jnp.float32)
     before = {kind: variables[kind] for kind in variables if kind != "params"}
     assert jax.tree.structure(dict(changed)) == jax.tree.structure(before)
@@ -137,7 +139,7 @@ def made(request):
 
     def apply(variables, x):
         traces.append(x.shape)
-        return logits_of(model.apply(variables, x, train=False))
+        return model.apply(variables, x, train=False)
 
     return name, model, variables, images, jax.jit(apply), traces
 
@@ -157,7 +159,7 @@ def test_an_example_does_not_depend_on_its_neighbours(made):
 
 def test_jit_equals_eager(made):
     _, model, variables, images, apply, _ = made
-    eager = logits_of(model.apply(variables, images[:2], train=False))
+    eager = model.apply(variables, images[:2], train=False)
     close(np.asarray(apply(variables, images))[:2], eager, terms=1000)
 
 
@@ -171,10 +173,9 @@ def test_gradients_are_finite_and_reach_every_parameter(made):
     @jax.jit
     def gradient(params, rngs):
         def loss(params):
-            output, _ = model.apply(
-                {"params": params, **state}, images, train=True, rngs=rngs, mutable=list(state)
-            )
-            logits = sum((logits_of(output), *auxiliary_logits_of(output)))
+            options = {"train": True, "rngs": rngs, "mutable": list(state)}
+            output, _ = full_output(model, {"params": params, **state}, images, **options)
+            logits = sum((output.logits, *output.auxiliary_logits))
             return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, 0])
 
         return jax.grad(loss)(params)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +61,7 @@ def flatten_shapes(tree):
 def test_without_halting_it_is_the_plain_network():
     model = cifar("sact")
     values = variables(model, bias=-60.0)
-    output = jax.jit(lambda v: model.apply(v, IMAGES))(values)
+    output = jax.jit(lambda v: an.full_output(model, v, IMAGES))(values)
     expected = jax.jit(lambda v: plain().apply(v, IMAGES))(only_shared(values))
     close(output.logits, expected, terms=100)
     for block, size in zip(output.blocks, SIZES, strict=True):
@@ -83,8 +85,8 @@ def test_without_its_convolution_sact_is_act():
             as_act["params"][name] = values["params"][name]
             if name in values["batch_stats"]:
                 as_act["batch_stats"][name] = values["batch_stats"][name]
-    spatial = jax.jit(lambda v: sact.apply(v, IMAGES))(values)
-    image = jax.jit(lambda v: act.apply(v, IMAGES))(as_act)
+    spatial = jax.jit(lambda v: an.full_output(sact, v, IMAGES))(values)
+    image = jax.jit(lambda v: an.full_output(act, v, IMAGES))(as_act)
     close(spatial.logits, image.logits, terms=100)
     assert np.all(np.asarray(image.blocks[0].num_units) < SIZES[0])
     for per_position, per_image in zip(spatial.blocks, image.blocks, strict=True):
@@ -173,7 +175,7 @@ def test_a_relaxed_block_weighs_states_that_are_softly_masked():
 def test_a_threshold_needs_no_randomness_and_a_sample_does():
     model = cifar("pact", groups=2)
     values = variables(model, bias=-0.5)
-    apply = jax.jit(model.apply, static_argnames="mode")
+    apply = jax.jit(functools.partial(an.full_output, model), static_argnames="mode")
     once = apply(values, IMAGES, mode="thresholded")
     for block in once.blocks:
         stops = np.asarray(block.halting_probs) > 0.5
@@ -187,7 +189,7 @@ def test_a_threshold_needs_no_randomness_and_a_sample_does():
 
 def test_a_ponder_map_adds_up_blocks():
     model = cifar("sact")
-    output = jax.jit(model.apply)(variables(model, bias=-1.0), IMAGES)
+    output = jax.jit(functools.partial(an.full_output, model))(variables(model, bias=-1.0), IMAGES)
     first, second = (np.asarray(block.ponder_cost) for block in output.blocks)
     expected = np.repeat(np.repeat(first, 2, 1), 2, 2)
     expected = expected + np.repeat(np.repeat(second, 4, 1), 4, 2)

@@ -25,8 +25,11 @@ class Branched(nn.Module):
 
     heads: int = 2
 
-    @nn.compact
     def __call__(self, x, train=False):
+        return self.full_output(x, train).logits
+
+    @nn.compact
+    def full_output(self, x, train=False):
         x = x.reshape(x.shape[0], -1)
         x = nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM, name="bn")(x)
         auxiliary = ()
@@ -34,7 +37,7 @@ class Branched(nn.Module):
             auxiliary = tuple(nn.Dense(CLASSES, name=f"aux{i}")(x) for i in range(self.heads))
         x = nn.relu(nn.Dense(7, name="fc1")(x))
         logits = nn.Dense(CLASSES, name="fc2")(x)
-        return ModelOutput(logits, auxiliary) if train and auxiliary else logits
+        return ModelOutput(logits, auxiliary if train else ())
 
 
 def trained(config, dataset, *, steps, objective=None, model=None):

@@ -71,14 +71,36 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
         mode: Mode | None = None,
         temperature: float | Float[Array, ""] | None = None,
         execution: Execution | None = None,
-    ) -> ModelOutput:
-        """Computes logits of a batch of images, and the trace of each block.
+    ) -> Float[Array, "N K"]:
+        """Computes the logits of a batch of images.
 
         `init` makes the same variables for either execution. The skipping form folds normalisations
         into weights in every call; `fold` does so once, outside of a loop:
 
             folded = model.fold(variables)
-            output = jax.jit(functools.partial(model.apply, execution="skipping"))(folded, images)
+            logits = jax.jit(functools.partial(model.apply, execution="skipping"))(folded, images)
+
+        Args, errors: see `full_output`, which also returns the trace of each block.
+
+        Returns:
+            float[N, K].
+        """
+        return self.full_output(
+            x, train, mode=mode, temperature=temperature, execution=execution
+        ).logits
+
+    def full_output(
+        self,
+        x: Float[Array, "N H W C"],
+        train: bool = False,
+        *,
+        mode: Mode | None = None,
+        temperature: float | Float[Array, ""] | None = None,
+        execution: Execution | None = None,
+    ) -> ModelOutput:
+        """Computes the logits of a batch of images, and the trace of each block.
+
+        Called as ``model.apply(variables, images, method="full_output")``.
 
         Args:
             x: float[N, H, W, C]; an empty batch gives an empty output.

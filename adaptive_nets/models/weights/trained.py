@@ -38,7 +38,7 @@ def load_run(path: str | Path) -> Trained:
 
         model, variables, config = an.load_run("runs/ID/quick")
         images = an.prepare_images(["digit.png"], config)
-        logits = an.logits_of(model.apply(variables, images, train=False))
+        logits = model.apply(variables, images, train=False)
 
     Args:
         path: Folder of a run, whose first finished seed counts; folder of a seed; or a file that a

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from adaptive_nets.data.device import DeviceSplit, take_eval_batch
-from adaptive_nets.models import ModelOutput, logits_of, ponder_map
+from adaptive_nets.models import ModelOutput, full_output, ponder_map
 from adaptive_nets.models.adaptive.cost import flops_per_image
 from adaptive_nets.models.adaptive.network import Execution
 from adaptive_nets.training.losses import cross_entropy, is_error
@@ -124,10 +124,10 @@ def measure_usage(
     def run(variables, data, start, rngs):
         batch = take_eval_batch(data, start, batch_size=batch_size)
         keys = {name: jax.random.fold_in(key, start) for name, key in rngs.items()}
-        output = model.apply(
-            variables, batch["image"], train=False, rngs=keys, execution=execution, **options
+        output = full_output(
+            model, variables, batch["image"], rngs=keys, execution=execution, **options
         )
-        logits = logits_of(output)
+        logits = output.logits
         image_size = batch["image"].shape[1:3]
         return (
             output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from adaptive_nets.data.sequences import difficulty
 from adaptive_nets.data.splits import Dataset
-from adaptive_nets.models import create_model
+from adaptive_nets.models import create_model, full_output
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.depth import adaptive_depth
@@ -58,7 +59,7 @@ def run(
     metrics = accuracy_metrics(result)
     assert dataset.test is not None
     images = dataset.test.images
-    output = jax.jit(lambda variables, x: model.apply(variables, x))(
+    output = jax.jit(functools.partial(full_output, model))(
         result.state.eval_variables, jnp.asarray(images, jnp.float32)
     )
     units, costs = (
