@@ -37,6 +37,8 @@ from adaptive_nets.halting.prior import (
 )
 from adaptive_nets.halting.reinforce import (
     Baseline,
+    decision_log_probs,
+    expected_next_units,
     log_prob_of_units,
     reinforce_loss,
     rewards_to_go,
@@ -69,8 +71,10 @@ __all__ = [
     "computation_penalty",
     "conv_flops",
     "count_latents",
+    "decision_log_probs",
     "dilate",
     "expected_log_prior",
+    "expected_next_units",
     "expected_units",
     "group_average",
     "group_sizes",

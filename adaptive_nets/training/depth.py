@@ -18,12 +18,15 @@ from jaxtyping import Array, Float, Int
 from adaptive_nets.halting import (
     Baseline,
     computation_penalty,
+    decision_log_probs,
+    expected_next_units,
     reinforce_loss,
     rewards_to_go,
     start_baseline,
     update_baseline,
 )
 from adaptive_nets.models import blocks_of, logits_of
+from adaptive_nets.models.adaptive.network import AdaptiveNetwork
 from adaptive_nets.models.output import BlockTrace, ModelOutput
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy, is_error
@@ -71,16 +74,17 @@ def sampled_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Objecti
 
     def objective(output, batch, params, step):
         losses, metrics = _task_loss(output, batch, label_smoothing)
-        blocks = _blocks(output)
-        loss = jnp.mean(
-            reinforce_loss(
-                -losses,
-                [block.log_prob for block in blocks],
-                _penalties(blocks, rate(step)),
-                baseline=output.baseline,
-            )
-        )
-        return loss, {**metrics, **_cost_metrics(blocks)}
+        blocks, tau = _blocks(output), rate(step)
+        log_probs = [
+            column
+            for block in blocks
+            for column in decision_log_probs(block.halting_logits, block.num_units).T
+        ]
+        penalties = _step_penalties(blocks, tau)
+        baseline = output.baseline.for_batch(rewards_to_go(-losses, penalties))
+        loss = jnp.mean(reinforce_loss(-losses, log_probs, penalties, baseline=baseline))
+        # The first unit of each block always runs.
+        return loss + len(blocks) * tau, {**metrics, **_cost_metrics(blocks)}
 
     return objective
 
@@ -101,7 +105,7 @@ def update_reward_baseline(
 
     def update(model_state, output, batch, step):
         losses, _ = _task_loss(output, batch, label_smoothing)
-        rewards = rewards_to_go(-losses, _penalties(_blocks(output), rate(step)))
+        rewards = rewards_to_go(-losses, _step_penalties(_blocks(output), rate(step)))
         kept = model_state[BASELINE]
         new = update_baseline(Baseline(kept["total"], kept["weight"]), rewards, decay=decay)
         return {**model_state, BASELINE: {"total": new.total, "weight": new.weight}}
@@ -114,10 +118,10 @@ class SampledOutput(ModelOutput):
     """Output of a network whose depth is sampled in training.
 
     Attributes:
-        baseline: float32[K], moving average of the reward of each block.
+        baseline: moving average of the reward of each decision step, of the batches before.
     """
 
-    baseline: Float[Array, "K"] = flax.struct.field(kw_only=True)
+    baseline: Baseline = flax.struct.field(kw_only=True)
 
 
 class SampledDepth(nn.Module):
@@ -127,25 +131,29 @@ class SampledDepth(nn.Module):
 
     Attributes:
         network: network of adaptive depth, called with ``mode``.
-        num_blocks: K, number of blocks.
+        num_steps: number of decision steps: Σ (L_k − 1) over blocks of L_k units.
     """
 
-    network: nn.Module
-    num_blocks: int
+    network: AdaptiveNetwork
+    num_steps: int
 
     def setup(self) -> None:
         """Shares the scope of the network and creates the baseline."""
         nn.share_scope(self, self.network)
-        start = start_baseline(self.num_blocks)
+        start = start_baseline(self.num_steps)
         self.total = self.variable(BASELINE, "total", lambda: start.total)
         self.weight = self.variable(BASELINE, "weight", lambda: start.weight)
 
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False, **options: Any) -> Any:
+        """Computes logits; in training the network samples."""
+        return self.full_output(x, train, **options).logits
+
+    def full_output(self, x: Float[Array, "N H W C"], train: bool = False, **options: Any) -> Any:
         """Runs the network; in training it samples, and the output includes the baseline."""
         if not train:
-            return self.network(x, train, **options)
-        output = self.network(x, train, mode="discrete", **options)
-        baseline = Baseline(self.total.value, self.weight.value).value
+            return self.network.full_output(x, train, **options)
+        output = self.network.full_output(x, train, mode="discrete", **options)
+        baseline = Baseline(self.total.value, self.weight.value)
         return SampledOutput(output.logits, output.auxiliary_logits, output.blocks,
                              baseline=baseline)  # fmt: skip
 
@@ -181,8 +189,13 @@ def _blocks(output: Any) -> tuple[BlockTrace, ...]:
     return blocks
 
 
-def _penalties(blocks: Sequence[BlockTrace], rate: Array) -> list[Float[Array, "N"]]:
-    return [computation_penalty([block.ponder_cost], rate) for block in blocks]
+def _step_penalties(blocks: Sequence[BlockTrace], rate: Array) -> list[Float[Array, "N"]]:
+    """Returns the expected penalty of each decision step, given the earlier ones."""
+    return [
+        computation_penalty([costs[..., step]], rate)
+        for costs in (expected_next_units(b.halting_probs, b.num_units) for b in blocks)
+        for step in range(costs.shape[-1])
+    ]
 
 
 def _task_loss(output: Any, batch: Batch, smoothing: float) -> tuple[Array, dict[str, Mean]]:

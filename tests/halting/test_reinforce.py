@@ -130,9 +130,11 @@ def test_baseline_is_an_unbiased_moving_average(rng):
 
 def test_bad_arguments_are_one_line():
     one = jnp.ones((2,))
-    with pytest.raises(UserError, match="log_probs has 2 blocks and penalties 1"):
+    with pytest.raises(UserError, match="log_probs has 2 steps and penalties 1"):
         reinforce_loss(one, [one, one], [one])
-    with pytest.raises(UserError, match=r"baseline has shape \(3,\); expected one number or \(1,"):
+    with pytest.raises(
+        UserError, match=r"baseline has shape \(3,\); expected one number, \(1,\) or \(2, 1"
+    ):
         reinforce_loss(one, [one], [one], baseline=jnp.ones((3,)))
     with pytest.raises(UserError, match=r"num_units has shape \(3,\); expected \(2,\)"):
         log_prob_of_units(jnp.ones((2, 4)), jnp.ones((3,), jnp.int32))

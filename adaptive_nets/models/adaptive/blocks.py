@@ -19,6 +19,7 @@ from adaptive_nets.halting import (
     act,
     act_start,
     act_step,
+    expected_next_units,
     expected_units,
     group_average,
     log_prob_of_units,
@@ -215,6 +216,7 @@ def run_probabilistic_block(
     last = jnp.ones_like(logits[..., :1])
     halting_probs = jnp.concatenate([jax.nn.sigmoid(logits[..., :-1]), last], axis=-1)
     log_prob = jnp.zeros(x.shape[:1])
+    ponder_cost = expected_units(halting_probs)
     if mode == "relaxed":
         num_units = jnp.full(logits.shape[:-1], len(units), jnp.int32)
         weights = jnp.exp(log_stick_breaking(jnp.stack(relaxed, axis=-1)))
@@ -224,8 +226,9 @@ def run_probabilistic_block(
         weights = jax.nn.one_hot(num_units - 1, len(units))
         if mode == "discrete":
             log_prob = log_prob_of_units(logits, num_units)
+            ponder_cost = 1.0 + jnp.sum(expected_next_units(halting_probs, num_units), axis=-1)
     trace = BlockTrace(
-        ponder_cost=expected_units(halting_probs),
+        ponder_cost=ponder_cost,
         num_units=num_units,
         halting_logits=logits,
         halting_probs=halting_probs,

@@ -97,7 +97,7 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
             **common,
         )
     return classification_task(
-        SampledDepth(network, num_blocks=len(network.stage_sizes)),
+        SampledDepth(network, num_steps=sum(size - 1 for size in network.stage_sizes)),
         lambda timing: sampled_depth(tau_schedule(halting, timing), **smoothing),
         after=lambda timing: update_reward_baseline(
             tau_schedule(halting, timing), decay=halting.baseline_decay, **smoothing
