@@ -1,4 +1,4 @@
-"""The expectation of the REINFORCE gradient over all samples of a small network is the exact one."""
+"""REINFORCE: the expected gradient over all samples of a small network is the exact one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def network(params, depths, monkeypatch):
 
         monkeypatch.setattr(blocks_lib, "sample_indicators", forced)
         x, trace = run_probabilistic_block(
-            [unit(jax.tree.map(lambda w, i=i: w[block, i], params["units"])) for i in range(UNITS)],
+            [
+                unit(jax.tree.map(lambda w, at=(block, i): w[at], params["units"]))
+                for i in range(UNITS)
+            ],
             [head(params["heads"][block, i]) for i in range(UNITS - 1)],
             x,
             mode="discrete",
@@ -111,7 +114,7 @@ def test_gradient_is_that_of_the_expected_loss(params, monkeypatch):
             logits, traces = network(params, depths, monkeypatch)
             baseline = Baseline(jnp.full((steps,), total), weight)
             output = SampledOutput(logits, blocks=traces, baseline=baseline)
-            value, _ = objective(output, {"label": LABELS}, params, 0)
+            value, _ = objective(output, {"label": LABELS}, params, jnp.int32(0))
             return value, jnp.exp(log_q(traces))
 
         return jax.value_and_grad(loss, has_aux=True)(params)
@@ -164,8 +167,8 @@ def test_a_network_trains_with_it_and_its_baseline_begins_at_the_first_reward():
             {"params": params, **state}, IMAGES, train=True, mutable=list(state),
             rngs={"halting": jax.random.key(1)}, method="full_output",
         )  # fmt: skip
-        value, metrics = sampled_depth(rate)(output, batch, params, 0)
-        return value, update_reward_baseline(rate)(changed, output, batch, 0), metrics
+        value, metrics = sampled_depth(rate)(output, batch, params, jnp.int32(0))
+        return value, update_reward_baseline(rate)(changed, output, batch, jnp.int32(0)), metrics
 
     value, changed, metrics = loss(variables["params"])
     assert np.isfinite(value)
