@@ -18,7 +18,13 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from adaptive_nets.data.colour import distort_colours
 from adaptive_nets.data.splits import WEIGHT, Dataset, Split
+
+MIDDLE = 127.5
+"""Middle of the range of uint8 pixels."""
+# Folded into the augmentation's key. It is part of the results: never change it.
+_COLOUR = 0x636F6C
 
 
 @flax.struct.dataclass
@@ -75,10 +81,12 @@ class Augmentation:
     Attributes:
         crop_padding: zeros added on each side before a random crop of the original size.
         flip: whether half of the images are mirrored left to right.
+        colour_distortion: whether colours are distorted, before normalisation, see `finish_rows`.
     """
 
     crop_padding: int = 0
     flip: bool = False
+    colour_distortion: bool = False
 
     def __call__(self, key: PRNGKeyArray, rows: Rows) -> Rows:
         """Rows whose images are changed; all others stay as they are."""
@@ -95,7 +103,8 @@ def normalisation(
     Args:
         images: uint8[M, H, W, C], training images.
         pixel_scale: divisor of the pixels.
-        centre: "none", "channel" (one mean per channel) or "pixel" (the mean image).
+        centre: "none", "channel" (one mean per channel), "pixel" (the mean image) or "middle"
+            (127.5).
         standardise: whether to divide by the standard deviation per channel.
 
     Returns:
@@ -110,7 +119,8 @@ def normalisation(
     if centre == "pixel":
         offset = images.sum(axis=0, dtype=np.int64) / len(images) / pixel_scale
     else:
-        offset = mean / pixel_scale if centre == "channel" else np.zeros(channels)
+        centres = {"channel": mean, "middle": np.full(channels, MIDDLE)}
+        offset = centres.get(centre, np.zeros(channels)) / pixel_scale
     scale = np.ones(channels)
     if standardise:
         variance = np.array([h @ values**2 for h in histograms]) / count - mean**2
@@ -124,8 +134,8 @@ def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""], count: int) -> Int[Arr
     return jax.random.permutation(jax.random.fold_in(key, epoch), count)
 
 
-def normalise(data: DeviceSplit, images: UInt8[Array, "N H W C"]) -> Float[Array, "N H W C"]:
-    """Normalises pixels to network inputs, float32."""
+def normalise(data: DeviceSplit, images: Array) -> Float[Array, "N H W C"]:
+    """Normalises pixels in [0, 255], uint8 or float, to network inputs, float32."""
     scaled = images.astype(jnp.float32) / data.pixel_scale
     return (scaled - data.offset[None]) * data.scale[None]
 
@@ -180,7 +190,11 @@ def finish_rows(
         augmentation: random changes, of training; None in evaluation.
     """
     if "image" in rows:
-        rows = {**rows, "image": normalise(data, rows["image"])}
+        images = rows["image"]
+        if isinstance(augmentation, Augmentation) and augmentation.colour_distortion:
+            assert key is not None
+            images = 255.0 * distort_colours(jax.random.fold_in(key, _COLOUR), images / 255.0)
+        rows = {**rows, "image": normalise(data, images)}
     if augmentation is not None:
         assert key is not None
         rows = augmentation(key, rows)
@@ -254,7 +268,7 @@ class PixelScaling(Protocol):
     def pixel_scale(self) -> float: ...  # noqa: D102
 
     @property
-    def centre(self) -> Literal["none", "channel", "pixel"]: ...  # noqa: D102
+    def centre(self) -> Literal["none", "channel", "pixel", "middle"]: ...  # noqa: D102
 
     @property
     def standardise(self) -> bool: ...  # noqa: D102

@@ -9,25 +9,35 @@ from collections.abc import Callable
 import numpy as np
 
 CENTRAL_SHARE = 0.875
-_AREA, _RATIO, _ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
+CROP_AREA = (0.08, 1.0)
+"""Default range of the area of random crops, as shares of the image."""
+_RATIO, _ATTEMPTS = (3 / 4, 4 / 3), 10
 
 
 def random_crop_box(
-    width: int, height: int, generator: np.random.Generator
+    width: int,
+    height: int,
+    generator: np.random.Generator,
+    area: tuple[float, float] = CROP_AREA,
 ) -> tuple[float, float, float, float]:
     """Draws a random training crop, as in szegedy2014 and torchvision's RandomResizedCrop.
 
-    The area is uniform in 8 % to 100 % of the image, and the aspect ratio is log-uniform in 3/4 to
-    4/3. After ten draws that do not fit, the result is the largest central crop with an allowed
-    aspect ratio.
+    The area is uniform, and the aspect ratio is log-uniform in 3/4 to 4/3. After ten draws that do
+    not fit, the result is the largest central crop with an allowed aspect ratio.
+
+    Args:
+        width: width of the image, pixels.
+        height: height of the image, pixels.
+        generator: random generator of the example.
+        area: smallest and largest area, as shares of the image.
 
     Returns:
         (left, top, right, bottom) in whole pixels.
     """
     for _ in range(_ATTEMPTS):
-        area = width * height * generator.uniform(*_AREA)
+        pixels = width * height * generator.uniform(*area)
         ratio = math.exp(generator.uniform(*np.log(_RATIO)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
         if 0 < w <= width and 0 < h <= height:
             left = int(generator.integers(0, width - w + 1))
             top = int(generator.integers(0, height - h + 1))
@@ -46,10 +56,15 @@ def central_crop_box(width: int, height: int) -> tuple[float, float, float, floa
 
 
 def decode_for_training(
-    content: bytes, *, size: int, flip: bool, generator: np.random.Generator
+    content: bytes,
+    *,
+    size: int,
+    flip: bool,
+    generator: np.random.Generator,
+    area: tuple[float, float] = CROP_AREA,
 ) -> np.ndarray:
-    """Decodes a random crop, mirrored with probability 1/2: uint8[size, size, 3]."""
-    pixels = _read(content, lambda width, height: random_crop_box(width, height, generator), size)
+    """Decodes a random crop, mirrored with probability 1/2 if `flip`: uint8[size, size, 3]."""
+    pixels = _read(content, lambda w, h: random_crop_box(w, h, generator, area), size)
     if flip and generator.random() < 0.5:
         pixels = pixels[:, ::-1]
     return pixels

@@ -23,7 +23,11 @@ from adaptive_nets.data.checksums import CHECKSUMS
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import error_summary, list_names, read_bytes, read_json
-from adaptive_nets.data.image_transforms import decode_for_evaluation, decode_for_training
+from adaptive_nets.data.image_transforms import (
+    CROP_AREA,
+    decode_for_evaluation,
+    decode_for_training,
+)
 from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
 from adaptive_nets.data.tfds_sets import check_format, describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
@@ -241,11 +245,18 @@ class PhotographReader:
     Args:
         split: where they are.
         flip: mirror half of the images, in training.
+        crop_area: range of the area of random crops in training, as shares of the image.
     """
 
-    def __init__(self, split: StreamedSplit, *, flip: bool = False):
+    def __init__(
+        self,
+        split: StreamedSplit,
+        *,
+        flip: bool = False,
+        crop_area: tuple[float, float] = CROP_AREA,
+    ):
         self._files = RecordFiles(split.paths, split.lengths)
-        self._split, self._flip = split, flip
+        self._split, self._flip, self._crop_area = split, flip, crop_area
 
     @property
     def size(self) -> int:
@@ -254,7 +265,8 @@ class PhotographReader:
 
     def first(self, count: int) -> PhotographReader:
         """The first examples, at most so many."""
-        return PhotographReader(self._split.first(count), flip=self._flip)
+        split = self._split.first(count)
+        return PhotographReader(split, flip=self._flip, crop_area=self._crop_area)
 
     def read(self, number: int, generator: np.random.Generator | None) -> dict[str, Any]:
         """Image and label; a random crop in training, the central one in evaluation."""
@@ -264,7 +276,9 @@ class PhotographReader:
         def decode() -> np.ndarray:
             if generator is None:
                 return decode_for_evaluation(content, size=size)
-            return decode_for_training(content, size=size, flip=self._flip, generator=generator)
+            return decode_for_training(
+                content, size=size, flip=self._flip, generator=generator, area=self._crop_area
+            )
 
         return {"image": self._decoded(number, decode), "label": label}
 
@@ -302,6 +316,7 @@ def stream(
     options: StreamOptions,
     seed: int | None = None,
     flip: bool = False,
+    crop_area: tuple[float, float] = CROP_AREA,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the batches of a split, decoded ahead of time.
 
@@ -316,6 +331,7 @@ def stream(
             stored order with a central crop, and ``weight``, which is 0 for what pads the last
             batch.
         flip: mirror half of the photographs of a `StreamedSplit`, in training.
+        crop_area: range of the area of random crops of a `StreamedSplit`, in training.
 
     Yields:
         {"image": uint8[b, H, W, 3], "label": int32[b]}, or what the source reads, stacked; b is the
@@ -325,7 +341,9 @@ def stream(
         DamagedDataError: a record cannot be read; the message names its file.
     """
     grain = importlib.import_module("grain")
-    source = PhotographReader(split, flip=flip) if isinstance(split, StreamedSplit) else split
+    source: Any = split
+    if isinstance(split, StreamedSplit):
+        source = PhotographReader(split, flip=flip, crop_area=crop_area)
     examples = _Examples(
         source,
         rows=rows,

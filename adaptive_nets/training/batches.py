@@ -74,10 +74,17 @@ def choose_augmentation(
             config.crop_padding,
             "0, since the reader of a streamed data set crops images itself",
         )
+    colour = config.colour_distortion
+    if colour and "image" in rows:
+        channels = rows["image"].shape[-1]
+        require(channels == 3, "data.colour-distortion", colour, f"False for {channels} channels")
+    if read_augmented and not colour:
         return task.augment
     if task.augment is None and "image" in rows:
-        return Augmentation(config.crop_padding, config.flip)
+        flip = config.flip and not read_augmented
+        return Augmentation(config.crop_padding, flip, colour)
     why = "examples have no images" if task.augment is None else "the task has its own augmentation"
     require(not config.crop_padding, "data.crop-padding", config.crop_padding, f"0, since {why}")
-    require(not config.flip, "data.flip", config.flip, f"False, since {why}")
+    require(not config.flip or read_augmented, "data.flip", config.flip, f"False, since {why}")
+    require(not colour, "data.colour-distortion", colour, f"False, since {why}")
     return task.augment

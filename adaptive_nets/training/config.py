@@ -42,8 +42,9 @@ class DataConfig:
     """Number of gradient accumulation parts of a batch, to save memory."""
     pixel_scale: float = 255.0
     """Divisor of the pixel values."""
-    centre: Literal["none", "channel", "pixel"] = "channel"
-    """Mean of the training set that is subtracted: none, one per channel, or one per pixel."""
+    centre: Literal["none", "channel", "pixel", "middle"] = "channel"
+    """Mean of the training set that is subtracted: none, one per channel, or one per pixel; middle
+    subtracts 127.5 instead, so that a pixel scale of 127.5 gives [-1, 1]."""
     standardise: bool = False
     """Divide by the standard deviation of the training set, per channel."""
     per_image: bool = False
@@ -52,6 +53,10 @@ class DataConfig:
     """Zero padding on each side before the random crop of training images, in pixels."""
     flip: bool = False
     """Flip training images left to right with probability 1/2."""
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest area of random crops of streamed photographs, as shares of the image."""
+    colour_distortion: bool = False
+    """Change brightness, saturation, hue and contrast of training images at random."""
     labels: Literal["true", "random"] = "true"
     """Training labels: true, or drawn uniformly once; test labels stay true."""
     random_label_seed: int = 74632
@@ -71,6 +76,13 @@ class DataConfig:
         )
         require(self.pixel_scale > 0, "data.pixel-scale", self.pixel_scale, "a positive number")
         require(self.crop_padding >= 0, "data.crop-padding", self.crop_padding, "0 or more pixels")
+        low, high = self.crop_area
+        require(
+            0 < low <= high <= 1,
+            "data.crop-area",
+            self.crop_area,
+            "two shares of the image above 0 and up to 1, the smaller first",
+        )
         require(self.train_limit >= 0, "data.train-limit", self.train_limit, "0 or more images")
         require(self.test_limit >= 0, "data.test-limit", self.test_limit, "0 or more images")
         require(

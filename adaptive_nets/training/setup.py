@@ -228,6 +228,7 @@ def _streamed(
         options=options,
         seed=int(rng[-1]),
         flip=config.data.flip,
+        crop_area=config.data.crop_area,
     )
     evaluate = make_streamed_evaluate(
         task,

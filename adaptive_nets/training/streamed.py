@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from adaptive_nets.data.device import DeviceSplit, finish_rows
+from adaptive_nets.data.device import MIDDLE, DeviceSplit, finish_rows
 from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
 from adaptive_nets.data.streams import StreamOptions, stream
 from adaptive_nets.runtime.errors import UserError
@@ -38,12 +38,14 @@ def normalisation_constants(
     """
     if config.centre == "pixel":
         raise UserError(
-            "--data.centre is 'pixel'; expected none or channel: a mean per pixel needs a data set "
-            "in memory"
+            "--data.centre is 'pixel'; expected none, channel or middle: a mean per pixel needs a "
+            "data set in memory"
         )
     unit = 255.0 / config.pixel_scale
     mean, scale = np.zeros(1), np.ones(1)
-    if config.centre != "none":
+    if config.centre == "middle":
+        mean = np.full(1, MIDDLE / config.pixel_scale)
+    elif config.centre == "channel":
         mean = unit * _statistic(split, "channel_mean", "--data.centre", config.centre, "none")
     if config.standardise:
         deviation = _statistic(split, "channel_deviation", "--data.standardise", True, False)
@@ -128,6 +130,7 @@ class StreamedFeed:
         options: workers, threads and prefetch of the reader.
         seed: seed of the order and the random crops.
         flip: whether the reader of a `StreamedSplit` flips images at random.
+        crop_area: range of the area of random crops by the reader of a `StreamedSplit`.
 
     Attributes:
         train_step: the compiled step.
@@ -147,10 +150,12 @@ class StreamedFeed:
         options: StreamOptions,
         seed: int,
         flip: bool,
+        crop_area: tuple[float, float],
     ):
         self._split, self.train_step, self._maker = split, train_step, maker
         self._batch_size, self._total_steps = batch_size, total_steps
-        self._options, self._seed, self._flip = options, seed, flip
+        self._options, self._seed = options, seed
+        self._flip, self._crop_area = flip, crop_area
         self._stream: Iterator[dict[str, np.ndarray]] | None = None
         self._next_step = -1
         self.waiting: DeviceSplit | None = None
@@ -204,6 +209,7 @@ class StreamedFeed:
             options=self._options,
             seed=self._seed,
             flip=self._flip,
+            crop_area=self._crop_area,
         )
 
     def _fetch(self) -> None:

@@ -35,7 +35,13 @@ NOT_IN_IDENTITY = (
 
 # Fields added after the first records. With these values a field is left out of the identity, so
 # that the hashes of earlier records stay valid.
-ADDED_DEFAULTS = {"data.per_image": False, "data.train_limit": 0, "data.test_limit": 0}
+ADDED_DEFAULTS = {
+    "data.per_image": False,
+    "data.train_limit": 0,
+    "data.test_limit": 0,
+    "data.crop_area": [0.08, 1.0],
+    "data.colour_distortion": False,
+}
 
 
 def training(config: Any) -> TrainConfig:

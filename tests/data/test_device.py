@@ -41,13 +41,13 @@ def on_device(images, *, centre="channel", standardise=True, scale=255.0):
     return DeviceSplit(arrays, jnp.asarray(offset), jnp.asarray(factor), jnp.float32(scale))
 
 
-@pytest.mark.parametrize("centre", ["none", "channel", "pixel"])
+@pytest.mark.parametrize("centre", ["none", "channel", "pixel", "middle"])
 @pytest.mark.parametrize("standardise", [False, True])
 def test_normalisation_is_numpys(images, centre, standardise):
     data = on_device(images, centre=centre, standardise=standardise)
     scaled = images.astype(np.float64) / 255
-    axes = {"none": None, "channel": (0, 1, 2), "pixel": 0}[centre]
-    mean = 0.0 if axes is None else scaled.mean(axis=axes)
+    axes = {"channel": (0, 1, 2), "pixel": 0}.get(centre)
+    mean = {"none": 0.0, "middle": 0.5}.get(centre, scaled.mean(axis=axes))
     deviation = scaled.std(axis=(0, 1, 2)) if standardise else 1.0
     np.testing.assert_allclose(
         normalise(data, data.images), (scaled - mean) / deviation, rtol=1e-5, atol=1e-6

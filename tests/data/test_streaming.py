@@ -225,6 +225,10 @@ def test_crops_are_what_the_recipe_says(rng):
     assert areas.max() > 0.9
     assert ratios.min() > 0.7
     assert ratios.max() < 1.4
+    small = np.array([random_crop_box(100, 80, rng, (0.05, 0.2)) for _ in range(2000)])
+    areas = (small[:, 2] - small[:, 0]) * (small[:, 3] - small[:, 1]) / 8000
+    assert 0.04 < areas.min() < 0.07
+    assert 0.17 < areas.max() < 0.22
     # A strip has no part of an allowed ratio with that area: its largest central part it is.
     assert random_crop_box(400, 10, rng) == (193, 0, 206, 10)
     assert central_crop_box(100, 80) == (15.0, 5.0, 85.0, 75.0)

@@ -101,14 +101,43 @@ def test_a_damaged_record_saves_and_names_the_file(config, built, tmp_path):
 def test_what_only_a_set_in_memory_has_is_refused(config, built, tmp_path):
     dataset = small_set(built)
     for data, message in (
-        ({"centre": "pixel"}, "--data.centre is 'pixel'; expected none or channel"),
+        ({"centre": "pixel"}, "--data.centre is 'pixel'; expected none, channel or middle"),
         ({"crop_padding": 2}, "--data.crop-padding is 2; expected 0"),
+        ({"centre": "middle", "crop_area": (0.0, 1.0)}, "--data.crop-area is"),
+        ({"crop_area": (0.9, 0.5)}, "--data.crop-area is"),
     ):
         with pytest.raises(UserError, match=message):
             run(with_values(config, data=data), dataset, tmp_path, model=network())
     alone = dataclasses.replace(dataset, streams={"train": dataset.streams["train"]})
     with pytest.raises(UserError, match="has no test part"):
         run(config, alone, tmp_path, model=network())
+
+
+def test_recipe_of_inception_is_a_function_of_seed_and_step(config, built, tmp_path):
+    """Crops from 5 %, colour distortion, pixels in [-1, 1]: resumed bit by bit."""
+    dataset = small_set(built)
+    config = with_values(
+        config,
+        data={
+            "crop_area": (0.05, 1.0), "colour_distortion": True,
+            "centre": "middle", "pixel_scale": 127.5, "standardise": False,
+        },
+        schedule={"length": "4 steps"},
+        run={"eval_every": "4 steps", "checkpoint_every": "1 steps"},
+    )  # fmt: skip
+    whole = run(config, dataset, tmp_path / "whole", model=network())
+    with pytest.raises(Interrupted):
+        run(config, dataset, tmp_path / "parts", model=network(), progress=StopAt(2))
+    assert_same(whole.state, run(config, dataset, tmp_path / "parts", model=network()).state)
+    offset, scale, unit = normalisation_constants(dataset.streams["train"], config.data)
+    np.testing.assert_array_equal((np.array([0, 255]) / unit - offset[0, 0, 0]) * scale[0, 0, 0],
+                                  [-1, 1])  # fmt: skip
+    for changed in ({"colour_distortion": False}, {"crop_area": (0.08, 1.0)}):
+        other = with_values(config, data=changed)
+        found = run(other, dataset, tmp_path / next(iter(changed)), model=network())
+        assert not np.array_equal(
+            *(jax.tree.leaves(state.params)[0] for state in (whole.state, found.state))
+        )
 
 
 def test_statistics_are_those_of_the_set(built):
