@@ -64,7 +64,9 @@ class _Saved(EquationObserver):
     def __init__(self) -> None:
         self.macs = 0
 
-    def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
+    def convolution(
+        self, name: str, equation: Any, operands: Sequence[Any], output: Any, reason: str
+    ) -> None:
         """Adds the skipped multiply-accumulates of one convolution."""
         if isinstance(output, CompactTensor):
             kernel = equation.invars[1].aval.shape

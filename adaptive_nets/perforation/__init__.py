@@ -1,5 +1,6 @@
 """PerforatedCNNs: masks of computed positions, nearest-kept maps, perforated networks, search."""
 
+from adaptive_nets.perforation.adapters import adapt_network
 from adaptive_nets.perforation.baselines import FractionalStride, SmallerInput
 from adaptive_nets.perforation.cost import ActivationBytes, activation_bytes, plan_macs
 from adaptive_nets.perforation.filled_loss import FilledLoss
@@ -43,6 +44,7 @@ __all__ = [
     "SearchSettings",
     "SmallerInput",
     "activation_bytes",
+    "adapt_network",
     "average_impact",
     "check_plan",
     "conv_layers",

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
-
 from adaptive_nets.perforation.layers import ConvLayer
 from adaptive_nets.perforation.plan import PerforationPlan
 
@@ -54,7 +52,7 @@ class ActivationBytes:
 
 
 def activation_bytes(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     image_shape: tuple[int, int, int],
     plan: PerforationPlan | None = None,

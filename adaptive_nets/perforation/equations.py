@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax.core import eval_jaxpr
 from jax.extend import core
 
@@ -37,12 +38,21 @@ def is_variable(atom: Any) -> bool:
 
 
 def inner_program(equation: Any) -> tuple[Any, Sequence[Any]] | None:
-    """Returns the jaxpr that an equation runs exactly once and its constants; None for others."""
+    """Returns the jaxpr that an equation runs exactly once and its constants; None for others.
+
+    A function with a custom derivative rule counts only if it has no convolutions, since the rule
+    would have to be perforated too.
+    """
     name, params = equation.primitive.name, equation.params
-    if name == "custom_jvp_call" or name in _INLINED or name in _CHECKPOINTS:
-        program = params.get("jaxpr", params.get("call_jaxpr"))
-        return (program.jaxpr, program.consts) if hasattr(program, "jaxpr") else (program, ())
-    return None
+    if name != "custom_jvp_call" and name not in _INLINED and name not in _CHECKPOINTS:
+        return None
+    program = params.get("jaxpr", params.get("call_jaxpr"))
+    program, constants = (
+        (program.jaxpr, program.consts) if hasattr(program, "jaxpr") else (program, ())
+    )
+    if name == "custom_jvp_call" and has_convolutions(program):
+        return None
+    return program, constants
 
 
 def is_checkpoint(equation: Any) -> bool:
@@ -102,9 +112,19 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
     return list(eval_jaxpr(single, [], *values.values()))
 
 
-def not_perforable_reason(equation: Any) -> str:
-    """Returns the reason why a convolution cannot be perforated; empty if it can."""
+def not_perforable_reason(equation: Any, *, fixed_kernel: bool = False) -> str:
+    """Returns the reason why a convolution cannot be perforated; empty if it can.
+
+    Args:
+        equation: the convolution.
+        fixed_kernel: whether its weights depend on no variable. Then it is a filter, or gathers
+            patches for a layer whose sums come later, such as `flax.linen.ConvLocal`.
+    """
     params, output = equation.params, equation.outvars[0].aval
+    if fixed_kernel:
+        return "its weights are constants, as in ConvLocal, which only gathers patches"
+    if not all(jnp.issubdtype(atom.aval.dtype, jnp.floating) for atom in equation.invars):
+        return f"it convolves {equation.invars[0].aval.dtype}; expected floating-point values"
     if output.ndim != 4:
         return f"it has {output.ndim - 2} spatial axes; expected 2"
     spec = params["dimension_numbers"]

@@ -8,17 +8,17 @@ reuses that layer's cached dense output; the compiler eliminates the computation
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from adaptive_nets.models import logits_of
+from adaptive_nets.perforation.adapters import adapt_network, canonical_variables
+from adaptive_nets.perforation.interpreter import Interpreter, trace
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy, is_error
 
@@ -32,7 +32,7 @@ def fill(y: Float[Array, "N H W O"], nearest: Int[Array, "H W"]) -> Float[Array,
 
 
 def apply_filled(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     images: Float[Array, "N H W C"],
     maps: Mapping[str, Array],
@@ -54,27 +54,18 @@ def apply_filled(
         UserError: a layer does not exist.
     """
     dense: dict[str, Array] = {}
-    uses: Counter[str] = Counter()
 
-    def fill_output(call, args, kwargs, context):
-        name = "/".join(context.module.path)
-        if context.method_name != "__call__":
-            return call(*args, **kwargs)
-        uses[name] += 1
-        name = name if uses[name] == 1 else f"{name}#{uses[name]}"
+    def fill_output(name, output):
         if name not in maps:
-            return call(*args, **kwargs)
-        y = given[name] if given and name in given else call(*args, **kwargs)
-        dense[name] = y
-        return fill(y, maps[name])
+            return output
+        dense[name] = given[name] if given and name in given else output
+        return fill(dense[name], maps[name])
 
-    with nn.intercept_methods(fill_output):
-        logits = logits_of(model.apply(variables, images, train=False))
+    traced = trace(model, variables, images, train=False)
+    logits = logits_of(Interpreter(traced, {}, tap=fill_output).run(traced.arguments))
     missing = [name for name in maps if name not in dense]
     if missing:
-        raise UserError(
-            f"{type(model).__name__} has no layer {missing[0]!r}; expected names from conv_layers"
-        )
+        raise UserError(f"the network has no layer {missing[0]!r}; expected names from conv_layers")
     return logits, dense
 
 
@@ -95,7 +86,7 @@ class FilledLoss:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         variables: Any,
         *,
         sizes: Mapping[str, tuple[int, int]],
@@ -109,6 +100,7 @@ class FilledLoss:
                 "image and at least one image"
             )
         self.count = len(images)
+        variables = canonical_variables(adapt_network(model), variables)
         self._variables = jax.device_put(variables)
         self._unperforated = {
             name: np.arange(high * wide, dtype=np.int32).reshape(high, wide)

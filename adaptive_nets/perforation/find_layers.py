@@ -7,27 +7,33 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adaptive_nets.perforation import compact_rules, equations
 from adaptive_nets.perforation.interpreter import EquationObserver, Interpreter, trace
 from adaptive_nets.perforation.layers import ConvLayer, Pooling
+from adaptive_nets.runtime.errors import UserError
 
 _IN_A_LOOP = "it runs in a loop, a branch or a function with a custom gradient"
 
 
-def conv_layers(
-    model: nn.Module, variables: Any, image_shape: tuple[int, ...]
-) -> tuple[ConvLayer, ...]:
+def conv_layers(model: Any, variables: Any, image_shape: tuple[int, ...]) -> tuple[ConvLayer, ...]:
     """Lists the convolutions of a network in execution order, by tracing without computing.
 
     Args:
-        model: any image network, called as ``model.apply(variables, x, train=False)``.
-        variables: its variables or their shapes.
+        model: any image network, a flax.linen or flax.nnx module; see `adapt_network` for one whose
+            call has further arguments.
+        variables: its variables or their shapes; for an NNX module ``nnx.state(model)``, or None
+            for the present ones.
         image_shape: (H, W, C) of one image.
+
+    Raises:
+        UserError: the network cannot be called with images alone, or the shape has not three sizes.
     """
+    if np.ndim(image_shape) != 1 or len(image_shape) != 3:
+        raise UserError(f"image_shape is {image_shape!r}; expected (H, W, C)")
     traced = trace(
         model, variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), train=False
     )
@@ -72,9 +78,11 @@ class _Survey(EquationObserver):
             )
         return tuple(layers)
 
-    def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
+    def convolution(
+        self, name: str, equation: Any, operands: Sequence[Any], output: Any, reason: str
+    ) -> None:
         """Records a convolution; one larger than 1x1 also reads its input's origins."""
-        layer = _layer(name, equation, equations.not_perforable_reason(equation))
+        layer = _layer(name, equation, reason)
         if equations.is_pointwise(equation):
             layer = dataclasses.replace(layer, follows=self._compact.get(id(operands[0]), ""))
         self._found.append(layer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +24,7 @@ Progress = Callable[[int, int | None], None]
 
 
 def average_impact(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     images: Float[Array, "M H W C"] | Iterable[Batch],
     labels: Int[Array, " M"] | None = None,

@@ -7,17 +7,19 @@ read compact maps through the nearest-kept map; any other equation gets filled m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from adaptive_nets.models.shapes import flatten_paths
 from adaptive_nets.perforation import compact_rules, equations
+from adaptive_nets.perforation.adapters import adapt_network, canonical_variables
 from adaptive_nets.perforation.compact_rules import Tiles
+from adaptive_nets.perforation.frame import IMAGE, Frame, Sources, kernel_path
 from kernels.perforated_conv import CompactTensor, perforated_conv
 from kernels.perforated_conv.plan import Plan
 
@@ -28,8 +30,10 @@ Tap = Callable[[str, Any], Any]
 class EquationObserver:
     """Callbacks of an interpreter run; the base class ignores all events."""
 
-    def convolution(self, name: str, equation: Any, operands: Sequence[Any], output: Any) -> None:
-        """Called after a convolution."""
+    def convolution(
+        self, name: str, equation: Any, operands: Sequence[Any], output: Any, reason: str
+    ) -> None:
+        """Called after a convolution; `reason` says why it cannot be perforated, if it cannot."""
 
     def equation(self, equation: Any, operands: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Called after an equation without an inner jaxpr, including convolutions."""
@@ -58,19 +62,21 @@ class Traced:
     tree: Any
 
 
-def trace(model: nn.Module, variables: Any, x: Any, rngs: Any = None, **options: Any) -> Traced:
+def trace(model: Any, variables: Any, x: Any, rngs: Any = None, **options: Any) -> Traced:
     """Traces ``model.apply(variables, x, rngs=rngs, **options)``.
 
     Args:
-        model: the network.
+        model: the network; it is adapted by `adapt_network`.
         variables: arrays or shapes.
         x: array or shape.
         rngs: PRNG keys by stream, or None.
         **options: further arguments of `model.apply`.
     """
+    network = adapt_network(model)
+    variables = canonical_variables(network, variables)
 
     def forward(variables, x, rngs):
-        return model.apply(variables, x, rngs=rngs, **options)
+        return network.apply(variables, x, rngs=rngs, **options)
 
     program, shapes = jax.make_jaxpr(forward, return_shape=True)(variables, x, rngs)
     named = list(flatten_paths(variables))
@@ -115,25 +121,28 @@ class Interpreter:
     def run(self, arguments: Sequence[Any]) -> Any:
         """Runs the network and returns its output."""
         program = self._traced.program
-        outputs, _ = self._run(program.jaxpr, program.consts, arguments, self._traced.paths)
+        sources = [frozenset((path or IMAGE,)) for path in self._traced.paths]
+        outputs = self._run(program.jaxpr, program.consts, arguments, sources)
         return jax.tree.unflatten(self._traced.tree, [self._fill(value) for value in outputs])
 
     def _run(
-        self, program: Any, constants: Sequence[Any], arguments: Sequence[Any], paths: Sequence[str]
-    ) -> tuple[list[Any], list[str]]:
-        """Runs a jaxpr; returns its outputs and their origins, paths of network variables or ""."""
-        frame = _Frame(program, constants, arguments, paths)
+        self,
+        program: Any,
+        constants: Sequence[Any],
+        arguments: Sequence[Any],
+        sources: Sequence[Sources],
+    ) -> list[Any]:
+        """Runs a jaxpr and returns its outputs."""
+        frame = Frame(program, constants, arguments, sources)
         for equation in program.eqns:
             operands = [frame.read(atom) for atom in equation.invars]
             inner = equations.inner_program(equation)
             if inner is not None and self._must_interpret(inner[0], operands):
-                outputs, origins = self._run_inner(equation, operands, frame)
+                outputs = self._run_inner(equation, operands, frame)
             else:
                 outputs = self._run_equation(equation, operands, frame)
-                origins = frame.origins_of(equation)
-            frame.write(equation, outputs, origins)
-        values = [frame.read(atom) for atom in program.outvars]
-        return values, [frame.origin(atom) for atom in program.outvars]
+            frame.write(equation, outputs)
+        return [frame.read(atom) for atom in program.outvars]
 
     def _must_interpret(self, program: Any, operands: Sequence[Any]) -> bool:
         """Checks whether an inner jaxpr has to be interpreted rather than evaluated as a whole."""
@@ -141,36 +150,37 @@ class Interpreter:
             return True
         return equations.has_convolutions(program)
 
-    def _run_inner(
-        self, equation: Any, operands: list[Any], frame: _Frame
-    ) -> tuple[list[Any], list[str]]:
+    def _run_inner(self, equation: Any, operands: list[Any], frame: Frame) -> list[Any]:
         inner = equations.inner_program(equation)
         assert inner is not None
         program, constants = inner
-        paths = [frame.origin(atom) for atom in equation.invars]
-        if equations.is_inlined(equation) or self._watcher is not None:
-            return self._run(program, constants, operands, paths)
+        sources = [frame.sources(atom) for atom in equation.invars]
+        # A tap may keep outputs, which a checkpoint would not let out.
+        tapped = self._tap is not None and equations.is_checkpoint(equation)
+        if equations.is_inlined(equation) or self._watcher is not None or tapped:
+            return self._run(program, constants, operands, sources)
         if equations.is_checkpoint(equation):
 
             def rerun(*operands):
-                return self._run(program, constants, operands, paths)[0]
+                return self._run(program, constants, operands, sources)
 
-            outputs = jax.checkpoint(rerun, prevent_cse=equation.params["prevent_cse"])(*operands)
-            return list(outputs), [""] * len(outputs)
-        return self._run_with_derivative(equation, program, constants, operands, paths)
+            return list(
+                jax.checkpoint(rerun, prevent_cse=equation.params["prevent_cse"])(*operands)
+            )
+        return self._run_with_derivative(equation, program, constants, operands, sources)
 
-    def _run_with_derivative(self, equation, program, constants, operands, paths):
+    def _run_with_derivative(self, equation, program, constants, operands, sources) -> list[Any]:
         """Runs a `custom_jvp` function; its derivative rule also runs on compact values."""
 
         @jax.custom_jvp
         def call(*operands):
-            return self._run(program, constants, operands, paths)[0]
+            return self._run(program, constants, operands, sources)
 
         def rule(primals, tangents):
             no_zeros = [False] * len(primals)
             jvp, consts, zeros = equation.params["jvp_jaxpr_fun"].call_wrapped(*no_zeros)
             both = [*primals, *tangents]
-            outputs, _ = self._run(jvp, consts, both, [""] * len(both))
+            outputs = self._run(jvp, consts, both, [frozenset((IMAGE,))] * len(both))
             values, rest = outputs[: len(zeros)], iter(outputs[len(zeros) :])
             out_tangents = [
                 jax.tree.map(jnp.zeros_like, value) if zero else next(rest)
@@ -183,7 +193,7 @@ class Interpreter:
         # The rule applies if values and tangents are compact or filled alike.
         same_structure = False
         if self._checking_rule:
-            return self._run(program, constants, operands, paths)
+            return self._run(program, constants, operands, sources)
         if floating and not equation.params["num_consts"]:
             self._checking_rule = True
             try:
@@ -193,22 +203,20 @@ class Interpreter:
             same_structure = jax.tree.structure(values) == jax.tree.structure(out_tangents)
         if not same_structure:
             filled = [self._fill(value) for value in operands]
-            outputs = equations.evaluate(equation, filled)
-        else:
-            outputs = list(call(*operands))
-        return outputs, [""] * len(outputs)
+            return equations.evaluate(equation, filled)
+        return list(call(*operands))
 
-    def _run_equation(self, equation: Any, operands: list[Any], frame: _Frame) -> list[Any]:
+    def _run_equation(self, equation: Any, operands: list[Any], frame: Frame) -> list[Any]:
         if equation.primitive.name == "conv_general_dilated":
             outputs = [self._convolve(equation, operands, frame)]
         else:
             outputs = self._run_plain(equation, operands, frame)
-        name = frame.awaiting_bias.get(_biased_output(equation, frame))
+        name = frame.awaited.pop(equation.outvars[0], None)
         if name is not None:
             outputs = [self._apply_tap(name, outputs[0])]
         return outputs
 
-    def _run_plain(self, equation: Any, operands: list[Any], frame: _Frame) -> list[Any]:
+    def _run_plain(self, equation: Any, operands: list[Any], frame: Frame) -> list[Any]:
         outputs = None
         if any(map(_is_compact, operands)):
             unbroadcast = [frame.read_unbroadcast(atom) for atom in equation.invars]
@@ -223,8 +231,9 @@ class Interpreter:
                 self._watcher.loop(equation)
         return outputs
 
-    def _convolve(self, equation: Any, operands: list[Any], frame: _Frame) -> Any:
-        kernel = frame.origin(equation.invars[1])
+    def _convolve(self, equation: Any, operands: list[Any], frame: Frame) -> Any:
+        sources = frame.sources(equation.invars[1])
+        kernel = kernel_path(sources)
         name = self._name(equation, kernel)
         plan = self._masks.get(name)
         if plan is None:
@@ -234,11 +243,12 @@ class Interpreter:
             if self._watcher is not None:
                 self._watcher.equation(equation, operands, [output])
         if self._watcher is not None:
-            self._watcher.convolution(name, equation, operands, output)
-        module = kernel.rpartition("/")[0]
-        if f"{module}/bias" in self._paths:
-            frame.awaiting_bias[equation.outvars[0]] = name
-            frame.biases[equation.outvars[0]] = f"{module}/bias"
+            reason = equations.not_perforable_reason(equation, fixed_kernel=not sources)
+            self._watcher.convolution(name, equation, operands, output, reason)
+        bias = f"{kernel.rpartition('/')[0]}/bias"
+        total = frame.sum_with_bias(equation.outvars[0], bias) if bias in self._paths else None
+        if total is not None:
+            frame.awaited[total] = name
             return output
         return self._apply_tap(name, output)
 
@@ -256,10 +266,11 @@ class Interpreter:
             "nearest": plan.positions[plan.source].reshape(plan.size),
             "implementation": self._implementation,
         }
-        if self._interpolation == "explicit":
-            return perforated_conv(x, w, plan.mask, **options)
-        values = perforated_conv(x, w, plan.mask, fill="compact", **options)
-        return CompactTensor(values, plan)
+        x, w = _in_preferred_type(params["preferred_element_type"], x, w)
+        fill = "nearest" if self._interpolation == "explicit" else "compact"
+        with _precision(params["precision"]):
+            y = perforated_conv(x, w, plan.mask, fill=fill, **options)
+        return y if fill == "nearest" else CompactTensor(y, plan)
 
     def _name(self, equation: Any, kernel: str) -> str:
         """Returns the module path of a convolution, with suffix "#k" from its second use on."""
@@ -286,70 +297,26 @@ class Interpreter:
         return self._filled[id(value)][1]
 
 
-class _Frame:
-    """Environment of one jaxpr: values of its variables and the network variables they stem from.
-
-    Attributes:
-        awaiting_bias: output of a convolution without its bias yet -> name of the convolution.
-        biases: output of a convolution -> path of its bias.
-    """
-
-    def __init__(self, program, constants, arguments, paths) -> None:
-        self._values = dict(zip(program.constvars, constants, strict=True))
-        self._values.update(zip(program.invars, arguments, strict=True))
-        self._origins = dict(zip(program.invars, paths, strict=True))
-        self._unbroadcast: dict[Any, Any] = {}
-        self.awaiting_bias: dict[Any, str] = {}
-        self.biases: dict[Any, str] = {}
-
-    def read(self, atom: Any) -> Any:
-        """Returns the value of an operand."""
-        return self._values[atom] if equations.is_variable(atom) else atom.val
-
-    def read_unbroadcast(self, atom: Any) -> Any:
-        """Returns the value of an operand before its broadcast over positions, if there is one."""
-        known = equations.is_variable(atom) and atom in self._unbroadcast
-        return self._unbroadcast[atom] if known else self.read(atom)
-
-    def origin(self, atom: Any) -> str:
-        """Returns the path of the network variable that an operand is; "" if it is none."""
-        return self._origins.get(atom, "") if equations.is_variable(atom) else ""
-
-    def origins_of(self, equation: Any) -> list[str]:
-        """Returns the origins of an equation's outputs; reshapes and casts preserve the origin."""
-        preserving = ("reshape", "broadcast_in_dim", "convert_element_type", "copy", "copy_p")
-        if equation.primitive.name in preserving:
-            return [self.origin(equation.invars[0])]
-        return [""] * len(equation.outvars)
-
-    def write(self, equation: Any, outputs: Sequence[Any], origins: Sequence[str]) -> None:
-        """Stores the values and origins of an equation's outputs."""
-        for variable, value, origin in zip(equation.outvars, outputs, origins, strict=True):
-            self._values[variable] = value
-            if origin:
-                self._origins[variable] = origin
-        if equation.primitive.name == "broadcast_in_dim" and equation.outvars[0].aval.ndim == 4:
-            operand = self.read_unbroadcast(equation.invars[0])
-            unbroadcast = compact_rules.unbroadcast(equation, operand)
-            if unbroadcast is not None:
-                self._unbroadcast[equation.outvars[0]] = unbroadcast
-
-
-def _biased_output(equation: Any, frame: _Frame) -> Any:
-    """Returns the convolution output to which the equation adds its bias, or None."""
-    if equation.primitive.name != "add":
-        return None
-    first, second = equation.invars
-    for output, bias in ((first, second), (second, first)):
-        known = equations.is_variable(output) and output in frame.awaiting_bias
-        if known and frame.origin(bias) == frame.biases[output]:
-            return output
-    return None
-
-
 def _is_compact(value: Any) -> bool:
     return isinstance(value, CompactTensor | Tiles)
 
 
 def _reads_compact(implementation: Any) -> bool:
     return implementation is None or implementation in ("xla", "dense", "reference")
+
+
+def _in_preferred_type(dtype: Any, x: Any, w: Any) -> tuple[Any, Any]:
+    """Converts both operands to the type of the products, if the convolution asks for another."""
+    if dtype is None or x.dtype == w.dtype == dtype:
+        return x, w
+    values = x.values if isinstance(x, CompactTensor) else x
+    values = values.astype(dtype)
+    return x.replace(values) if isinstance(x, CompactTensor) else values, w.astype(dtype)
+
+
+def _precision(precision: Any) -> contextlib.AbstractContextManager[Any]:
+    """Sets the precision of matrix products to that of a convolution, the higher of its two."""
+    chosen = [p for p in precision or () if isinstance(p, jax.lax.Precision)]
+    if not chosen:
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(max(chosen, key=lambda p: p.value).name.lower())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -27,7 +26,7 @@ class MeasuredTime:
         UserError: the number of passes is not positive.
     """
 
-    def __init__(self, model: nn.Module, variables: Any, images: np.ndarray, *, runs: int = 5):
+    def __init__(self, model: Any, variables: Any, images: np.ndarray, *, runs: int = 5):
         if runs < 1:
             raise UserError(f"runs is {runs!r}; expected a positive number of forward passes")
         self._model, self._runs = model, runs

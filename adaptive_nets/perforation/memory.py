@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -30,7 +29,7 @@ _PRODUCTS = frozenset(("conv_general_dilated", "dot_general"))
 
 
 def measure_activations(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     image_shape: tuple[int, int, int],
     plan: PerforationPlan | None,
@@ -45,7 +44,7 @@ def measure_activations(
     traced = trace(model, variables, x, train=False)
     ledger = _Ledger()
     interpreter = Interpreter(traced, masks, watcher=ledger)
-    image_index = len(jax.tree.leaves(variables))
+    image_index = traced.paths.index("")
 
     def run(arguments):
         ledger.begin(arguments[image_index])

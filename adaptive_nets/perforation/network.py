@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, get_args
 
-import flax.linen as nn
 import jax
+import numpy as np
 
+from adaptive_nets.perforation.adapters import adapt_network, canonical_variables
 from adaptive_nets.perforation.find_layers import conv_layers
 from adaptive_nets.perforation.interpreter import Interpolation, Interpreter, Tap, trace
 from adaptive_nets.perforation.plan import PerforationPlan, check_plan
@@ -19,13 +20,14 @@ from kernels.perforated_conv.plan import make_plan as make_positions
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PerforatedModel:
-    """Perforated network with the `init` and `apply` of the linen module that it wraps.
+    """Perforated network with the `init` and `apply` of the network that it wraps.
 
-    Variables are those of the network. Positions that a perforated layer does not compute take the
-    value of the nearest kept one; with implicit interpolation the copies are not written if the
-    next layer can read through the nearest-kept map. Position-wise functions (bias, ReLU,
-    normalisation, 1x1 convolutions) run on kept positions only. Dropout directly after a perforated
-    layer draws for every position, as in the unperforated network.
+    Variables are those of the network. Every call goes through `adapt_network`. Positions that a
+    perforated layer does not compute take the value of the nearest kept one; with implicit
+    interpolation the copies are not written if the next layer can read through the nearest-kept
+    map. Position-wise functions (bias, ReLU, normalisation, 1x1 convolutions) run on kept positions
+    only. Dropout directly after a perforated layer draws for every position, as in the unperforated
+    network.
 
     Attributes:
         model: wrapped network.
@@ -34,7 +36,7 @@ class PerforatedModel:
         implementation: implementation of `kernels.perforated_conv`; None chooses.
     """
 
-    model: nn.Module
+    model: Any
     plan: PerforationPlan
     interpolation: Interpolation = "implicit"
     implementation: Any = None
@@ -42,7 +44,7 @@ class PerforatedModel:
 
     def init(self, rngs: Any, x: Any, **options: Any) -> Any:
         """Initialises the variables of the wrapped network."""
-        return self.model.init(rngs, x, **options)
+        return adapt_network(self.model).init(rngs, x, **options)
 
     def apply(
         self,
@@ -56,15 +58,21 @@ class PerforatedModel:
     ) -> Any:
         """Applies the perforated network; arguments as of the wrapped network's `apply`.
 
-        It can be compiled and differentiated.
+        It can be compiled and differentiated. An NNX module takes ``nnx.state(model)`` or None as
+        variables, and returns (output, new state) if `mutable` is True.
 
         Raises:
-            UserError: the plan is not for this network at this image size.
+            UserError: the plan is not for this network at this image size, or `x` is no batch of
+                images.
         """
+        if np.ndim(x) != 4:
+            raise UserError(f"x has shape {np.shape(x)}; expected images [N, H, W, C]")
         options = {"train": train, "mutable": mutable, **options}
-        self.check(variables, x.shape[1:])
+        self.check(variables, np.shape(x)[1:])
         if not self.masks:
-            return self.model.apply(variables, x, rngs=rngs, **options)
+            network = adapt_network(self.model)
+            variables = canonical_variables(network, variables)
+            return network.apply(variables, x, rngs=rngs, **options)
         return self.apply_tapped(variables, x, None, rngs=rngs, **options)
 
     def apply_tapped(self, variables: Any, x: Any, tap: Tap | None, **options: Any) -> Any:
@@ -96,6 +104,7 @@ class PerforatedModel:
         if tuple(image_shape) in self._checked:
             return
         height, width, channels = image_shape
+        variables = canonical_variables(adapt_network(self.model), variables)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
         check_plan(self.plan, conv_layers(self.model, shapes, (height, width, channels)))
         self._checked.add(tuple(image_shape))
@@ -111,7 +120,7 @@ class PerforatedModel:
 
 
 def perforate(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     plan: PerforationPlan,
     *,
@@ -121,9 +130,15 @@ def perforate(
 ) -> PerforatedModel:
     """Perforates the convolutions of a network by a plan; weights are unchanged.
 
+    A convolution of the traced network can be perforated if it is two-dimensional with channels
+    last, undilated, of floating-point values, with weights computed from the network's variables,
+    and runs exactly once outside of loops, branches and functions with a custom derivative. Every
+    other convolution is listed by `conv_layers` with the reason, and refused in a plan.
+
     Args:
-        model: any image network.
-        variables: its variables or their shapes.
+        model: any image network, a flax.linen or flax.nnx module; see `adapt_network` for one whose
+            call has further arguments.
+        variables: its variables or their shapes; for an NNX module ``nnx.state(model)`` or None.
         plan: plan from `make_plan` for this network.
         image_shape: (H, W, C). If given, the plan is checked now, else at the first `apply`.
         interpolation: "implicit", or "explicit" to fill the output of every perforated layer.

@@ -246,7 +246,7 @@ def _known(name: str, known: Mapping[str, Any]) -> str:
 
 def _check_perforable(layer: ConvLayer) -> None:
     if not layer.perforable:
-        raise UserError(f"layer {layer.name} cannot be perforated: {layer.reason}")
+        raise UserError(f"layer {layer.name} cannot be perforated: {layer.reason}; leave it out")
 
 
 def _by(size: Sequence[int]) -> str:
