@@ -13,7 +13,7 @@ import pytest
 
 from adaptive_nets.data import Dataset, Split
 from adaptive_nets.models.mlp import MultilayerPerceptron
-from adaptive_nets.runtime.files import read_json_lines
+from adaptive_nets.runtime.json_files import read_json_lines
 from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 # Known names that a message lists at most.
@@ -36,3 +37,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"did you mean {nearest[0]!r}?"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"known: {', '.join(names[:_LISTED])}{more}" if names else "none is known"
+
+
+def describe_os_error(error: OSError) -> str:
+    """Returns one line for an error of the operating system: the place, the reason, a remedy."""
+    place = str(error.filename) if error.filename is not None else "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{place} cannot be written: no space left on the disk; make room there and run the "
+            "same command"
+        )
+    return f"{place}: {error.strerror or error}"

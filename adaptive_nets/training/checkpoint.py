@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import read_json_lines, write_text_atomically
+from adaptive_nets.runtime.files import write_text_atomically
+from adaptive_nets.runtime.json_files import read_json_lines
 from adaptive_nets.runtime.pytrees import path_name
 from adaptive_nets.training.checkpoint_errors import (
     DamagedCheckpoint,
@@ -175,7 +177,7 @@ class Checkpoints:
         if damaged:
             raise UserError(
                 f"{damaged[0]}; none of the {len(damaged)} checkpoints can be read; "
-                f"move {self.directory} away and run the same command to start from step 0"
+                f"to start from step 0, pass --fresh or move {self.directory} away"
             )
         return None
 
@@ -241,35 +243,57 @@ class Checkpoints:
                     "choose another folder with --out"
                 )
 
+    @property
+    def _damaged(self) -> Path:
+        return self.directory.parent / "damaged-checkpoints"
+
     def _quarantine(self, step: int) -> None:
+        """Moves a damaged step aside; the ledger keeps it until a newer one is saved."""
+        moved = {}
         if is_process_0():
-            target = self.directory.parent / "damaged-checkpoints"
-            target.mkdir(exist_ok=True)
-            for name in (str(step), f"{step}.{len(list(target.iterdir()))}"):
-                if not (target / name).exists():
-                    shutil.move(self.directory / str(step), target / name)
-                    break
+            self._damaged.mkdir(exist_ok=True)
+            names = itertools.chain([str(step)], (f"{step}.{n}" for n in itertools.count(1)))
+            name = next(name for name in names if not (self._damaged / name).exists())
+            shutil.move(self.directory / str(step), self._damaged / name)
+            moved = {step: name}
         max_over_processes([0])  # A barrier: no process reads the folder before the move.
         self._manager.reload()
-        self._update_ledger()
+        self._update_ledger(moved)
 
     def _missing_steps(self) -> list[str]:
-        """Returns a line for each step of the ledger that is newer than all steps on disk."""
+        """Returns a line for each step of the ledger that is newer than all steps on disk.
+
+        A step that was found damaged earlier counts only if no step is on disk.
+        """
         present = self.steps()
         newest = present[-1] if present else -1
-        recorded = [line["step"] for line in read_json_lines(self._ledger)]
-        return [
-            f"checkpoint of step {step} in {self.directory} is missing"
-            for step in sorted(recorded, reverse=True)
-            if step > newest
-        ]
+        lines = []
+        for step, name in sorted(self._read_ledger().items(), reverse=True):
+            if step > newest and not (name and present):
+                place = f"damaged and was moved to {self._damaged / name}" if name else "missing"
+                lines.append(f"checkpoint of step {step} in {self.directory} is {place}")
+        return lines
 
-    def _update_ledger(self) -> None:
-        """Records the complete steps, so that a deleted one is noticed."""
-        steps = self.steps()
-        if is_process_0() and steps != [line["step"] for line in read_json_lines(self._ledger)]:
-            lines = [json.dumps({"step": step}) + "\n" for step in steps]
-            write_text_atomically(self._ledger, "".join(lines))
+    def _read_ledger(self) -> dict[int, str]:
+        """Returns the recorded steps, each with its name among the damaged ones or "".
+
+        A damaged step that somebody has moved away is forgotten.
+        """
+        lines = read_json_lines(self._ledger, entries={"step": int})
+        found = {line["step"]: str(line.get("damaged", "")) for line in lines}
+        return {s: name for s, name in found.items() if not name or (self._damaged / name).exists()}
+
+    def _update_ledger(self, moved: Mapping[int, str] | None = None) -> None:
+        """Records the complete steps, and keeps newer ones that are damaged or missing."""
+        if not is_process_0():
+            return
+        steps, before = self.steps(), self._read_ledger()
+        newest = steps[-1] if steps else -1
+        known = before | dict(moved or {})
+        kept = dict.fromkeys(steps, "") | {s: name for s, name in known.items() if s > newest}
+        if kept != before:
+            lines = [{"step": s} | ({"damaged": name} if name else {}) for s, name in kept.items()]
+            write_text_atomically(self._ledger, "".join(json.dumps(line) + "\n" for line in lines))
 
     @contextlib.contextmanager
     def _clean_up_failed_write(self, step: int | None) -> Iterator[None]:
@@ -284,10 +308,11 @@ class Checkpoints:
             kept = self.steps()
             last = f"step {kept[-1]} is kept" if kept else "no earlier step was saved"
             which = "a checkpoint" if step is None else f"the checkpoint of step {step}"
-            why = "no space left on the disk" if is_disk_full(error) else brief(error)
+            full = is_disk_full(error)
+            why = "no space left on the disk" if full else brief(error)
             raise UserError(
                 f"{which} could not be written to {self.directory}: {why}; {last}; "
-                "make room and run the same command to resume"
+                f"{'make room and ' if full else ''}run the same command to resume"
             ) from error
 
 

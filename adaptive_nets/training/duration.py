@@ -15,6 +15,13 @@ _UNITS = {
     "%": "percent",
 }
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(%|[a-z]+?)s?\s*", re.IGNORECASE)
+# Steps and positions in the data are counted in int32.
+_LIMITS = {
+    "steps": 2**31 - 1,
+    "epochs": 2**31 - 1,
+    "examples": 2**53,
+    "percent": 100,
+}
 EXPECTED = "a number and a unit, such as '200 epochs', '12000 steps', '3e6 examples' or '5%'"
 
 
@@ -39,13 +46,16 @@ class Duration:
             name: name of the setting, for the message.
 
         Raises:
-            UserError: the text has another form.
+            UserError: the text has another form, or the number is too large.
         """
         match = _FORM.fullmatch(text)
         unit = _UNITS.get(match[2].lower()) if match else None
         if match is None or unit is None:
             raise UserError(f"{name} is {text!r}; expected {EXPECTED}")
-        return cls(float(match[1]), unit)
+        value, limit = float(match[1]), _LIMITS[unit]
+        if value > limit:
+            raise UserError(f"{name} is {text!r}; expected at most {limit:.12g} {unit}")
+        return cls(value, unit)
 
     def to_steps(
         self, *, steps_per_epoch: int, batch_size: int, total_steps: int | None = None
@@ -101,7 +111,7 @@ class Timing:
             examples: number of training examples.
 
         Raises:
-            UserError: the batch is larger than the training set.
+            UserError: the batch is larger than the training set, or there are too many steps.
         """
         if batch_size > examples:
             raise UserError(
@@ -110,16 +120,49 @@ class Timing:
             )
         per_epoch = examples // batch_size
         total = Duration.parse(length).to_steps(steps_per_epoch=per_epoch, batch_size=batch_size)
+        if total > _LIMITS["steps"]:
+            raise UserError(
+                f"--schedule.length is {length!r}, which is {total} steps; expected at most "
+                f"{_LIMITS['steps']} steps"
+            )
         return cls(max(total, 1), per_epoch, batch_size, examples)
 
     def steps(self, text: str) -> int:
-        """Converts a duration to steps of this run."""
-        return Duration.parse(text).to_steps(
+        """Converts a duration to steps of this run, at most what int32 counts."""
+        steps = Duration.parse(text).to_steps(
             steps_per_epoch=self.steps_per_epoch,
             batch_size=self.batch_size,
             total_steps=self.total_steps,
         )
+        return min(steps, _LIMITS["steps"])
 
     def interval(self, text: str) -> int:
         """Converts the interval of a recurring event to steps, at least 1."""
         return max(self.steps(text), 1)
+
+
+def check_order(
+    first_flag: str, first: str, second_flag: str, second: str, timing: Timing | None = None
+) -> None:
+    """Checks that one time is not after another.
+
+    Args:
+        first_flag: flag of the earlier time, without dashes.
+        first: earlier time, see `Duration.parse`.
+        second_flag: flag of the later time.
+        second: later time.
+        timing: lengths of the run; without them, only times in the same unit are compared.
+
+    Raises:
+        UserError: the first time is after the second.
+    """
+    a, b = Duration.parse(first), Duration.parse(second)
+    if timing is not None:
+        late = timing.steps(first) > timing.steps(second)
+    else:
+        late = a.unit == b.unit and a.value > b.value
+    if late:
+        raise UserError(
+            f"--{first_flag} is {first!r}, which is after --{second_flag} {second!r}; expected a "
+            "time before it"
+        )

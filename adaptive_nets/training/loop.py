@@ -70,10 +70,12 @@ class TrainResult:
     resumed_from: int
 
 
-def _open_writers(directory: Path, config: RunConfig, *, resume_step: int) -> Iterator[Writer]:
+def _open_writers(
+    directory: Path, config: RunConfig, *, resume_step: int, snapshot: Any
+) -> Iterator[Writer]:
     if not is_process_0():
         return
-    yield JsonLinesWriter(directory / METRICS_FILE, resume_step=resume_step)
+    yield JsonLinesWriter(directory / METRICS_FILE, resume_step=resume_step, snapshot=snapshot)
     if config.tensorboard:
         yield TensorBoardWriter(directory / "tensorboard", resume_step=resume_step)
 
@@ -171,6 +173,7 @@ def train(
             "offset": within * timing.batch_size,
             "seed": seed,
             "seconds": seconds_before + time.monotonic() - began,
+            "metrics": writers.snapshot(),
         }
         checkpoints.save(step, state, position)
 
@@ -202,8 +205,13 @@ def train(
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(checkpoints.close)
         cleanup.callback(setup.feed.close)
-        writers = Writers(*_open_writers(directory, config.run, resume_step=step))
+        snapshot = restored.position.get("metrics") if restored else None
+        writers = Writers(
+            *_open_writers(directory, config.run, resume_step=step, snapshot=snapshot)
+        )
         cleanup.callback(writers.close)
+        if writers.damage:
+            progress.show(f"warning: {directory / METRICS_FILE} {writers.damage}")
         profiler = cleanup.enter_context(Profiler(directory / "profile"))
         progress.start(title, done=step, total=timing.total_steps)
         cleanup.callback(progress.finish)

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from adaptive_nets.runtime.files import read_json_lines, write_text_atomically
+from adaptive_nets.runtime.files import naming, write_text_atomically
+from adaptive_nets.runtime.json_files import read_json_lines
+from adaptive_nets.training.history import History, restored_lines
 
 
 class Writer(Protocol):
@@ -31,24 +33,44 @@ class JsonLinesWriter:
     Args:
         path: file of the metrics.
         resume_step: step that the run resumes from; later lines are dropped.
+        snapshot: `snapshot` of the writer at that step, against which the file is checked; None if
+            there is none.
+
+    Attributes:
+        damage: what the file has lost since the checkpoint; "" if nothing.
+
+    Raises:
+        UserError: the file is a folder, or cannot be read.
+        OSError: the file cannot be written; the error names it.
     """
 
-    def __init__(self, path: Path, *, resume_step: int):
+    def __init__(self, path: Path, *, resume_step: int, snapshot: Any = None):
         self._path = path
-        lines = [line for line in read_json_lines(path) if line["step"] <= resume_step]
+        there = read_json_lines(path, entries={"step": int})
+        lines, self.damage = restored_lines(
+            [line for line in there if line["step"] <= resume_step], snapshot
+        )
+        self._history = History(lines)
         write_text_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a line; infinities and NaN become null."""
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        text = json.dumps({"step": step, **finite})
+        with naming(self._path):
+            self._file.write(text + "\n")
+            self._file.flush()
+        self._history.add(json.loads(text))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Returns JSON values for a checkpoint, which describe the lines so far."""
+        return self._history.snapshot()
 
     def close(self) -> None:
         """Closes the file after syncing it to disk."""
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with naming(self._path), self._file:
+            os.fsync(self._file.fileno())
 
 
 class TensorBoardWriter:
@@ -70,24 +92,28 @@ class TensorBoardWriter:
         # Protobuf creates these classes at import time, unseen by a type checker.
         event_pb2, summary_pb2 = cast("Any", event_pb2), cast("Any", summary_pb2)
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(directory / "events"))
         if resume_step:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             event = self._event(wall_time=time.time(), step=resume_step + 1, session_log=start)
             self._writer.write_event(event)
-        self._writer.flush()
+        with naming(directory):
+            self._writer.flush()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes an event with one scalar per value."""
         scalars = [self._summary.Value(tag=k, simple_value=v) for k, v in values.items()]
         summary = self._summary(value=scalars)
-        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
-        self._writer.flush()
+        with naming(self._directory):
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+            self._writer.flush()
 
     def close(self) -> None:
         """Closes the file."""
-        self._writer.close()
+        with naming(self._directory):
+            self._writer.close()
 
 
 class Writers:
@@ -95,6 +121,20 @@ class Writers:
 
     def __init__(self, *writers: Writer):
         self._writers = writers
+
+    def _of_lines(self) -> JsonLinesWriter | None:
+        return next((w for w in self._writers if isinstance(w, JsonLinesWriter)), None)
+
+    @property
+    def damage(self) -> str:
+        """What the file of lines has lost; see `JsonLinesWriter`."""
+        lines = self._of_lines()
+        return lines.damage if lines else ""
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """Returns the snapshot of the file of lines; None if this process writes none."""
+        lines = self._of_lines()
+        return lines.snapshot() if lines else None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Passes the values to every writer."""

@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.ranges import check_ranges, described_ranges
 
 _BOX = re.compile(r"[╭╮╰╯│─┌┐└┘|]+|-{5,}")
 _HELP_HINT = re.compile(r"^For full helptext, (run|see) .*$|^For full helptext, run:$")
@@ -24,6 +25,7 @@ def parse[T](
     program: str,
     default: T | None = None,
     examples: Sequence[str] = (),
+    prefix: str = "",
 ) -> T:
     """Reads command-line arguments into a dataclass.
 
@@ -33,9 +35,11 @@ def parse[T](
         program: name of the program in help and errors.
         default: instance with the default values; None for those of the class.
         examples: command lines printed below the help; see `fill_example`.
+        prefix: beginning of the flags as the user types them, such as "job.", for messages.
 
     Raises:
-        UserError: an argument is unknown, missing or of the wrong type; one line that names it.
+        UserError: an argument is unknown, missing, of the wrong type or out of its range; one line
+            that names it.
         SystemExit: help was asked for and printed.
     """
     screen, help_text = io.StringIO(), io.StringIO()
@@ -43,13 +47,26 @@ def parse[T](
     try:
         # Tyro colours its help unless it is captured.
         with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(help_text):
-            return tyro.cli(form, args=list(arguments), prog=program, **options)
+            values = tyro.cli(form, args=list(arguments), prog=program, **options)
     except SystemExit as stop:
         if stop.code in (0, None):
-            print(help_text.getvalue(), end="")
+            print(_with_ranges(help_text.getvalue(), form), end="")
             print_examples(examples)
             raise
         raise UserError(_one_line(screen.getvalue(), program)) from None
+    check_ranges(values, prefix)
+    return values
+
+
+def _with_ranges(text: str, form: type) -> str:
+    """Adds the range of a value to the line of its flag in a help text."""
+    ranges = {name.replace("_", "-"): words for name, words in described_ranges(form).items()}
+
+    def extended(match: re.Match[str]) -> str:
+        words = ranges.get(match["name"])
+        return f"{match[0].rstrip()}  {words}" if words else match[0]
+
+    return re.sub(r"^  --(?P<name>[\w.-]+)(?: [^\n]*)?$", extended, text, flags=re.MULTILINE)
 
 
 def _one_line(box: str, program: str) -> str:

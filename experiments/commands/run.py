@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import tyro
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import DistributedConfig, require
+from adaptive_nets.training.config import DistributedConfig
+from adaptive_nets.training.ranges import Range
 from experiments.commands.output import console, hint
 from experiments.commands.parsing import fill_example, parse, print_error
-from experiments.suite import config as config_lib
 from experiments.suite.experiment import Experiment, PresetName
 from experiments.suite.registry import find_experiment, find_preset
 
@@ -37,10 +37,12 @@ class Run:
     preset: PresetName = "quick"
     """smoke: a few steps, to check that it runs; quick: a small measurement; paper: the paper's
     schedule and data. 'adaptive-nets show ID' lists the measured time of each."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, Range(1, 100_000)] = None
     """Number of seeds; that of the preset if not given."""
     out: Path | None = None
     """Folder of the run; runs/ID/PRESET if not given."""
+    fresh: bool = False
+    """Start from step 0; an earlier run in the folder is moved to FOLDER.earlier-1."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
@@ -65,13 +67,9 @@ def parse_flags(
     """Parses the arguments of a run into a `Run` whose `values` are a configuration.
 
     Raises:
-        UserError: an argument is unknown or of the wrong type, or a number is not finite.
+        UserError: an argument is unknown or of the wrong type, or a value is out of its range.
     """
-    options: Any = parse(
-        form_with_config_flags(config), arguments, program=program, examples=examples
-    )
-    config_lib.check_finite(options.values)
-    return options
+    return parse(form_with_config_flags(config), arguments, program=program, examples=examples)
 
 
 def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
@@ -119,7 +117,6 @@ def main(arguments: Sequence[str]) -> None:
     preset = find_preset(experiment, preset_name)
     options = parse_flags(preset.config, arguments, program=PROGRAM, examples=EXAMPLES)
     seeds = preset.seeds if options.seeds is None else options.seeds
-    require(seeds > 0, "seeds", seeds, "a positive number")
     out = options.out or default_folder(experiment, preset_name)
 
     # Imported after all flags are checked, since JAX takes seconds.
@@ -141,6 +138,7 @@ def main(arguments: Sequence[str]) -> None:
                 seeds=seeds,
                 out=out,
                 data_dir=options.data_dir,
+                fresh=options.fresh,
                 progress=progress,
                 announce=progress.show,
             )

@@ -10,13 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import tyro
 
-from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import TrainConfig
 from experiments.suite.run_inputs import RANDOM, TRAIN, RunInput, fields_of
 
@@ -92,19 +90,6 @@ def identity(config: Any, inputs: Mapping[str, RunInput] | None = None) -> dict[
         elif value and value != RANDOM:
             values[name] = (inputs or {})[name].digest
     return values
-
-
-def check_finite(config: Any) -> None:
-    """Checks that every number of a configuration is finite.
-
-    Raises:
-        UserError: one is infinite or undefined.
-    """
-    for name, value in flat(dataclasses.asdict(config)).items():
-        for number in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                given = flag(name.removeprefix(f"{TRAIN}."))
-                raise UserError(f"{given} is {number}; expected a finite number")
 
 
 def changed_values(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,11 @@ from typing import Any
 from adaptive_nets.data import Dataset, Split, load, random_labels
 from adaptive_nets.data.sequences import PARITY, parity
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import lock_directory, write_json_atomically
+from adaptive_nets.runtime.files import (
+    lock_directory,
+    remove_stale_temporaries,
+    write_json_atomically,
+)
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.distributed import broadcast_from_process_0, is_process_0
 from experiments.suite import config as config_lib
@@ -29,7 +32,8 @@ from experiments.suite.records import (
     read_record,
     write_arrays,
 )
-from experiments.suite.run_inputs import RUN_FILE, resolve_all
+from experiments.suite.run_folder import claimed_directory, set_aside
+from experiments.suite.run_inputs import resolve_all
 from kernels import record_implementations
 
 
@@ -120,58 +124,6 @@ def truncated_dataset(dataset: Dataset, *, train: int, test: int) -> Dataset:
     )
 
 
-def claim_directory(directory: Path, experiment: Experiment, config: Any, *, preset: str) -> None:
-    """Writes `RUN_FILE` into the folder of a run, or checks that it belongs to this run.
-
-    A run that stopped before its first step, such as one refused for a flag, can be replaced.
-
-    Args:
-        directory: folder of the run.
-        experiment: experiment of the run.
-        config: configuration of the run.
-        preset: name of its preset.
-
-    Raises:
-        UserError: the folder holds another experiment, the same one with other values, or files
-            that are not of a run.
-    """
-    # The identity has the inputs of seed 0; those of other seeds are in their records.
-    identity = config_lib.identity(config, resolve_all(config, seed=0))
-    path = directory / RUN_FILE
-    started = any(directory.glob("seed*/*"))
-    if path.exists() and started:
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            other, values = there["experiment"], there["identity"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path} cannot be read; choose another folder with --out") from error
-        if other not in (experiment.id, *experiment.aliases):
-            raise UserError(
-                f"--out is {directory}, which holds {other}; expected an empty folder or one of "
-                f"{experiment.id}"
-            )
-        changed = config_lib.differences(values, identity)
-        if changed:
-            name = changed[0]
-            old, new = values.get(name, "absent"), identity.get(name, "absent")
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            raise UserError(
-                f"{directory} holds a run with {config_lib.flag(name)} {old!r}, this one has "
-                f"{new!r}{more}; choose another folder with --out, or give the old values to resume"
-            )
-        return
-    ours = {".lock", *((RUN_FILE, "seed0") if path.exists() and not started else ())}
-    leftovers = [p.name for p in directory.iterdir() if p.name not in ours]
-    if leftovers:
-        raise UserError(
-            f"--out is {directory}, which holds other files ({leftovers[0]}); "
-            "expected an empty folder or the folder of a run"
-        )
-    write_json_atomically(
-        path, {"experiment": experiment.id, "preset": preset, "identity": identity}
-    )
-
-
 def execute(
     experiment: Experiment,
     *,
@@ -182,6 +134,7 @@ def execute(
     data_dir: Path | None,
     progress: ProgressReporter,
     announce: Callable[[str], None],
+    fresh: bool = False,
 ) -> list[Record]:
     """Runs every seed that has no record yet, and returns all records.
 
@@ -196,6 +149,7 @@ def execute(
         data_dir: data root; None for the default.
         progress: reporter of progress.
         announce: prints a line.
+        fresh: move an earlier run in the folder aside and start from step 0.
 
     Raises:
         UserError: the run fails for a reason that the user can remove.
@@ -204,7 +158,11 @@ def execute(
     with contextlib.ExitStack() as stack:
         if is_process_0():
             stack.enter_context(lock_directory(out))
-            claim_directory(out, experiment, config, preset=preset)
+            remove_stale_temporaries(out)
+            aside = set_aside(out) if fresh else None
+            if aside:
+                announce(f"the earlier run is moved to {aside}")
+            stack.enter_context(claimed_directory(out, experiment, config, preset=preset))
         else:
             # Process 0 writes the records; the other processes write to a temporary folder.
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import io
 import math
-import shutil
 import sys
 import zipfile
 import zlib
@@ -18,10 +17,12 @@ import numpy as np
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import (
-    read_json_lines,
+    naming,
+    read_regular_file,
     write_bytes_atomically,
     write_json_atomically,
 )
+from adaptive_nets.runtime.json_files import read_json_lines
 from experiments.suite import config as config_lib
 from experiments.suite import provenance
 from experiments.suite.experiment import Experiment, Metric, Outcome
@@ -83,7 +84,7 @@ class Record:
         if not path.exists():
             return {}
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            with np.load(io.BytesIO(read_regular_file(path)), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             warn(f"{path} cannot be read and is skipped: {error}")
@@ -93,9 +94,11 @@ class Record:
 def history(metrics_file: Path) -> dict[str, list[list[float]]]:
     """Reads the curves of a run, {name: [[step, value], ...]}, thinned for figures."""
     curves: dict[str, list[list[float]]] = {}
-    for line in read_json_lines(metrics_file):
+    for line in read_json_lines(metrics_file, entries={"step": int}):
         for name, value in line.items():
-            if name not in ("step", "epoch", "steps_per_second") and value is not None:
+            if name not in ("step", "epoch", "steps_per_second") and isinstance(
+                value, (int, float)
+            ):
                 curves.setdefault(name, []).append([line["step"], float(f"{value:.6g}")])
     for name, points in curves.items():
         keep = max(1, math.ceil(len(points) / _HISTORY_POINTS))
@@ -204,7 +207,7 @@ def read_record(path: Path) -> Record:
         UserError: the file cannot be read or is not a record.
     """
     try:
-        text = path.read_bytes()
+        text = read_regular_file(path)
     except OSError as error:
         raise UserError(f"record {path} cannot be read: {error.strerror}") from error
     content = decode(text, source=str(path))
@@ -258,10 +261,11 @@ def publish(record: Record, root: Path = PUBLISHED) -> Path:
     paper, row = record.experiment.split(".", 1)
     size = f"{record.preset}-{record.config_hash[:8]}" if record.changed else record.preset
     target = root / paper / row / f"{size}-seed{record.seed}.json"
-    write_json_atomically(target, record.content)
     arrays = record.path.with_name(ARRAYS)
-    if arrays.exists():
-        shutil.copyfile(arrays, target.with_suffix(".npz"))
+    with naming(target):
+        write_json_atomically(target, record.content)
+        if arrays.is_file():
+            write_bytes_atomically(target.with_suffix(".npz"), read_regular_file(arrays))
     return target
 
 

@@ -17,8 +17,8 @@ from jax import lax
 
 from adaptive_nets.layers import SparseVDLayers
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import read_json_lines
 from adaptive_nets.runtime.interrupt import Interrupted
+from adaptive_nets.runtime.json_files import read_json_lines
 from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training import loop
 from adaptive_nets.training.classification import classification

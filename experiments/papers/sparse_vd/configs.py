@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 from adaptive_nets.training.config import (
     DataConfig,
@@ -12,9 +12,9 @@ from adaptive_nets.training.config import (
     RunConfig,
     ScheduleConfig,
     TrainConfig,
-    require,
-    require_duration,
 )
+from adaptive_nets.training.duration import Timing, check_order
+from adaptive_nets.training.ranges import FlagGroup, Moment, NonNegative, Range
 from experiments.suite import config as config_lib
 from experiments.suite.config import Training
 from experiments.suite.experiment import Bound, Experiment, Preset
@@ -23,18 +23,18 @@ RUNNER = "experiments.papers.sparse_vd.experiment:run"
 
 
 @dataclasses.dataclass(frozen=True)
-class VariationalConfig:
+class VariationalConfig(FlagGroup, flags="variational"):
     """Sparse variational dropout."""
 
-    kl_start: str = "5 epochs"
+    kl_start: Moment = "5 epochs"
     """Start of the linear warm-up of the divergence, a duration."""
-    kl_full: str = "20 epochs"
+    kl_full: Moment = "20 epochs"
     """End of the linear warm-up of the divergence, a duration."""
-    kl_weight: float = 1.0
+    kl_weight: NonNegative = 1.0
     """Weight of the divergence after the warm-up; 1 gives the variational bound."""
-    log_sigma2_init: float = -10.0
+    log_sigma2_init: Annotated[float, Range(-60, 60)] = -10.0
     """Initial log variance of every weight."""
-    threshold: float = 3.0
+    threshold: Annotated[float, Range()] = 3.0
     """Least log dropout rate, log α, of removed weights."""
     mask_in_training: bool = True
     """Masking of removed weights in training too, as in the authors' LeNet scripts."""
@@ -42,9 +42,13 @@ class VariationalConfig:
     """Noise variance from the clipped log α, as in the ICML code; otherwise σ²."""
 
     def __post_init__(self):
-        require_duration(self.kl_start, "variational.kl-start")
-        require_duration(self.kl_full, "variational.kl-full")
-        require(self.kl_weight >= 0, "variational.kl-weight", self.kl_weight, "0 or more")
+        super().__post_init__()
+        self.check_times()
+
+    def check_times(self, timing: Timing | None = None) -> None:
+        """Raises a `UserError` if the warm-up starts after its end, as far as units tell."""
+        start, end = self.kl_start, self.kl_full
+        check_order("variational.kl-start", start, "variational.kl-full", end, timing)
 
 
 @dataclasses.dataclass(frozen=True)

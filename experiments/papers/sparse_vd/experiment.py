@@ -84,6 +84,7 @@ def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
     )
 
     def bound(timing: Timing) -> Objective:
+        variational.check_times(timing)
         start, end = timing.steps(variational.kl_start), timing.steps(variational.kl_full)
 
         def penalty(params: Any, step: Any) -> dict[str, Any]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
-from adaptive_nets.training.config import RunConfig, ScheduleConfig, TrainConfig, require
+from adaptive_nets.training.config import RunConfig, ScheduleConfig, TrainConfig
+from adaptive_nets.training.ranges import FlagGroup, Range
 from experiments.suite.experiment import Bound, Experiment, Preset
 
 
 @dataclasses.dataclass(frozen=True)
-class PruningConfig:
+class PruningConfig(FlagGroup, flags="pruning"):
     """Pruning of a random matrix."""
 
-    keep: float = 0.25
+    keep: Annotated[float, Range(0, 1, open_low=True)] = 0.25
     """Fraction of the weights that are kept."""
-
-    def __post_init__(self):
-        require(0 < self.keep <= 1, "pruning.keep", self.keep, "a fraction in (0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)

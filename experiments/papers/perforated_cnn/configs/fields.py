@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Annotated, Literal
 
-from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import ModelConfig, TrainConfig, require
+from adaptive_nets.training.config import ModelConfig, PixelScale, TrainConfig, require
+from adaptive_nets.training.ranges import (
+    Count,
+    EvalBatch,
+    FlagGroup,
+    Range,
+    Share,
+    Size,
+    Threads,
+    Workers,
+)
 from experiments.suite.config import Training
 from experiments.suite.run_inputs import RunInputField
 
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
 MaskKind = Literal["uniform", "grid", "pooling", "impact"]
+Rates = Annotated[tuple[float, ...], Range(0, 1, open_low=True, open_high=True, least=1)]
+Keeps = Annotated[tuple[float, ...], Range(0, 1, open_low=True, least=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(FlagGroup, flags="network"):
     """Initialisation and regularisation of the network to perforate."""
 
-    dropout_rate: float = 0.5
+    dropout_rate: Share = 0.5
     """Dropout rate after the first two poolings."""
     kernel_init: Literal["he", "published"] = "he"
     """Distribution of initial weights: He-normal, or the authors' normal of deviation 0.05."""
-
-    def __post_init__(self):
-        require(
-            0 <= self.dropout_rate < 1,
-            "network.dropout-rate",
-            self.dropout_rate,
-            "a number in [0, 1)",
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,62 +55,45 @@ class PerforationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(FlagGroup, flags="search"):
     """Greedy search for a perforation."""
 
-    target: float = 2.0
+    target: Annotated[float, Range(1, 1e6)] = 2.0
     """Factor of reduced cost at which the search ends."""
     cost: Literal["time", "macs"] = "time"
     """Cost to reduce: measured time of the whole network, or multiply-accumulates."""
-    steps: int = 50
+    steps: Count = 50
     """Largest number of accepted steps."""
     kinds: tuple[MaskKind, ...] = ("impact",)
     """Kinds of masks to try."""
-    repetitions: int = 2
+    repetitions: Annotated[int, Range(1, 1000)] = 2
     """Number of random masks per layer and kind."""
     impact_on: Literal["perforated", "original"] = "perforated"
     """Network whose impacts are computed: as perforated so far, or the original."""
-    images: int = 10000
+    images: Count = 10000
     """Number of training images of the loss."""
-    impact_images: int = 5000
+    impact_images: Count = 5000
     """Number of training images of the impacts."""
-    batch_size: int = 128
+    batch_size: EvalBatch = 128
     """Images per batch, also of the timed pass."""
-    runs: int = 5
+    runs: Annotated[int, Range(1, 10**5)] = 5
     """Number of passes averaged into one time."""
     begin_from: Annotated[str, RunInputField("resumed", part="search")] = ""
     """Run whose search is resumed as this run's own; empty for a new search."""
 
     def __post_init__(self):
-        require(self.target >= 1, "search.target", self.target, "a factor of 1 or more")
-        for name in ("steps", "repetitions", "images", "impact_images", "batch_size", "runs"):
-            value = getattr(self, name)
-            require(value > 0, "search." + name.replace("_", "-"), value, "a positive number")
+        super().__post_init__()
         require(bool(self.kinds), "search.kinds", self.kinds, "at least one kind of mask")
 
 
 @dataclasses.dataclass(frozen=True)
-class TimingConfig:
+class TimingConfig(FlagGroup, flags="timing"):
     """Timing of whole networks, dense and perforated in turns."""
 
-    batches: tuple[int, ...] = (1, 16)
+    batches: Annotated[tuple[int, ...], Range(1, 2**16, least=1)] = (1, 16)
     """Batch sizes, images; the last is the size of the row."""
-    seconds: float = 60.0
+    seconds: Annotated[float, Range(0, 1e6)] = 60.0
     """Approximate duration per batch size, seconds."""
-
-    def __post_init__(self):
-        require(
-            bool(self.batches) and min(self.batches) > 0,
-            "timing.batches",
-            self.batches,
-            "positive numbers",
-        )
-        require(
-            math.isfinite(self.seconds) and self.seconds >= 0,
-            "timing.seconds",
-            self.seconds,
-            "0 or more seconds",
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,60 +108,45 @@ class SearchedConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RuleConfig:
+class RuleConfig(FlagGroup, flags="rule"):
     """Perforation by rule of all layers that the paper perforates."""
 
-    reduction: float = 2.0
+    reduction: Annotated[float, Range(1, 1e6)] = 2.0
     """Least factor of reduced multiply-accumulates."""
-    falloff: float = 0.0
+    falloff: Annotated[float, Range(0, 1)] = 0.0
     """Power of a layer's positions by which its keep fraction falls; 0 for equal fractions."""
     kind: Literal["uniform", "grid", "regular"] = "grid"
     """Kind of masks; 'regular', every k-th row and column, is not in the paper."""
     layer: str = ""
     """Name of the only layer to perforate; empty for all."""
-    rate: float = 0.0
+    rate: Share = 0.0
     """Perforation rate of that layer, in [0, 1)."""
-
-    def __post_init__(self):
-        require(self.reduction >= 1, "rule.reduction", self.reduction, "a factor of 1 or more")
-        require(0 <= self.falloff <= 1, "rule.falloff", self.falloff, "a power from 0 to 1")
-        require(0 <= self.rate < 1, "rule.rate", self.rate, "a perforation rate in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
-class ValidationConfig:
+class ValidationConfig(FlagGroup, flags="data"):
     """Validation images for the errors of a network perforated by rule."""
 
     name: str = "imagenet"
     """Name of the data set; 'adaptive-nets data list' shows all."""
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
     """Source of the data; 'auto' for the first of the other three that is present."""
-    eval_batch_size: int = 50
+    eval_batch_size: EvalBatch = 50
     """Images per batch."""
-    test_limit: int = 0
+    test_limit: Size = 0
     """Number of test images, from the first; 0 for all."""
-
-    def __post_init__(self):
-        size, limit = self.eval_batch_size, self.test_limit
-        require(size > 0, "data.eval-batch-size", size, "a positive number")
-        require(limit >= 0, "data.test-limit", limit, "0 or more images")
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadingConfig:
+class ReadingConfig(FlagGroup, flags="run"):
     """Pipeline of the validation images."""
 
-    input_workers: int = 0
+    input_workers: Workers = 0
     """Number of decoding processes; 0 for threads alone."""
-    input_threads: int = 16
+    input_threads: Threads = 16
     """Number of decoding threads per process."""
-    input_prefetch: int = 2
+    input_prefetch: Threads = 2
     """Number of prefetched batches."""
-
-    def __post_init__(self):
-        for field, least in (("input_workers", 0), ("input_threads", 1), ("input_prefetch", 1)):
-            value = getattr(self, field)
-            require(value >= least, "run." + field.replace("_", "-"), value, f"{least} or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,43 +167,43 @@ class RuledConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerConfig:
+class LayerConfig(FlagGroup, flags="layer"):
     """Layer to perforate at several rates with one kind of mask."""
 
     name: str = "conv2"
     """Name of the layer."""
     kind: MaskKind = "impact"
     """Kind of mask."""
-    rates: tuple[float, ...] = (1 / 3, 1 / 2, 2 / 3, 3 / 4, 4 / 5, 5 / 6, 7 / 8, 9 / 10)
+    rates: Rates = (1 / 3, 1 / 2, 2 / 3, 3 / 4, 4 / 5, 5 / 6, 7 / 8, 9 / 10)
     """Perforation rates, in (0, 1) and increasing."""
     impact_on: Literal["perforated", "original"] = "original"
     """Network whose impacts are computed: perforated at the previous rate, or the original."""
-    images: int = 10000
+    images: Count = 10000
     """Number of training images of the loss."""
-    impact_images: int = 5000
+    impact_images: Count = 5000
     """Number of training images of the impacts."""
-    batch_size: int = 128
+    batch_size: EvalBatch = 128
     """Images per batch."""
 
     def __post_init__(self):
-        if any(not 0 < rate < 1 for rate in self.rates) or list(self.rates) != sorted(self.rates):
-            raise UserError(
-                f"--layer.rates is {self.rates!r}; expected increasing numbers in (0, 1)"
-            )
-        for name in ("images", "impact_images", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, "layer." + name.replace("_", "-"), value, "a positive number")
+        super().__post_init__()
+        require(
+            list(self.rates) == sorted(set(self.rates)),
+            "layer.rates",
+            self.rates,
+            "increasing numbers in (0, 1)",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class SourceDataConfig:
+class SourceDataConfig(FlagGroup, flags="data"):
     """Data of the trained network, normalised as in its training."""
 
     name: str = "cifar10"
     """Name of the data set; 'adaptive-nets data list' shows all."""
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
     """Source of the data; 'auto' for the first of the other three that is present."""
-    pixel_scale: float = 255.0
+    pixel_scale: PixelScale = 255.0
     """Divisor of pixel values."""
     centre: Literal["none", "channel", "pixel"] = "pixel"
     """Subtracted mean of the training set: none, per channel, or per pixel."""
@@ -241,15 +211,10 @@ class SourceDataConfig:
     """Division by the training set's standard deviation per channel."""
     per_image: bool = False
     """Standardisation of every image to mean 0 and deviation 1."""
-    train_limit: int = 0
+    train_limit: Size = 0
     """Number of training images, from the first; 0 for all."""
-    test_limit: int = 0
+    test_limit: Size = 0
     """Number of test images, from the first; 0 for all."""
-
-    def __post_init__(self):
-        require(self.pixel_scale > 0, "data.pixel-scale", self.pixel_scale, "a positive number")
-        require(self.train_limit >= 0, "data.train-limit", self.train_limit, "0 or more images")
-        require(self.test_limit >= 0, "data.test-limit", self.test_limit, "0 or more images")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,30 +229,21 @@ class SingleLayerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TradeoffConfig:
+class TradeoffConfig(FlagGroup, flags="tradeoff"):
     """Points of the curves of perforation, larger stride and smaller input."""
 
-    keeps: tuple[float, ...] = (0.75, 0.5, 0.35, 0.25)
+    keeps: Keeps = (0.75, 0.5, 0.35, 0.25)
     """Keep fractions of all perforated layers, and of all layers with a larger stride."""
-    sizes: tuple[int, ...] = (28, 24, 20, 16)
+    sizes: Annotated[tuple[int, ...], Range(1, 4096)] = (28, 24, 20, 16)
     """Sides of smaller input images, pixels."""
     kind: MaskKind = "impact"
     """Kind of masks of perforation."""
     search: Annotated[str, RunInputField(part="search")] = ""
     """Run of a row of Table 3 whose search gives the masks; empty for masks of `kind`."""
-    impact_images: int = 5000
+    impact_images: Count = 5000
     """Number of training images of the impacts."""
-    batch_size: int = 128
+    batch_size: EvalBatch = 128
     """Images per batch of the impacts."""
-
-    def __post_init__(self):
-        good = all(0 < keep <= 1 for keep in self.keeps) and bool(self.keeps)
-        require(good, "tradeoff.keeps", self.keeps, "fractions in (0, 1]")
-        good = all(size > 0 for size in self.sizes)
-        require(good, "tradeoff.sizes", self.sizes, "positive numbers of pixels")
-        for name in ("impact_images", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, "tradeoff." + name.replace("_", "-"), value, "a positive number")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""JSON objects and JSON lines from files that may be damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.files import read_regular_file
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _decoded(text: bytes) -> Any:
+    """Decodes JSON.
+
+    Raises:
+        ValueError: the text is not JSON; the message says why.
+    """
+    if not text.strip():
+        raise ValueError("it is empty")
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON at line {error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        if "digits" in str(error):  # Python refuses to convert thousands of digits.
+            raise ValueError("it has a number of thousands of digits") from error
+        raise
+
+
+def _is_of(value: Any, kind: type | tuple[type, ...]) -> bool:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def read_json_object(
+    path: Path,
+    *,
+    remedy: str,
+    entries: Mapping[str, type | tuple[type, ...]] | None = None,
+) -> dict[str, Any]:
+    """Reads a JSON object from a file.
+
+    Args:
+        path: file to read.
+        remedy: instruction that the message ends with, such as "choose another folder".
+        entries: types of the entries that the object must have.
+
+    Raises:
+        UserError: the file cannot be read, is not a JSON object, or lacks an entry.
+    """
+    try:
+        content = _decoded(read_regular_file(path))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds {_kind(content)}; expected an object")
+        for name, kind in (entries or {}).items():
+            if name not in content:
+                raise ValueError(f"it has no entry {name!r}")
+            if not _is_of(content[name], kind):
+                raise ValueError(f"its entry {name!r} is {_kind(content[name])}")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; {remedy}") from error
+    return content
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def read_json_lines(
+    path: Path, *, entries: Mapping[str, type | tuple[type, ...]] | None = None
+) -> list[dict[str, Any]]:
+    """Returns the objects of a JSON-lines file up to its first damaged line.
+
+    See `scan_json_lines`.
+    """
+    return scan_json_lines(path, entries=entries)[0]
+
+
+def scan_json_lines(
+    path: Path, *, entries: Mapping[str, type | tuple[type, ...]] | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """Reads the objects of a JSON-lines file up to its first damaged line.
+
+    Args:
+        path: file to read; one that does not exist has no lines.
+        entries: types of the entries that every object must have.
+
+    Returns:
+        The objects, and the number of the first damaged line, from 1; 0 if there is none.
+
+    Raises:
+        UserError: the file exists and cannot be read, or is a folder or a device.
+    """
+    try:
+        texts = read_regular_file(path).splitlines()
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}; move it away and run the same command"
+        ) from error
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = _decoded(text)
+        except ValueError:
+            return lines, number
+        if not isinstance(line, dict) or any(
+            not _is_of(line.get(name), kind) for name, kind in (entries or {}).items()
+        ):
+            return lines, number
+        lines.append(line)
+    return lines, 0
