@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from adaptive_nets.models.weights.safetensors_files import read_safetensors
 from adaptive_nets.models.weights.stored import flatten, unflatten
+from adaptive_nets.models.weights.unreadable import Unreadable
 from adaptive_nets.perforation.plan import LayerMask, PerforationPlan
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_bytes_atomically
+from adaptive_nets.runtime.reading import parse_json
 
 FORMAT = "adaptive_nets.perforation_plan"
 VERSION = 1
@@ -45,7 +47,7 @@ def save_plan(
         "digest": plan.digest,
         "kinds": {name: layer.kind for name, layer in plan.layers.items()},
     }
-    content = save(tensors, metadata={FORMAT: json.dumps(header)})
+    content = save(tensors, metadata={FORMAT: json.dumps(header, allow_nan=False)})
     write_bytes_atomically(Path(path), content)
     return len(content)
 
@@ -69,32 +71,58 @@ def load_plan_variables(path: Path | str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[PerforationPlan, dict[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"plan file {path} does not exist; expected one written by save_plan")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        metadata, tensors = read_safetensors(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"plan file {path} does not exist; expected one written by save_plan"
+        ) from error
+    except OSError as error:
+        raise UserError(f"plan file {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise UserError(f"plan file {path} cannot be read as safetensors: {error}") from error
     if FORMAT not in metadata:
         raise UserError(
             f"file {path} holds no perforation plan; expected the entry {FORMAT!r} in its header"
         )
-    header = json.loads(metadata[FORMAT])
-    if header["version"] != VERSION:
-        raise UserError(
-            f"plan file {path} has version {header['version']}; expected {VERSION}, as written by "
-            "this version's save_plan"
-        )
+    try:
+        return _decode(metadata[FORMAT], tensors)
+    except (UserError, ValueError) as error:
+        raise UserError(f"plan file {path} {error}; write it again with save_plan") from error
+
+
+def _decode(
+    text: str, tensors: Mapping[str, np.ndarray | Unreadable]
+) -> tuple[PerforationPlan, dict[str, Any]]:
+    """Decodes header and tensors of a file; an error's message is a clause about the file."""
+    try:
+        header = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"is damaged: its header is not JSON ({error})") from error
+    if not isinstance(header, dict) or header.get("version") != VERSION:
+        found = str(header.get("version"))[:40] if isinstance(header, dict) else "none"
+        raise ValueError(f"has version {found}; expected {VERSION}")
+    for name, kind in (("kinds", dict), ("fingerprint", str), ("model", str), ("digest", str)):
+        if not isinstance(header.get(name), kind):
+            raise ValueError(f"is damaged: {name} in its header is {str(header.get(name))[:60]}")
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in tensors.items():
+        if isinstance(leaf, Unreadable):
+            raise ValueError(f"is damaged: {name} is {leaf.what}")
+        arrays[name] = leaf
     layers = {}
     for name, kind in header["kinds"].items():
-        mask, nearest = tensors.pop(_MASK + name), tensors.pop(_NEAREST + name)
-        layers[name] = LayerMask(mask, nearest, kind, float(mask.mean()))
+        mask, nearest = arrays.pop(_MASK + name, None), arrays.pop(_NEAREST + name, None)
+        if mask is None or nearest is None or not mask.size or not isinstance(kind, str):
+            raise ValueError(f"is damaged: it has no whole mask of {name}")
+        try:
+            layers[name] = LayerMask(mask, nearest, kind, float(mask.mean()))
+        except UserError as error:
+            raise ValueError(f"is damaged: in the layer {name}, {error}") from error
     plan = PerforationPlan(header["fingerprint"], layers, header["model"])
     if plan.digest != header["digest"]:
-        raise UserError(
-            f"plan file {path} is damaged: its digest is {plan.digest}; expected "
-            f"{header['digest']}, as in its header; write it again with save_plan"
+        raise ValueError(
+            f"is damaged: its digest is {plan.digest}; expected {header['digest'][:40]}, as in its "
+            "header"
         )
-    return plan, unflatten(tensors)
+    return plan, unflatten(arrays)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ def _read(options: Evaluate, name: str) -> tuple[Any, str]:
     from adaptive_nets.models.weights import files as weight_files
     from adaptive_nets.models.weights.stored import load_network
 
-    if not options.weights.is_file() or weight_files.is_native_format(options.weights):
+    if not options.weights.exists() or weight_files.is_native_format(options.weights):
         stored = load_network(options.weights)
         if stored.model != name:
             halting = getattr(create_model(name), "halting", None)
@@ -168,6 +169,7 @@ def main(arguments: Sequence[str]) -> None:
             per_image=normalisation.per_image,
         )
         result = make_evaluate(task, batch_size=options.batch_size)(variables, split)
+    _check_finite(result, where=f"--weights {options.weights} on --data {options.data}")
     report = {
         "model": entry.name,
         "weights": str(options.weights),
@@ -188,6 +190,16 @@ def main(arguments: Sequence[str]) -> None:
         },
     }
     show_fields(report, as_json=options.json)
+
+
+def _check_finite(result: Mapping[str, float], *, where: str) -> None:
+    """Raises `UserError` if a measured value is not finite."""
+    for name, value in result.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"{where} gives {name} {value}; expected a finite number: numbers overflow in the "
+                "network, or its normalisation is another one"
+            )
 
 
 def _described(normalisation: Any) -> dict[str, Any]:

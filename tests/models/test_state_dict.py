@@ -29,9 +29,10 @@ from adaptive_nets.models.weights.files import (
 from adaptive_nets.models.weights.state_dict import (
     convert,
     convert_all,
-    find_tensors,
+    find_state_dict,
     foreign_shape,
     match_names,
+    unwrap,
 )
 from adaptive_nets.runtime.errors import UserError
 
@@ -272,13 +273,13 @@ ARRAY = np.ones(2, np.float32)
     ],
 )
 def test_wrappers_and_prefixes_are_taken_off(tree):
-    assert list(find_tensors(tree, source="file")) == ["a.weight"]
+    assert list(unwrap(find_state_dict(tree, source="file"), source="file")) == ["a.weight"]
 
 
 @pytest.mark.parametrize("tree", [{}, [], {"epoch": 3}, {"state_dict": {}}, ARRAY])
 def test_a_file_without_tensors_is_named(tree):
     with pytest.raises(UserError, match="file has no tensors by name"):
-        find_tensors(tree, source="file")
+        find_state_dict(tree, source="file")
 
 
 def lenet_tensors(rng, classes=10):

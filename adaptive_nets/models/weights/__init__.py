@@ -1,8 +1,8 @@
 """Trained networks in files: the native format, PyTorch state dicts, other safetensors."""
 
+from adaptive_nets.models.weights.header import FORMAT
 from adaptive_nets.models.weights.locate import find_network
 from adaptive_nets.models.weights.stored import (
-    FORMAT,
     InputNormalisation,
     StoredNetwork,
     check_fits,

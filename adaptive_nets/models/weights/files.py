@@ -12,34 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-import safetensors
 
 from adaptive_nets.models.normalisation import Normalisation
 from adaptive_nets.models.registry import create_model, model_entry
 from adaptive_nets.models.shapes import abstract_variables, flatten_paths, flattened_inputs
-from adaptive_nets.models.weights.state_dict import convert_all, find_tensors, match_names
-from adaptive_nets.models.weights.stored import (
-    FORMAT,
-    StoredNetwork,
-    unflatten,
+from adaptive_nets.models.weights.header import FORMAT
+from adaptive_nets.models.weights.safetensors_files import read_metadata, read_safetensors
+from adaptive_nets.models.weights.state_dict import (
+    convert_all,
+    find_state_dict,
+    match_names,
+    unwrap,
 )
+from adaptive_nets.models.weights.stored import StoredNetwork, unflatten
 from adaptive_nets.models.weights.torch_pickle import read_torch
+from adaptive_nets.models.weights.unreadable import Unreadable
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import open_file
 
-_DTYPES = {
-    "F64": np.dtype("f8"),
-    "F32": np.dtype("f4"),
-    "F16": np.dtype("f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "I64": np.dtype("i8"),
-    "I32": np.dtype("i4"),
-    "I16": np.dtype("i2"),
-    "I8": np.dtype("i1"),
-    "U8": np.dtype("u1"),
-    "BOOL": np.dtype("?"),
-}
 # Number of classes that marks the shapes that depend on it: a prime that no layer size equals.
 _MARKER = 7919
 
@@ -74,58 +65,38 @@ def resolve_normalisation(
     return Normalisation(tuple(mean), tuple(std), "given by --mean and --std")
 
 
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of any safetensors file.
-
-    Raises:
-        UserError: the file cannot be read, or a tensor has an unsupported dtype.
-    """
-    try:
-        parts = safetensors.deserialize(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"weights file {path}: {error.strerror or error}") from error
-    except Exception as error:
-        raise UserError(f"weights file {path} cannot be read as safetensors: {error}") from error
-    tensors = {}
-    for name, part in parts:
-        if part["dtype"] not in _DTYPES:
-            raise UserError(
-                f"weights file {path}: {name} has the dtype {part['dtype']}; "
-                f"expected one of {', '.join(_DTYPES)}"
-            )
-        dtype = _DTYPES[part["dtype"]]
-        tensors[name] = np.frombuffer(part["data"], dtype).reshape(part["shape"])
-    return tensors
-
-
 def is_native_format(path: Path) -> bool:
     """Returns whether a file was written by `save_network`."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return FORMAT in (file.metadata() or {})
-    except (safetensors.SafetensorError, OSError, ValueError):
+        return FORMAT in read_metadata(path)
+    except (OSError, ValueError):
         return False
 
 
 def _is_torch(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(9)
     # A zip archive or a pickle. The header of a safetensors file starts at its ninth byte.
     return start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Reads the named tensors of another tool's file, without wrappers.
+def read_state_dict(path: Path) -> dict[str, np.ndarray | Unreadable]:
+    """Reads the named tensors of another tool's file, without counters.
 
     Raises:
         UserError: the file is absent, damaged, refused, or without tensors.
     """
-    if not path.is_file():
+    try:
+        tree = read_torch(path) if _is_torch(path) else read_safetensors(path)[1]
+    except FileNotFoundError as error:
         raise UserError(
             f"weights file {path} does not exist; expected a PyTorch or safetensors file"
-        )
-    tree = read_torch(path) if _is_torch(path) else read_safetensors(path)
-    return find_tensors(tree, source=f"weights file {path}")
+        ) from error
+    except OSError as error:
+        raise UserError(f"weights file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"weights file {path} cannot be read as safetensors: {error}") from error
+    return find_state_dict(tree, source=f"weights file {path}")
 
 
 def _overrides_for(model: str, names: Sequence[str]) -> dict[str, Any]:
@@ -151,14 +122,15 @@ def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> Sto
         UserError: the file cannot be read or does not fit the network.
     """
     entry = model_entry(model)
-    tensors = read_state_dict(path)
+    wrapped = read_state_dict(path)
     source = f"weights file {path}"
-    overrides = _overrides_for(entry.name, list(tensors))
+    overrides = _overrides_for(entry.name, list(wrapped))
     network = create_model(entry.name, num_classes=_MARKER, **overrides)
     expected = abstract_variables(network, entry.input_shape)
     flattened = flattened_inputs(network, expected, entry.input_shape)
     shapes = {name: tuple(leaf.shape) for name, leaf in flatten_paths(expected).items()}
-    matched = match_names(list(shapes), list(tensors))
+    tensors = unwrap(wrapped, shapes, source=source)
+    matched = match_names(list(shapes), list(tensors), source=source)
     num_classes = _number_of_classes(shapes, matched, tensors) or entry.num_classes
     shapes = {
         name: tuple(num_classes if size == _MARKER else size for size in shape)
@@ -180,6 +152,7 @@ def _number_of_classes(shapes: dict, matched: dict, tensors: dict) -> int:
     """Returns the number of outputs of the main or else an auxiliary classifier; 0 without one."""
     ends = [name for name, shape in shapes.items() if shape and shape[-1] == _MARKER]
     for name in sorted(ends, key=lambda name: "aux" in name.lower()):
-        if name in matched and tensors[matched[name]].ndim:
-            return int(tensors[matched[name]].shape[0])
+        tensor = tensors[matched[name]] if name in matched else None
+        if isinstance(tensor, np.ndarray) and tensor.ndim:
+            return tensor.shape[0]
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adaptive_nets.models.weights.files import is_native_format
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import check_file
 
 RECORD = "record.json"
 NETWORK_FILES = ("pruned.safetensors", "network.safetensors")
@@ -35,7 +36,7 @@ def find_network(path: str | Path) -> Path:
             file was written by another program.
     """
     path = Path(path).expanduser()
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return _check_file(path)
     if not path.is_dir():
         raise UserError(f"no run in {path}: it does not exist; expected {_EXPECTED}")
@@ -78,6 +79,10 @@ def _network_in(folder: Path) -> Path | None:
 
 
 def _check_file(path: Path) -> Path:
+    try:
+        check_file(path)
+    except OSError as error:
+        raise UserError(f"no run in {path}: {error.strerror}; expected {_EXPECTED}") from error
     if is_native_format(path):
         return path
     if path.name in (RECORD, "run.json"):

@@ -8,18 +8,34 @@ network has several customary naming schemes, each is tried.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from adaptive_nets.models.weights.finite import first_not_finite
+from adaptive_nets.models.weights.unreadable import Unreadable
 from adaptive_nets.runtime.errors import UserError
 
-# Keys under which training scripts store the state dict, in order of preference.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
-# Prefixes that wrappers of a network add to all names.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-_IGNORED = (".num_batches_tracked",)
+# Keys under which training scripts store the state dict, in order of preference: plain weights come
+# before their moving averages.
+_KEYS = (
+    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "params",
+    "weights", "backbone", "state_dict_ema", "model_ema", "model_ema_state_dict", "ema_state_dict",
+    "ema", "params_ema",
+)  # fmt: skip
+# Attributes under which wrappers hold the network that they wrap: DataParallel and its kind,
+# torch.compile, FSDP, activation checkpointing, DeepSpeed and Fabric, and those of Lightning and
+# training scripts.
+_WRAPPERS = frozenset({
+    "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
+    "_original_module", "model", "net", "network", "ema_model", "averaged_model",
+})  # fmt: skip
+# Scalars beside the weights: of batch normalisation, moving averages and optimisers.
+_COUNTERS = frozenset({
+    "num_batches_tracked", "n_averaged", "num_updates", "updates", "step", "steps", "global_step",
+    "epoch", "epochs", "iteration", "iterations", "decay", "ema_decay", "initted", "_initted",
+})  # fmt: skip
 # Flax collection and leaf -> name of the leaf in a state dict.
 _LEAVES = {
     "params/kernel": "weight",
@@ -47,38 +63,112 @@ _DIALECTS: tuple[tuple[tuple[str, str], ...], ...] = (
 )
 
 
-def find_tensors(tree: Any, *, source: str) -> dict[str, np.ndarray]:
-    """Finds the state dict in a file's contents and removes wrappers and prefixes.
+def find_state_dict(tree: Any, *, source: str) -> dict[str, np.ndarray | Unreadable]:
+    """Finds the state dict in a file's contents.
 
     Args:
-        tree: nested mappings with arrays; may also hold optimiser state, numbers and strings.
+        tree: nested mappings with arrays; may also hold optimiser state, numbers, strings and
+            `Unreadable` entries.
         source: name of the file in messages.
 
     Returns:
-        Name -> array in the file's order, without batch counters.
+        Name -> array, or `Unreadable`, in the file's order, without counters.
 
     Raises:
-        UserError: the file holds no state dict.
+        UserError: the file holds no state dict, or several.
     """
-    found = _state_dict_in(tree)
-    if not found:
+    found = _state_dict_in(tree, source)
+    if not any(isinstance(leaf, np.ndarray) for leaf in found.values()):
         raise UserError(
-            f"{source} has no tensors by name; expected a state dict, or one under the key "
-            f"{_WRAPPERS[0]!r}"
+            f"{source} has no tensors by name{_objects_in(tree)}; expected a state dict, or one "
+            f"under the key {_KEYS[0]!r}"
         )
-    for prefix in _PREFIXES * 2:
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
-    return {name: tensor for name, tensor in found.items() if not name.endswith(_IGNORED)}
+    return {name: leaf for name, leaf in found.items() if not _is_counter(name, leaf)}
 
 
-def _state_dict_in(tree: Any) -> dict[str, np.ndarray]:
+def unwrap(
+    tensors: Mapping[str, np.ndarray | Unreadable], paths: Iterable[str] = (), *, source: str
+) -> dict[str, np.ndarray | Unreadable]:
+    """Removes the names of wrappers from names, at any position and any number.
+
+    Args:
+        tensors: such as ``{"module.features._orig_mod.0.weight": array}``.
+        paths: paths of the network's variables; a wrapper's name that is also that of one of its
+            modules is not removed.
+        source: name of the file in messages.
+
+    Returns:
+        Such as ``{"features.0.weight": array}``, in the same order.
+
+    Raises:
+        UserError: two names differ in their wrappers only.
+    """
+    wrappers = _WRAPPERS.difference(*(path.split("/") for path in paths))
+    unwrapped: dict[str, str] = {}
+    for name in tensors:
+        *modules, leaf = name.split(".")
+        short = ".".join([*(part for part in modules if part not in wrappers), leaf])
+        if (other := unwrapped.setdefault(short, name)) != name:
+            raise UserError(
+                f"{source} is ambiguous: {other} and {name} are both {short} without their "
+                "wrappers; expected one of them"
+            )
+    return {short: tensors[name] for short, name in unwrapped.items()}
+
+
+def _is_counter(name: str, leaf: np.ndarray | Unreadable) -> bool:
+    last = name.rpartition(".")[2]
+    if isinstance(leaf, Unreadable):
+        return last in _COUNTERS
+    if last == "num_batches_tracked":
+        return True
+    # A parameter of one element is a float of another name.
+    return leaf.size == 1 and leaf.ndim <= 1 and (last in _COUNTERS or leaf.dtype.kind in "iub")
+
+
+def _state_dict_in(tree: Any, source: str) -> dict[str, np.ndarray | Unreadable]:
     if not isinstance(tree, Mapping):
         return {}
-    for key in _WRAPPERS:
-        if isinstance(tree.get(key), Mapping) and (found := _state_dict_in(tree[key])):
+    for key in _KEYS:
+        if isinstance(tree.get(key), Mapping) and (found := _state_dict_in(tree[key], source)):
             return found
-    return {str(name): leaf for name, leaf in tree.items() if isinstance(leaf, np.ndarray)}
+    leaves = {
+        str(name): leaf for name, leaf in tree.items() if isinstance(leaf, (np.ndarray, Unreadable))
+    }
+    # Arrays stand directly in a state dict; a name with a dot is that of a module's parameter.
+    if any(isinstance(leaf, np.ndarray) for leaf in leaves.values()):
+        return leaves
+    if any("." in name for name in leaves):
+        return leaves
+    inner = {
+        str(key): found
+        for key, child in tree.items()
+        if isinstance(child, Mapping) and (found := _state_dict_in(child, source))
+    }
+    named = {key: found for key, found in inner.items() if _has_modules(found)}
+    if len(named) > 1:
+        keys = ", ".join(map(repr, named))
+        raise UserError(
+            f"{source} holds several state dicts, under {keys}; expected one, or one under the key "
+            f"{_KEYS[0]!r}"
+        )
+    return next(iter(named.values()), {})
+
+
+def _has_modules(found: Mapping[str, Any]) -> bool:
+    """Whether the names are those of modules' parameters, unlike those of an optimiser."""
+    return any("." in name for name in found)
+
+
+def _objects_in(tree: Any) -> str:
+    """Describes the objects in place of which a state dict was expected, for messages."""
+    if isinstance(tree, Unreadable):
+        return f", but {tree.what}"
+    if isinstance(tree, Mapping):
+        for key in (*_KEYS, *tree):
+            if isinstance(leaf := tree.get(key), Unreadable):
+                return f", and {str(key)!r} is {leaf.what}"
+    return ""
 
 
 def _canonical(name: str) -> str:
@@ -95,29 +185,39 @@ def _expected_name(path: str) -> str:
     return f"{dotted}.{_LEAVES.get(f'{collection}/{leaf}', leaf)}"
 
 
-def match_names(paths: list[str], names: list[str]) -> dict[str, str]:
+def match_names(paths: list[str], names: list[str], *, source: str = "file") -> dict[str, str]:
     """Matches the variables of a network with the tensors of a state dict.
 
     Args:
         paths: paths of the variables, such as ``"params/layer1_0/conv1/kernel"``.
         names: names of the tensors, such as ``"layer1.0.conv1.weight"``.
+        source: name of the file in messages.
 
     Returns:
         Path -> name of every match, under the naming scheme with the most matches.
+
+    Raises:
+        UserError: two tensors match one variable.
     """
-    best: dict[str, str] = {}
+    wanted = {_canonical(_expected_name(path)): path for path in paths}
+    best: dict[str, list[str]] = {}
     for rules in _DIALECTS:
-        known: dict[str, str] = {}
+        matched: dict[str, list[str]] = {}
         for name in names:
             renamed = name
             for pattern, replacement in rules:
                 renamed = re.sub(pattern, replacement, renamed)
-            known[_canonical(renamed)] = name
-        wanted = {path: _canonical(_expected_name(path)) for path in paths}
-        matched = {path: known[key] for path, key in wanted.items() if key in known}
+            if (key := _canonical(renamed)) in wanted:
+                matched.setdefault(wanted[key], []).append(name)
         if len(matched) > len(best):
             best = matched
-    return best
+    for path, found in best.items():
+        if len(found) > 1:
+            raise UserError(
+                f"{source} is ambiguous: {found[0]} and {found[1]} both match "
+                f"{_expected_name(path)}; expected one of them"
+            )
+    return {path: best[path][0] for path in paths if path in best}
 
 
 def foreign_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -150,7 +250,8 @@ def convert(
     values = np.asarray(tensor)
     if not (values.dtype.kind in "fiu" or values.dtype.name == "bfloat16"):
         return None
-    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # An infinity is found by the caller.
+        values = values.astype(np.float32)
     if len(shape) < 2:
         squeezed = values.reshape(shape) if values.size == 1 and shape in ((), (1,)) else values
         return squeezed if squeezed.shape == shape else None
@@ -169,7 +270,7 @@ def convert(
 
 
 def convert_all(
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, np.ndarray | Unreadable],
     shapes: Mapping[str, tuple[int, ...]],
     *,
     flattened: Mapping[str, tuple[int, int, int]],
@@ -178,7 +279,7 @@ def convert_all(
     """Converts a state dict to Flax variables.
 
     Args:
-        tensors: name -> tensor, see `find_tensors`.
+        tensors: name -> tensor, see `unwrap`.
         shapes: path -> shape of every variable of the network.
         flattened: kernels behind a flattened map, see `shapes.flattened_inputs`.
         source: name of the file in messages.
@@ -187,25 +288,35 @@ def convert_all(
         Path -> float32 array.
 
     Raises:
-        UserError: a tensor has another shape, is left over or is missing; the message names the
-            first as in the file.
+        UserError: a tensor has another shape, cannot be read, is left over, is missing or is not
+            finite; the message names the first as in the file. Entries that are no floats and that
+            the network does not need are ignored, since they are no weights.
     """
-    matched = match_names(list(shapes), list(tensors))
+    matched = match_names(list(shapes), list(tensors), source=source)
     path_of = {name: path for path, name in matched.items()}
     converted: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         if name not in path_of:
+            if isinstance(tensor, Unreadable) or tensor.dtype.kind in "iub":
+                continue
             raise UserError(
                 f"{source} does not fit the network: {name} {tensor.shape} is left over; expected "
                 "nothing of this name"
             )
         path = path_of[name]
+        if isinstance(tensor, Unreadable):
+            raise UserError(
+                f"{source} does not fit the network: {name} is {tensor.what}; expected a tensor of "
+                "floats or integers"
+            )
         values = convert(tensor, shapes[path], flattened=flattened.get(path))
         if values is None:
             raise UserError(
                 f"{source} does not fit the network: {name} is {tensor.dtype} {tensor.shape} in "
                 f"the file, expected {foreign_shape(shapes[path])}"
             )
+        if (place := first_not_finite(values)) is not None:
+            raise UserError(f"{source} is refused: {name} has {place}; expected finite numbers")
         converted[path] = values
     for path in shapes:
         if path not in converted:

@@ -1,15 +1,16 @@
 """Reader of ``torch.save`` files that needs no PyTorch and runs no code from the file.
 
 Such a file is a pickle whose tensors refer to storages outside it: members of a zip archive or, in
-the older form, byte ranges behind the pickle. A pickle is a program, so this unpickler resolves
-only the names that plain tensors in plain containers need and rejects every other name before
-lookup.
+the older form, byte ranges behind the pickle. A pickle is a program that calls whatever it names.
+This unpickler therefore resolves the names of tensors and plain containers to functions of its own
+and every other name to an inert class, see `inert`: nothing is imported and nothing runs.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import io
 import os
 import pickle
 import struct
@@ -21,7 +22,10 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
+from adaptive_nets.models.weights.inert import Inert, class_name, inert_class, rebuild
+from adaptive_nets.models.weights.unreadable import Unreadable
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import check_pickle, open_file
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
@@ -36,6 +40,29 @@ _STORAGES: dict[str, np.dtype] = {
     "CharStorage": np.dtype("i1"),
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
+    "ComplexFloatStorage": np.dtype("c8"),
+    "ComplexDoubleStorage": np.dtype("c16"),
+    # The codes of quantised tensors, whose scales are elsewhere.
+    "QUInt8Storage": np.dtype("u1"),
+    "QInt8Storage": np.dtype("i1"),
+    "QInt32Storage": np.dtype("i4"),
+    # Bytes of any dtype, which the tensor names.
+    "UntypedStorage": np.dtype("u1"),
+}
+_DTYPES: dict[str, np.dtype] = {
+    "float64": np.dtype("f8"),
+    "float32": np.dtype("f4"),
+    "float16": np.dtype("f2"),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "int64": np.dtype("i8"),
+    "int32": np.dtype("i4"),
+    "int16": np.dtype("i2"),
+    "int8": np.dtype("i1"),
+    "uint64": np.dtype("u8"),
+    "uint32": np.dtype("u4"),
+    "uint16": np.dtype("u2"),
+    "uint8": np.dtype("u1"),
+    "bool": np.dtype("?"),
 }
 
 
@@ -43,15 +70,29 @@ class _FormatError(Exception):
     """Defect of a file, described in one clause."""
 
 
+class _Fixed:
+    """Base of values that a pickle can reach; it cannot change them after their checks."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignores the state that a pickle sets."""
+
+
 @dataclasses.dataclass(frozen=True)
-class _StorageType:
+class _StorageType(_Fixed):
     """Placeholder of a PyTorch storage class."""
 
     dtype: np.dtype
 
 
 @dataclasses.dataclass(frozen=True)
-class _Storage:
+class _Dtype(_Fixed):
+    """Placeholder of a PyTorch dtype."""
+
+    dtype: np.dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage(_Fixed):
     """Unread storage, identified by its key; `start` is the offset of a view."""
 
     key: str
@@ -60,7 +101,7 @@ class _Storage:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tensor:
+class _Tensor(_Fixed):
     """Strided view of an unread storage."""
 
     storage: _Storage
@@ -71,11 +112,13 @@ class _Tensor:
 
 def _whole_numbers(values: Any) -> tuple[int, ...]:
     if not isinstance(values, tuple) or not all(type(v) is int and v >= 0 for v in values):
-        raise _FormatError(f"a tensor has the size or stride {values!r}")
+        raise _FormatError(f"a tensor has the size or stride {str(values)[:60]}")
     return values
 
 
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
+    if isinstance(storage, Unreadable):
+        return storage
     if not isinstance(storage, _Storage):
         raise _FormatError("a tensor has no storage")
     size, stride = _whole_numbers(size), _whole_numbers(stride)
@@ -85,51 +128,107 @@ def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) 
     return _Tensor(storage, offset, size, stride)
 
 
-def _rebuild_parameter(data: Any, *_: Any) -> _Tensor:
-    if not isinstance(data, _Tensor):
+def _rebuild_tensor_of_dtype(
+    storage: Any, offset: Any, size: Any, stride: Any, gradient: Any, hooks: Any, dtype: Any,
+    *_: Any,
+) -> Any:  # fmt: skip
+    """Rebuilds a tensor of untyped storage, the form of dtypes without a storage class."""
+    if isinstance(storage, _Storage) and not isinstance(dtype, _Dtype):
+        return Unreadable(f"a tensor of {class_name(dtype)}")
+    if isinstance(storage, _Storage):
+        storage = dataclasses.replace(storage, dtype=dtype.dtype)
+    return _rebuild_tensor(storage, offset, size, stride)
+
+
+def _rebuild_parameter(data: Any, *_: Any) -> Any:
+    if not isinstance(data, (_Tensor, Unreadable, Inert)):
         raise _FormatError("a parameter has no tensor")
     return data
 
 
+def _rebuild_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
+    """Rebuilds a tensor of a subclass, whose attributes are left out."""
+    if function in _REBUILD.values() and isinstance(arguments, tuple):
+        return function(*arguments)
+    return Unreadable(f"an object of the class {class_name(kind)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Function(_Fixed):
+    """Function that a pickle may call."""
+
+    call: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
+_REBUILD = {
+    "_rebuild_tensor": _Function(_rebuild_tensor),
+    "_rebuild_tensor_v2": _Function(_rebuild_tensor),
+    "_rebuild_tensor_v3": _Function(_rebuild_tensor_of_dtype),
+    "_rebuild_parameter": _Function(_rebuild_parameter),
+    "_rebuild_parameter_with_state": _Function(_rebuild_parameter),
+}
 # Names that a file may use -> objects that they resolve to.
 _KNOWN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    **{("torch._utils", name): function for name, function in _REBUILD.items()},
+    ("torch._tensor", "_rebuild_from_type_v2"): _Function(_rebuild_from_type),
     ("torch", "Size"): tuple,
+    ("copyreg", "_reconstructor"): _Function(rebuild),
+    ("copy_reg", "_reconstructor"): _Function(rebuild),
     **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
+    ("torch.storage", "UntypedStorage"): _StorageType(_STORAGES["UntypedStorage"]),
+    **{("torch", name): _Dtype(dtype) for name, dtype in _DTYPES.items()},
 }
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickler restricted to containers, numbers, strings and unread tensors.
+    """Unpickler of containers, numbers, strings, unread tensors and inert objects.
 
     Attributes:
-        dtypes: key of every storage in the pickle -> dtype.
+        dtypes: key of every storage in the pickle -> dtype, None if it is not known.
     """
 
     def __init__(self, file: IO[bytes]):
-        super().__init__(file, encoding="utf-8")
-        self.dtypes: dict[str, np.dtype] = {}
+        # Strings of Python 2 may hold any bytes.
+        super().__init__(file, encoding="utf-8", errors="backslashreplace")
+        self.dtypes: dict[str, np.dtype | None] = {}
+        self._classes: dict[tuple[str, str], type[Inert]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _KNOWN[module, name]
-        except KeyError:
-            raise _FormatError(
-                f"it asks for {module}.{name}; expected only tensors and containers"
-            ) from None
+        key = module, name
+        if key in _KNOWN:
+            return _KNOWN[key]
+        if key not in self._classes:
+            # Classes are made anew for each file, since a pickle may set attributes of a class.
+            self._classes[key] = inert_class(module, name)
+        return self._classes[key]
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> _Storage | Unreadable:
         match pid:
             case ("storage", _StorageType(dtype=dtype), str(key), *rest):
                 # In old files a storage may be a view of another: (key, offset, size).
                 view = rest[2] if len(rest) > 2 else None
-                start = 0 if view is None else _whole_numbers((view[1],))[0]
+                start = 0
+                if view is not None:
+                    if not isinstance(view, tuple) or len(view) != 3:
+                        raise _FormatError(f"it has a view of a storage, {str(view)[:60]}")
+                    start = _whole_numbers((view[1],))[0]
                 self.dtypes[key] = dtype
                 return _Storage(key, dtype, start)
+            case ("storage", kind, str(key), *_):
+                self.dtypes[key] = None
+                return Unreadable(f"a tensor of {class_name(kind)}")
         raise _FormatError(f"it has a storage of an unknown kind, {str(pid)[:60]!r}")
+
+
+def _load(file: IO[bytes]) -> tuple[Any, dict[str, np.dtype | None]]:
+    """Reads one pickle: the value, and the dtypes of its storages."""
+    check_pickle(file)
+    unpickler = _Unpickler(file)
+    return unpickler.load(), unpickler.dtypes
 
 
 def _materialise(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
@@ -148,6 +247,9 @@ def _materialise(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(values, tensor.size, strides).copy()
 
 
+_PLAIN = (bool, int, float, complex, str, bytes, bytearray, set, frozenset, type(None), Unreadable)
+
+
 def _resolve(tree: Any, read: Callable[[_Storage], np.ndarray]) -> Any:
     """Replaces the unread tensors in nested containers by arrays."""
     # Shared nodes are resolved once, since nested sharing would otherwise take exponential time.
@@ -157,12 +259,19 @@ def _resolve(tree: Any, read: Callable[[_Storage], np.ndarray]) -> Any:
         if id(node) not in done:
             if isinstance(node, _Tensor):
                 done[id(node)] = _materialise(node, read(node.storage))
+            elif isinstance(node, Inert):
+                # Subclasses of dict are mappings; anything else is only named.
+                made = {key: resolve(value) for key, value in node.inert_items}
+                done[id(node)] = made or Unreadable(f"an object of the class {class_name(node)}")
             elif isinstance(node, Mapping):
                 done[id(node)] = {key: resolve(value) for key, value in node.items()}
             elif isinstance(node, (list, tuple)):
                 done[id(node)] = [resolve(value) for value in node]
-            else:
+            elif isinstance(node, _PLAIN):
                 return node
+            else:
+                # A class or dtype by itself.
+                return Unreadable(f"the object {class_name(node)}")
         return done[id(node)]
 
     return resolve(tree)
@@ -185,8 +294,7 @@ def _from_archive(file: IO[bytes]) -> Any:
             order = archive.read(f"{folder}byteorder").decode("ascii", "replace")
         if order not in ("little", "big"):
             raise _FormatError(f"its byte order is {order!r}; expected 'little' or 'big'")
-        with archive.open(pickles[0]) as member:
-            tree = _Unpickler(member).load()
+        tree, _ = _load(io.BytesIO(archive.read(pickles[0])))
         contents: dict[tuple[str, np.dtype], np.ndarray] = {}
 
         def read(storage: _Storage) -> np.ndarray:
@@ -210,29 +318,29 @@ def _decoded(content: bytes, dtype: np.dtype, order: str) -> np.ndarray:
 
 def _from_sequence(file: IO[bytes]) -> Any:
     """Reads the form before PyTorch 1.6: four pickles, the storage keys, the storages."""
-    if _Unpickler(file).load() != _MAGIC:
+    if _load(file)[0] != _MAGIC:
         raise _FormatError("it does not begin as PyTorch's files do")
-    version = _Unpickler(file).load()
+    version, _ = _load(file)
     if version != _LEGACY_VERSION:
         raise _FormatError(f"its version is {version!r}, expected {_LEGACY_VERSION}")
-    machine = _Unpickler(file).load()
+    machine, _ = _load(file)
     if not isinstance(machine, Mapping) or not isinstance(machine.get("little_endian"), bool):
         raise _FormatError("it lacks the description of the machine that wrote it")
     order = "little" if machine["little_endian"] else "big"
-    unpickler = _Unpickler(file)
-    tree = unpickler.load()
-    keys = _Unpickler(file).load()
-    dtypes = unpickler.dtypes
+    tree, dtypes = _load(file)
+    keys, _ = _load(file)
     size = os.fstat(file.fileno()).st_size
     contents: dict[str, np.ndarray] = {}
     for key in keys if isinstance(keys, list) else ():
         header = file.read(8)
-        if len(header) < 8 or key not in dtypes:
-            raise _FormatError(f"the storage {key!r} is missing")
+        if len(header) < 8 or not isinstance(key, str) or key not in dtypes:
+            raise _FormatError(f"the storage {str(key)[:60]!r} is missing")
+        if (dtype := dtypes[key]) is None:
+            raise _FormatError(f"the storage {key!r} is of an unknown dtype")
         (count,) = struct.unpack("<q" if order == "little" else ">q", header)
-        if not 0 <= count * dtypes[key].itemsize <= size - file.tell():
+        if not 0 <= count * dtype.itemsize <= size - file.tell():
             raise _FormatError("it is truncated")
-        contents[key] = _decoded(file.read(count * dtypes[key].itemsize), dtypes[key], order)
+        contents[key] = _decoded(file.read(count * dtype.itemsize), dtype, order)
 
     def read(storage: _Storage) -> np.ndarray:
         if storage.key not in contents:
@@ -249,13 +357,14 @@ def read_torch(path: Path) -> Any:
         path: *.pt, *.pth or *.th file of either form.
 
     Returns:
-        The pickled value, with mappings as dicts, sequences as lists and the file's dtypes.
+        The pickled value, with mappings as dicts, sequences as lists, the file's dtypes, and
+        `Unreadable` in place of objects and tensors of other classes.
 
     Raises:
-        UserError: the file is absent, damaged, of another format, or holds other objects.
+        UserError: the file is absent, damaged or of another format.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_archive = file.read(4) == b"PK\x03\x04"
             file.seek(0)
             return _from_archive(file) if is_archive else _from_sequence(file)

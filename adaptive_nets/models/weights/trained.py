@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from adaptive_nets.models.weights.stored import (
     load_network,
 )
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import read_json_file
 
 Trained = tuple[nn.Module, dict[str, Any], dict[str, Any]]
 """Module, variables and configuration."""
@@ -86,7 +86,7 @@ def load_weights(
     file, entry = Path(path).expanduser(), model_entry(model)
     if file.is_dir():
         raise UserError(f"weights file {file} is a folder; expected a file of trained weights")
-    if not file.is_file() or is_native_format(file):
+    if not file.exists() or is_native_format(file):
         stored = load_network(file)
         if stored.model != entry.name:
             raise UserError(
@@ -215,11 +215,12 @@ def _input_shape(
 def _read_record(path: Path) -> dict[str, Any] | None:
     """The record beside a network; None where there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_file(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"record {path} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"record {path} cannot be read: {why}") from error
     try:
         assert isinstance(content["config"], dict)
         assert isinstance(content["dataset"]["name"], str)
