@@ -148,6 +148,7 @@ def build_dataset(
     *,
     hold_out: int = 0,
     progress: Progress = lambda what, done, total: None,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Builds a streamed set from a collection of images.
 
@@ -157,6 +158,7 @@ def build_dataset(
         root: data root, see `data_root`; created if missing.
         hold_out: interval of held-out images, see `image_records.build`.
         progress: called with a description, the amount done and the total.
+        remark: called with lines about the classes and files that were passed over.
 
     Returns:
         Folder of the prepared set, ROOT/tfds/NAME/VERSION.
@@ -172,7 +174,7 @@ def build_dataset(
         )
     folder = _existing_folder(path, f"the images of {name}, or its archives")
     target = data_root(root, must_exist=False)
-    return build(info, folder, target, hold_out=hold_out, report=progress)
+    return build(info, folder, target, hold_out=hold_out, report=progress, remark=remark)
 
 
 def _existing_folder(path: str | Path, expected: str) -> Path:
@@ -246,7 +248,11 @@ def _find_streamed(info: DatasetInfo, root: Path, *, read: bool) -> Finding:
     counts = {name: len(split) for name, split in opened.splits.items()}
     sizes = " + ".join(f"{n:,} {split}" for split, n in counts.items())
     complete = counts == dict(info.splits)
-    official = "" if complete else f"; the official set has {info.splits['train']:,} train"
+    official = (
+        ""
+        if complete
+        else f"; the official set has {info.splits['train']:,} train of {info.num_classes} classes"
+    )
     return Finding(
         name=info.name,
         title=info.title,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, reimport_hint
-from adaptive_nets.data.folders import list_names, read_bytes, read_json
+from adaptive_nets.data.folders import file_digest, list_names, read_json
 
 CHECKSUMS = "checksums.json"
 
@@ -37,8 +36,13 @@ def check_sums(folder: Path, info: DatasetInfo) -> int:
             f"{path}: damaged, it holds no checksums; {reimport_hint(info.name, folder)}"
         )
     for name, expected in sums.items():
+        if Path(name).name != name:
+            raise DamagedDataError(
+                f"{path}: damaged, it names {name!r}, which is not a file beside it; "
+                f"{reimport_hint(info.name, folder)}"
+            )
         try:
-            found = hashlib.sha256(read_bytes(folder / name)).hexdigest()
+            found = file_digest(folder / name)
         except AbsentDataError as error:
             raise DamagedDataError(
                 f"{folder / name} is missing, expected it beside {CHECKSUMS}; "
@@ -58,8 +62,5 @@ def write_sums(folder: Path) -> None:
     Args:
         folder: folder of the version, with all files written.
     """
-    sums = {
-        name: hashlib.sha256(read_bytes(folder / name)).hexdigest()
-        for name in sorted(list_names(folder) - {CHECKSUMS})
-    }
+    sums = {name: file_digest(folder / name) for name in sorted(list_names(folder) - {CHECKSUMS})}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")

@@ -12,8 +12,11 @@ import numpy as np
 
 from adaptive_nets.data.errors import DamagedDataError
 from adaptive_nets.data.folders import error_summary, read_bytes
+from adaptive_nets.runtime.reading import READ_LIMIT, check_pickle
 
 _PIXELS = 3 * 32 * 32
+_BESIDE = 256  # Bytes beside the pixels of an example, at most.
+_BESIDE_ALL = 1 << 20
 
 
 def read_cifar_binary(
@@ -34,8 +37,8 @@ def read_cifar_binary(
         AbsentDataError: the file does not exist.
         DamagedDataError: the file is unreadable, has another size or is not the official file.
     """
-    content = read_bytes(path)
     row = num_labels + _PIXELS
+    content = read_bytes(path, limit=_limit(count, row))
     size = f"{count * row}" if count is not None else f"a multiple of {row}"
     if (count is not None and len(content) != count * row) or len(content) % row or not content:
         raise DamagedDataError(
@@ -67,7 +70,7 @@ def read_cifar_python(
         DamagedDataError: the file is unreadable, is not such a pickle, refers to anything but plain
             arrays, or is not the official file.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, limit=_limit(count, _PIXELS))
     _check_sum(path, content, md5)
     batch = _unpickle(path, content)
     keys = ("data", *label_keys)
@@ -94,6 +97,11 @@ def read_cifar_python(
             "it is another file, fetch the official file again"
         )
     return _to_nhwc(pixels), np.ascontiguousarray(labels.T, np.uint8)
+
+
+def _limit(count: int | None, row: int) -> int:
+    """Returns the most bytes of a file of so many examples: pixels, labels and file names."""
+    return READ_LIMIT if count is None else count * (row + _BESIDE) + _BESIDE_ALL
 
 
 class _Array:
@@ -146,6 +154,7 @@ class _RefusedGlobalError(Exception):
 
 def _unpickle(path: Path, content: bytes) -> Any:
     try:
+        check_pickle(io.BytesIO(content))
         return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
     except _RefusedGlobalError as error:
         raise DamagedDataError(

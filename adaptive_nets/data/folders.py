@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import (
+    READ_LIMIT,
+    TEXT_LIMIT,
+    check_file,
+    file_sha256,
+    parse_json,
+    read_file,
+)
 
 ROOT_VARIABLE = "ADAPTIVE_NETS_DATA"
 DEFAULT_ROOT = "~/.cache/adaptive_nets"
@@ -79,27 +86,63 @@ def list_names(folder: Path) -> frozenset[str]:
         ) from error
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, limit: int = READ_LIMIT) -> bytes:
     """Reads a whole file.
 
     Args:
         path: file to read.
+        limit: most bytes that the file may have.
 
     Returns:
         Content of the file.
 
     Raises:
         AbsentDataError: the file does not exist.
-        DamagedDataError: the path is not a file or cannot be read.
+        DamagedDataError: the path is not a regular file, cannot be read or is larger.
     """
     try:
-        return path.read_bytes()
+        return read_file(path, limit=limit)
     except FileNotFoundError as error:
         raise AbsentDataError(f"{path} does not exist; expected a data file") from error
     except OSError as error:
         raise DamagedDataError(
             f"{path} cannot be read: {error_summary(error)}; expected a data file that you may read"
         ) from error
+
+
+def file_digest(path: Path) -> str:
+    """Computes the sha256, hex, of a file of any size.
+
+    Raises:
+        AbsentDataError: the file does not exist.
+        DamagedDataError: the path is not a regular file or cannot be read.
+    """
+    try:
+        return file_sha256(path)
+    except FileNotFoundError as error:
+        raise AbsentDataError(f"{path} does not exist; expected a data file") from error
+    except OSError as error:
+        raise DamagedDataError(
+            f"{path} cannot be read: {error_summary(error)}; expected a data file that you may read"
+        ) from error
+
+
+def check_files(folder: Path) -> None:
+    """Checks that a folder holds no device, FIFO or socket, for libraries that open its files.
+
+    Raises:
+        DamagedDataError: a path in the folder is one, or a link that leads nowhere.
+    """
+    for name in sorted(list_names(folder)):
+        path = folder / name
+        if path.is_dir():
+            continue
+        try:
+            check_file(path)
+        except OSError as error:
+            raise DamagedDataError(
+                f"{path} cannot be read: {error_summary(error)}; expected a data file"
+            ) from error
 
 
 def read_json(path: Path, *, remedy: str) -> Any:
@@ -116,7 +159,7 @@ def read_json(path: Path, *, remedy: str) -> Any:
         DamagedDataError: the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(read_bytes(path))
+        return parse_json(read_bytes(path, limit=TEXT_LIMIT))
     except AbsentDataError as error:
         raise DamagedDataError(
             f"{path} is missing, expected it in a prepared set; {remedy}"
@@ -137,6 +180,6 @@ def error_summary(error: BaseException) -> str:
         The operating system's message without the path, or else the first line of the message.
     """
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+        return error.strerror[:1].lower() + error.strerror[1:]
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

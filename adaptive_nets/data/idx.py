@@ -14,9 +14,12 @@ import numpy as np
 from adaptive_nets.data.catalogue import dataset_of_md5
 from adaptive_nets.data.errors import DamagedDataError
 from adaptive_nets.data.folders import error_summary, read_bytes
+from adaptive_nets.runtime.reading import READ_LIMIT
 
 _UNSIGNED_BYTE = 0x08
 _PIECE = 1 << 24
+_HEADER_LIMIT = 1 << 20  # Bytes of an idx file or gzip file beside its content.
+_DEFLATE_LIMIT = 1032  # Bytes that one byte of a gzip file can unpack to.
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -45,15 +48,12 @@ def read_idx(
         DamagedDataError: the file is unreadable, truncated or corrupt, has another type, shape or
             size, or is not the official file.
     """
-    raw = read_bytes(path)
+    # Incompressible content grows by less than a thousandth.
+    limit = READ_LIMIT if shape is None else math.prod(shape) * 1001 // 1000 + _HEADER_LIMIT
+    raw = read_bytes(path, limit=limit)
     packed = raw.startswith(_GZIP_MAGIC)
-    content = _unpack(path, raw) if packed else raw
-    found = _read_header(path, content)
-    if shape is not None and found != shape:
-        raise DamagedDataError(
-            f"{path}: its header says {_shape_text(found)}, expected {_shape_text(shape)} "
-            "unsigned bytes; it is another file, fetch the official file again"
-        )
+    content = _unpack(path, raw, shape) if packed else raw
+    found = _check_header(path, content, shape)
     start = 4 + 4 * len(found)
     size = start + math.prod(found)
     if len(content) != size:
@@ -66,15 +66,33 @@ def read_idx(
     return np.frombuffer(content, np.uint8, offset=start).reshape(found)
 
 
-def _unpack(path: Path, raw: bytes) -> bytes:
+def _check_header(path: Path, content: bytes, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Returns the shape in the header.
+
+    Raises:
+        DamagedDataError: the header is damaged or has another shape than the expected one.
+    """
+    found = _read_header(path, content)
+    if shape is not None and found != shape:
+        raise DamagedDataError(
+            f"{path}: its header says {_shape_text(found)}, expected {_shape_text(shape)} "
+            "unsigned bytes; it is another file, fetch the official file again"
+        )
+    return found
+
+
+def _unpack(path: Path, raw: bytes, shape: tuple[int, ...] | None) -> bytes:
+    """Unpacks a gzip file, no more than its header announces, which is compared first."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
             header = file.read(4)
             header += file.read(4 * header[3]) if len(header) == 4 else b""
+            size = math.prod(_check_header(path, header, shape))
+            if size > len(raw) * _DEFLATE_LIMIT:
+                raise EOFError(f"{len(raw):,} bytes, which cannot hold {size:,}")
             # Reading one byte more than expected detects trailing bytes and makes gzip verify its
-            # checksum, while the amount stays bounded. A damaged header may declare a size that
-            # exceeds the memory, so the pieces are small.
-            left, pieces = math.prod(_read_header(path, header)) + 1, [header]
+            # checksum, while the amount stays bounded.
+            left, pieces = size + 1, [header]
             while left and (piece := file.read(min(left, _PIECE))):
                 pieces.append(piece)
                 left -= len(piece)

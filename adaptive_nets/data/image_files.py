@@ -12,9 +12,10 @@ import numpy as np
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import error_summary, list_names
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import open_file
 
 SUFFIXES = (
-    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 _SIXTEEN_BITS = 65535
 
@@ -85,9 +86,9 @@ def read_image(
         with warnings.catch_warnings():
             # Pillow warns of images that are only large, and refuses those that are too large.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            with open_file(path) as file, Image.open(file) as opened:
                 image = ImageOps.exif_transpose(opened)
-                image = _to_mode(image, "L" if channels == 1 else "RGB")
+                image = to_mode(image, "L" if channels == 1 else "RGB")
                 if image.size != (width, height):
                     # Cut first: the filter of a resize reads past the edges of its box.
                     image = image.crop(central_box(*image.size, ratio=width / height))
@@ -120,8 +121,14 @@ def central_box(width: int, height: int, *, ratio: float) -> tuple[int, int, int
     return left, top, left + w, top + h
 
 
-def _to_mode(image: Any, mode: str) -> Any:
-    """Returns an image of 8 bits in mode "L" or "RGB"."""
+def to_mode(image: Any, mode: str) -> Any:
+    """Returns an image of 8 bits in mode "L" or "RGB".
+
+    Grey of 16 bits is scaled, and transparent pixels are laid over white.
+
+    Raises:
+        ValueError: the values are floating-point numbers or beyond 16 bits.
+    """
     from PIL import Image
 
     if image.mode.startswith("I"):

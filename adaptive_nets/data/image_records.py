@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
-import json
 import os
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,20 @@ from adaptive_nets.data.checksums import write_sums
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AlreadyImportedError, DamagedDataError
 from adaptive_nets.data.folders import error_summary
-from adaptive_nets.data.image_collections import ImageFile, Progress, class_labels, find_parts
+from adaptive_nets.data.image_classes import class_labels
+from adaptive_nets.data.image_collections import EMPTY, Progress, find_parts
+from adaptive_nets.data.image_files import SUFFIXES, to_mode
+from adaptive_nets.data.image_locations import ImageFile
 from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import lock_directory, write_json_atomically
+from adaptive_nets.runtime.reading import read_json_file
 
 VERSION = "5.1.0"  # Version of TFDS's imagenet2012, which has the same features.
 SHARD_BYTES = 128 << 20
 _UNFINISHED = ".building-"
 _PLAN = "plan.json"
+_THREADS = 4
 
 
 def build(
@@ -39,8 +46,12 @@ def build(
     hold_out: int = 0,
     shard_bytes: int = SHARD_BYTES,
     report: Progress = lambda what, done, total: None,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Builds ROOT/tfds/NAME/VERSION from a collection of image files.
+
+    Every image is decoded once, so that a damaged one is named here and not in the middle of a
+    training.
 
     Args:
         info: entry of the set.
@@ -50,6 +61,7 @@ def build(
             forms it; 0 disables this.
         shard_bytes: approximate size of a record file.
         report: called with the progress.
+        remark: called with a line for the user: the classes, and what was passed over.
 
     Returns:
         Folder of the prepared set.
@@ -68,10 +80,18 @@ def build(
             f"{info.name} is already built in {target}; nothing was changed (delete that folder to "
             "rebuild it)"
         )
-    parts = find_parts(source, report)
+    skipped: Counter[str] = Counter()
+    parts = find_parts(source, report, skipped)
     if "validation" not in parts and hold_out:
         parts = _held_out(parts["train"], hold_out)
-    classes = class_labels([image for images in parts.values() for image in images])
+    classes = class_labels(parts, info.class_names, title=info.title)
+    if classes != info.class_names and skipped[EMPTY]:
+        raise UserError(
+            f"{skipped[EMPTY]} class folders in {source} have no {', '.join(SUFFIXES)} file; "
+            "expected at least one image of each class, or no folder of it"
+        )
+    for text in _remarks(info, parts, classes, skipped):
+        remark(text)
     work = root / "tfds" / f"{_UNFINISHED}{info.stored_as}"
     try:
         with lock_directory(work):
@@ -110,10 +130,14 @@ def _agree_on_plan(
     work: Path, parts: dict[str, list[ImageFile]], classes: tuple[str, ...], shard_bytes: int
 ) -> None:
     """Keeps unfinished work of the same command and removes any other."""
-    text = repr((parts, classes, shard_bytes)).encode()
+    text = repr((parts, classes, shard_bytes)).encode("utf-8", "surrogateescape")
     plan = {"sha256": hashlib.sha256(text).hexdigest()}
     path = work / _PLAN
-    if not path.exists() or json.loads(path.read_text()) != plan:
+    try:
+        agreed = read_json_file(path) == plan
+    except (OSError, ValueError):
+        agreed = False
+    if not agreed:
         shutil.rmtree(work / VERSION, ignore_errors=True)
         write_json_atomically(path, plan)
     (work / VERSION).mkdir(exist_ok=True)
@@ -157,10 +181,14 @@ def _write_shard(path: Path, images: Sequence[ImageFile], label_of: dict[str, in
     # Groups of one, so that each record can be read independently.
     writer = module.ArrayRecordWriter(str(temporary), "group_size:1")
     try:
-        for number, image in enumerate(images):
-            writer.write(_serialise(image, label_of[image.class_name]))
-            if number % 100 == 99:
-                report(number + 1)
+        with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
+            # Pillow warns of what it can still read.
+            warnings.simplefilter("ignore")
+            labels = [label_of[image.class_name] for image in images]
+            for number, example in enumerate(pool.map(_serialise, images, labels)):
+                writer.write(example)
+                if number % 100 == 99:
+                    report(number + 1)
     finally:
         writer.close()
     os.rename(temporary, path)
@@ -171,27 +199,52 @@ def _serialise(image: ImageFile, label: int) -> bytes:
     feature = example.features.feature
     feature["image"].bytes_list.value.append(_as_jpeg(image))
     feature["label"].int64_list.value.append(label)
-    feature["file_name"].bytes_list.value.append(image.name.encode())
+    feature["file_name"].bytes_list.value.append(image.name.encode("utf-8", "backslashreplace"))
     # Deterministic, so that equal images give equal files.
     return example.SerializeToString(deterministic=True)
 
 
 def _as_jpeg(image: ImageFile) -> bytes:
-    """Returns RGB JPEGs unchanged and re-encodes ImageNet's few other images as RGB JPEGs."""
+    """Decodes an image; returns RGB JPEGs unchanged and encodes others as RGB JPEGs."""
     from PIL import Image
 
     content = image.read()
     try:
         with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
             if opened.format == "JPEG" and opened.mode in ("RGB", "L"):
                 return content
             buffer = io.BytesIO()
-            opened.convert("RGB").save(buffer, "JPEG", quality=100, subsampling=0)
+            to_mode(opened, "RGB").save(buffer, "JPEG", quality=100, subsampling=0)
             return buffer.getvalue()
     except Exception as error:  # Pillow raises many types.
-        where = "" if image.path.name == image.name else f" in {image.path}"
-        name = image.path if not where else image.name
-        raise DamagedDataError(f"{name}{where}: damaged image ({error_summary(error)})") from error
+        raise DamagedDataError(
+            f"{image.where}: damaged image ({error_summary(error)}); put it back or move it away, "
+            "and run the same command again"
+        ) from error
+
+
+def _remarks(
+    info: DatasetInfo,
+    parts: dict[str, list[ImageFile]],
+    classes: tuple[str, ...],
+    skipped: Counter[str],
+) -> Iterator[str]:
+    """Yields lines about the classes and what was passed over."""
+    shown = {image.class_name for images in parts.values() for image in images}
+    if classes != info.class_names:
+        listed = ", ".join(classes[:4]) + (", …" if len(classes) > 4 else "")
+        yield (
+            f"{len(classes)} classes, which are not those of {info.title}; labels are their order: "
+            f"{listed}"
+        )
+    elif len(shown) < len(classes):
+        yield (
+            f"{len(shown)} of {len(classes)} classes have images; labels are those of {info.title}"
+        )
+    if passed := {reason: count for reason, count in sorted(skipped.items()) if count}:
+        what = ", ".join(f"{count} {reason}" for reason, count in passed.items())
+        yield f"passed over: {what}; images end in {', '.join(SUFFIXES)}"
 
 
 def _describe(

@@ -7,6 +7,7 @@ processes, workers or threads. Each process reads and decodes only the rows of i
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -22,7 +23,7 @@ import numpy as np
 from adaptive_nets.data.checksums import CHECKSUMS
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
-from adaptive_nets.data.folders import error_summary, list_names, read_bytes, read_json
+from adaptive_nets.data.folders import error_summary, file_digest, list_names, read_bytes, read_json
 from adaptive_nets.data.image_transforms import (
     CROP_AREA,
     decode_for_evaluation,
@@ -31,6 +32,7 @@ from adaptive_nets.data.image_transforms import (
 from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
 from adaptive_nets.data.tfds_sets import check_format, describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import TEXT_LIMIT
 
 # Split -> stored names in order of preference.
 _STORED = {"train": ("train",), "test": ("validation", "val", "test")}
@@ -70,8 +72,7 @@ def open_streamed(folder: Path, info: DatasetInfo) -> StreamedSet:
     described = read_json(folder / "dataset_info.json", remedy=_remedy(info))["splits"]
     lengths = {s["name"]: tuple(int(n) for n in s["shardLengths"]) for s in described}
     names = folder / f"{info.label_key}.labels.txt"
-    classes = tuple(read_bytes(names).decode().split("\n")) if names.exists() else ()
-    classes = tuple(name for name in classes if name) or info.class_names
+    classes = _read_classes(names, folder, info) if names.exists() else info.class_names
     splits = {}
     for split, stored in _STORED.items():
         name = next((name for name in stored if name in lengths), None)
@@ -93,6 +94,35 @@ def open_streamed(folder: Path, info: DatasetInfo) -> StreamedSet:
             info.channel_deviation,
         )
     return StreamedSet(splits, classes, folder, _fingerprint(folder))
+
+
+def _read_classes(path: Path, folder: Path, info: DatasetInfo) -> tuple[str, ...]:
+    """Reads the class names, one a line, and compares their number with the set's description.
+
+    Raises:
+        DamagedDataError: the file is not UTF-8, or has another number of names.
+    """
+    try:
+        classes = tuple(read_bytes(path, limit=TEXT_LIMIT).decode("utf-8").split("\n"))
+    except UnicodeDecodeError as error:
+        raise DamagedDataError(
+            f"{path}: damaged, it is not UTF-8 at byte {error.start}; {_remedy(info)}"
+        ) from error
+    classes = tuple(name for name in classes if name)
+    described = folder / "features.json"
+    content = read_json(described, remedy=_remedy(info))
+    try:
+        label = content["featuresDict"]["features"][info.label_key]
+        count = int(label["classLabel"]["numClasses"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedDataError(
+            f"{described}: damaged, it has no number of classes; {_remedy(info)}"
+        ) from error
+    if len(classes) != count:
+        raise DamagedDataError(
+            f"{path}: {len(classes)} classes, expected {count} by {described.name}; {_remedy(info)}"
+        )
+    return classes
 
 
 def _remedy(info: DatasetInfo) -> str:
@@ -119,7 +149,7 @@ def _check_lengths(paths: tuple[str, ...], lengths: tuple[int, ...], info: Datas
 
 def _fingerprint(folder: Path) -> str:
     if CHECKSUMS in list_names(folder):
-        return hashlib.sha256(read_bytes(folder / CHECKSUMS)).hexdigest()
+        return file_digest(folder / CHECKSUMS)
     sizes = {name: os.stat(folder / name).st_size for name in sorted(list_names(folder))}
     return hashlib.sha256(repr(sizes).encode()).hexdigest()
 
@@ -295,14 +325,22 @@ class PhotographReader:
 
         return self._decoded(number, parse)
 
+    def _name_of(self, number: int) -> str:
+        """Name of a photograph's file as its record gives it, for messages."""
+        example = importlib.import_module("tensorflow_datasets.proto").tf_example_pb2.Example
+        with contextlib.suppress(Exception):  # The record may be what is damaged.
+            feature = example.FromString(self._files.read(number)).features.feature
+            return f", {feature['file_name'].bytes_list.value[0].decode('utf-8', 'replace')!r},"
+        return ""
+
     def _decoded(self, number: int, decode):
         try:
             return decode()
         except Exception as error:  # Pillow and protobuf raise many types.
             raise DamagedDataError(
-                f"{self._files.path_of(number)}: example {number} of the split cannot be decoded "
-                f"({error_summary(error)}); put the file back or build the set again, and run the "
-                "same command to resume"
+                f"{self._files.path_of(number)}: example {number} of the split"
+                f"{self._name_of(number)} cannot be decoded ({error_summary(error)}); put the file "
+                "back or build the set again, and run the same command to resume"
             ) from error
 
 

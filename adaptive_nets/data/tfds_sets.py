@@ -14,7 +14,7 @@ from typing import Any
 from adaptive_nets.data.checksums import check_sums
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, reimport_hint
-from adaptive_nets.data.folders import error_summary, list_names, read_json
+from adaptive_nets.data.folders import check_files, error_summary, list_names, read_json
 from adaptive_nets.data.records import choose_decoder, read_split
 from adaptive_nets.data.splits import Split
 from adaptive_nets.runtime.errors import UserError
@@ -112,6 +112,7 @@ def describe_prepared(info: DatasetInfo, folder: Path) -> PreparedCopy:
             f"{path}: describes the set {name!r}, expected {info.stored_as!r}; "
             f"{reimport_hint(info.name, folder)}"
         )
+    check_files(folder)
     if file_format == "array_record":
         _check_shards(info, folder, content["splits"])
     return PreparedCopy(folder=folder, file_format=file_format, counts=counts)

@@ -82,7 +82,8 @@ class BuildData:
 
     PATH holds train/ and val/ with a folder for each class, or ILSVRC2012_img_train.tar and
     ILSVRC2012_img_val.tar. If images are not in class folders, labels.csv or val_labels.txt beside
-    them gives the class of each. An interrupted build resumes.
+    them gives the class of each. Every image is decoded once; what is passed over is counted. An
+    interrupted build resumes.
     """
 
     name: tyro.conf.Positional[str]
@@ -147,8 +148,10 @@ def check_data(arguments: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Yields the callback of a long preparation, which draws a bar."""
+def _progress(
+    name: str,
+) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
+    """Yields two callbacks of a long preparation: one draws a bar, one prints a remark."""
     with ConsoleProgress(console(stderr=True)) as progress:
         current = None
 
@@ -160,13 +163,19 @@ def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
                 current = what
             progress.update(done)
 
-        yield show
+        def remark(text: str) -> None:
+            nonlocal current
+            progress.finish()
+            current = None
+            note(f"{name}: {text}")
+
+        yield show, remark
 
 
 def import_data(arguments: Sequence[str]) -> None:
     """Prepares a set."""
     options = parse(ImportData, arguments, program=f"{PROGRAM} import", examples=EXAMPLES["import"])
-    with _progress(options.name) as show:
+    with _progress(options.name) as (show, _):
         folder = import_dataset(options.name, options.path, options.data_dir, progress=show)
     print(f"prepared in {folder}")
     hint(f"{PROGRAM} check {options.name}")
@@ -177,9 +186,14 @@ def build_data(arguments: Sequence[str]) -> None:
     options = parse(BuildData, arguments, program=f"{PROGRAM} build", examples=EXAMPLES["build"])
     held = options.hold_out
     require(held == 0 or held > 1, "hold-out", held, "0, or 2 or more")
-    with _progress(options.name) as show:
+    with _progress(options.name) as (show, remark):
         folder = build_dataset(
-            options.name, options.path, options.data_dir, hold_out=options.hold_out, progress=show
+            options.name,
+            options.path,
+            options.data_dir,
+            hold_out=options.hold_out,
+            progress=show,
+            remark=remark,
         )
     print(f"built in {folder}")
     hint(f"{PROGRAM} check {options.name}")

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 import struct
 
 import numpy as np
@@ -75,3 +76,43 @@ def test_checks_sums(tmp_path, complains):
 def test_missing_file_folder_and_no_file(tmp_path, complains):
     complains(lambda: read_idx(tmp_path / "none"), tmp_path / "none", "does not exist")
     complains(lambda: read_idx(tmp_path), tmp_path, "is a directory")
+
+
+def test_a_bomb_is_refused_at_its_header(tmp_path, complains, monkeypatch):
+    """What a gzip file unpacks to is compared before it is unpacked."""
+    path = tmp_path / "bomb.gz"
+    header = b"\0\0\x08\x03" + struct.pack(">III", 60000, 1 << 16, 1 << 16)
+    path.write_bytes(gzip.compress(header + bytes(1 << 22)))
+    read: list[int] = []
+    unpack = gzip.GzipFile.read
+
+    def counting(self, size=-1):
+        read.append(size)
+        return unpack(self, size)
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counting)
+    complains(lambda: read_idx(path, shape=(60000, 28, 28)), path, "expected 60000 x 28 x 28")
+    complains(lambda: read_idx(path), path, "which cannot hold")
+    assert sum(read) < 100
+    # The right header with more behind it is read to one byte beyond its end.
+    path.write_bytes(gzip.compress(pack_idx(ARRAY) + bytes(1 << 22)))
+    complains(lambda: read_idx(path, shape=ARRAY.shape), path, "trailing bytes")
+    assert sum(read) < 400
+    # A name in the header of the gzip file has no end, or the file is larger than its content.
+    path.write_bytes(b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * (3 << 20))
+    complains(lambda: read_idx(path, shape=ARRAY.shape), path, "expected at most")
+
+
+def test_files_of_any_size_are_refused_before_they_are_read(tmp_path, complains):
+    path = tmp_path / "sparse"
+    path.touch()
+    os.truncate(path, 1 << 43)
+    complains(lambda: read_idx(path, shape=ARRAY.shape), path, "8,796,093,022,208 bytes")
+    complains(lambda: read_idx(path), path, "expected at most")
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_what_is_no_file_is_refused_before_it_is_read(tmp_path, complains, kind):
+    path = tmp_path / "digits"
+    os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
+    complains(lambda: read_idx(path), path, kind, "expected a regular file")
