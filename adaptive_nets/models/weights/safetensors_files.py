@@ -17,6 +17,7 @@ DTYPES = (
 )  # fmt: skip
 """Dtypes that become arrays."""
 
+_EXPECTED = f"one of {', '.join(DTYPES)}"
 _METADATA = "__metadata__"
 _HEADER_LIMIT = 100_000_000  # Of the format itself.
 
@@ -78,8 +79,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray |
                 if dtype in DTYPES:
                     tensors[name] = file.get_tensor(name)
                 else:
-                    accepted = ", ".join(DTYPES)
-                    tensors[name] = Unreadable(f"a tensor of the dtype {dtype} (not of {accepted})")
+                    tensors[name] = Unreadable(f"a tensor of the dtype {dtype}", _EXPECTED)
     except OSError:
         raise
     except Exception as error:  # The library and NumPy raise many types.

@@ -78,7 +78,7 @@ def find_state_dict(tree: Any, *, source: str) -> dict[str, np.ndarray | Unreada
         UserError: the file holds no state dict, or several.
     """
     found = _state_dict_in(tree, source)
-    if not any(isinstance(leaf, np.ndarray) for leaf in found.values()):
+    if not found:
         raise UserError(
             f"{source} has no tensors by name{_objects_in(tree)}; expected a state dict, or one "
             f"under the key {_KEYS[0]!r}"
@@ -306,8 +306,8 @@ def convert_all(
         path = path_of[name]
         if isinstance(tensor, Unreadable):
             raise UserError(
-                f"{source} does not fit the network: {name} is {tensor.what}; expected a tensor of "
-                "floats or integers"
+                f"{source} does not fit the network: {name} is {tensor.what}; expected "
+                f"{tensor.expected}"
             )
         values = convert(tensor, shapes[path], flattened=flattened.get(path))
         if values is None:

@@ -11,6 +11,8 @@ class Unreadable:
 
     Attributes:
         what: description for messages, such as ``"a tensor of torch.float8_e5m2"``.
+        expected: what would be accepted.
     """
 
     what: str
+    expected: str = "a tensor of floats or integers"
