@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import adaptive_nets
-from adaptive_nets.runtime.errors import UserError, did_you_mean
+from adaptive_nets.runtime.errors import UserError, describe_os_error, did_you_mean
+from adaptive_nets.runtime.files import naming
 from experiments.commands import complete
 from experiments.commands.catalogue import COMMANDS, GROUPS
 from experiments.commands.encoding import replace_unknown_characters
 from experiments.commands.parsing import fill_example, print_error
+
+STANDARD_OUTPUT = "standard output"
 
 # Commands that look papers up, and name those that cannot be loaded.
 _OF_EXPERIMENTS = {"list", "show", "run", "launch", "table", "report", "publish", "docs"}
@@ -77,19 +83,51 @@ def _silence_libraries() -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
+def _run_command(arguments: Sequence[str]) -> None:
+    """Runs a command; raises what it raises, also if its output cannot be written."""
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(usage())
+        elif arguments[0] in ("-V", "--version"):
+            print(f"adaptive-nets {adaptive_nets.__version__}")
+        else:
+            _silence_libraries()
+            dispatch(arguments)
+    finally:
+        # A full disk or a closed pipe shows when the buffer is written, and not at exit.
+        if sys.stdout is not None:
+            with naming(Path(STANDARD_OUTPUT)):
+                sys.stdout.flush()
+
+
+def _is_of_print(error: OSError) -> bool:
+    """Returns whether an error was raised by printing: in a command, or in Rich's console."""
+    place = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals.get("__name__", "")
+    return place.startswith(("experiments.", "rich.", "__main__"))
+
+
+def _discard_output() -> None:
+    """Lets the interpreter flush what is left of its streams into nothing."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(null, stream.fileno())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether Python or, by the name of its error, XLA has run out of memory."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+        and "RESOURCE_EXHAUSTED" in str(error)
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 for a user's mistake, 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
     replace_unknown_characters()
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if arguments[0] in ("-V", "--version"):
-        print(f"adaptive-nets {adaptive_nets.__version__}")
-        return 0
-    _silence_libraries()
     try:
-        dispatch(arguments)
+        _run_command(arguments)
     except UserError as error:
         print_error(str(error))
         return 2
@@ -98,11 +136,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of our output went away, as 'head' does; that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print_error(f"{error.strerror or error}{where}")
+        if error.filename is None and _is_of_print(error):
+            error.filename = STANDARD_OUTPUT
+        print_error(describe_os_error(error))
+        if error.filename == STANDARD_OUTPUT:
+            _discard_output()
+        return 2
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        text = str(error).strip().splitlines()
+        print_error(
+            f"out of memory ({text[0][:160] if text else 'MemoryError'}); use smaller batches "
+            "(--data.batch-size, --data.eval-batch-size) or more parts (--data.accumulation)"
+        )
         return 2
     return 0
 

@@ -15,7 +15,6 @@ from rich.progress import (
     SpinnerColumn,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
 )
 
 # Seconds between two lines if the console is not a terminal.
@@ -23,6 +22,8 @@ QUIET_INTERVAL = 10.0
 
 # Number of recent updates over which the displayed rate is averaged.
 WINDOW = 100
+# Shown instead of a rate or a remaining time until two groups of steps are measured.
+UNKNOWN = "–"
 
 
 class ProgressReporter(Protocol):
@@ -89,7 +90,7 @@ class ConsoleProgress:
         """Starts the bar."""
         self._title, self._total, self._unit = title, total, unit
         self._last_line = time.monotonic()
-        self._recent = collections.deque([(self._last_line, done)], maxlen=WINDOW)
+        self._recent = collections.deque(maxlen=WINDOW)
         if self.console.is_terminal:
             self._bar = Progress(
                 SpinnerColumn(),
@@ -97,31 +98,34 @@ class ConsoleProgress:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
-                TextColumn("left"),
-                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[values]}"),
                 console=self.console,
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task(title, total=total, completed=done, rate="", values="")
+            self._task = self._bar.add_task(
+                title, total=total, completed=done, rate="", left="", values=""
+            )
 
     def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
         """Advances the bar, or prints a line if `QUIET_INTERVAL` has passed since the last one."""
         now = time.monotonic()
         rate = self._rate(done, now)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
+        speed, left = f"{UNKNOWN} {self._unit}/s", f"{UNKNOWN} left"
+        if rate is not None:
+            speed = f"{rate:.4g} {self._unit}/s"
+            left = f"{format_seconds((self._total - done) / max(rate, 1e-9))} left"
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, rate=f"{rate:.4g} {self._unit}/s")
+            self._bar.update(self._task, completed=done, rate=speed, left=left)
             if values:
                 self._bar.update(self._task, values=shown)
         elif now - self._last_line >= QUIET_INTERVAL:
             self._last_line = now
-            left = format_seconds((self._total - done) / max(rate, 1e-9))
             share = 100 * done / max(self._total, 1)
             self._line(
-                f"{self._title}: {done}/{self._total} ({share:.0f}%), {rate:.4g} {self._unit}/s, "
-                f"{left} left  {shown}"
+                f"{self._title}: {done}/{self._total} ({share:.0f}%), {speed}, {left}  {shown}"
             )
 
     def finish(self) -> None:
@@ -137,11 +141,22 @@ class ConsoleProgress:
         else:
             self.console.print(content)
 
-    def _rate(self, done: int, now: float) -> float:
-        """Returns steps per second over the last `WINDOW` updates, so compile time drops out."""
+    def _rate(self, done: int, now: float) -> float | None:
+        """Returns steps per second over the last `WINDOW` updates; None before the third one.
+
+        The first group of steps compiles. It ends with the first update, from which time counts, so
+        that two further groups are measured.
+        """
+        if self._recent and done <= self._recent[-1][1]:
+            return self._measured()
         self._recent.append((now, done))
-        began, first = self._recent[0]
-        return (done - first) / max(now - began, 1e-9)
+        return self._measured()
+
+    def _measured(self) -> float | None:
+        if len(self._recent) < 3:
+            return None
+        (began, first), (ended, last) = self._recent[0], self._recent[-1]
+        return (last - first) / max(ended - began, 1e-9)
 
     def _line(self, text: str) -> None:
         self.console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)

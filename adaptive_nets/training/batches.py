@@ -81,6 +81,13 @@ def choose_augmentation(
     if read_augmented and not colour:
         return task.augment
     if task.augment is None and "image" in rows:
+        side = min(rows["image"].shape[:2])
+        require(
+            config.crop_padding <= side,
+            "data.crop-padding",
+            config.crop_padding,
+            f"at most {side}, the shorter side of the images",
+        )
         flip = config.flip and not read_augmented
         return Augmentation(config.crop_padding, flip, colour)
     why = "examples have no images" if task.augment is None else "the task has its own augmentation"

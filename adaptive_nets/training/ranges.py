@@ -140,6 +140,8 @@ Positive = Annotated[float, Range(0, open_low=True)]
 """Number above 0."""
 NonNegative = Annotated[float, Range(0)]
 """Number that may be 0."""
+Seconds = Annotated[float, Range(0, 1e6, open_low=True)]
+"""Duration of a measurement."""
 Share = Annotated[float, Range(0, 1, open_high=True)]
 """Number from 0 to 1, not 1."""
 InsideUnit = Annotated[float, Range(0, 1, open_low=True, open_high=True)]

@@ -6,13 +6,14 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import MeshConfig, require
+from adaptive_nets.training.config import MeshConfig
+from adaptive_nets.training.ranges import Count, EvalBatch, Range, Seed, Threads, Workers
 from experiments.commands import bench_adaptive, bench_autotune, bench_kernels, bench_networks
 from experiments.commands.layout import Column, grouped, rounded
-from experiments.commands.output import STDOUT, note, show_fields, show_listing, write_measured
+from experiments.commands.output import is_stdout, note, show_fields, show_listing, write_measured
 from experiments.commands.parsing import parse
 from experiments.commands.subcommands import dispatch_subcommand
 
@@ -23,15 +24,15 @@ PROGRAM = "adaptive-nets bench"
 class Training:
     """Steps per second of our training beside the same network written directly in JAX."""
 
-    rounds: int = 60
+    rounds: Count = 60
     """Timings of each contender, in turns."""
-    steps: int = 20
+    steps: Count = 20
     """Steps per timing."""
     collectives: bool = False
     """Instead of timing, list the collectives of a step, and the least bytes they must carry."""
     network: str = "lenet_300_100"
     """Network whose collectives are listed."""
-    batch_size: int = 64
+    batch_size: EvalBatch = 64
     """Examples per step of that network, over all devices."""
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     """Mesh of devices for that."""
@@ -49,19 +50,19 @@ class Input:
 
     data: str = "imagenet"
     """Name of the data set, see 'adaptive-nets data list'."""
-    batch_size: int = 32
+    batch_size: EvalBatch = 32
     """Examples per batch."""
-    epochs: int = 3
+    epochs: Count = 3
     """Passes over the set; memory is measured after each."""
-    copies: int = 1
+    copies: Annotated[int, Range(1, 10_000)] = 1
     """Number of times that each file of records is read."""
-    workers: int = 0
+    workers: Workers = 0
     """Processes that decode; 0 for threads alone."""
-    threads: int = 16
+    threads: Threads = 16
     """Threads that decode at once, in each of these processes."""
     network: str | None = None
     """Train this network too, to see what reading adds to a step."""
-    steps: int = 5
+    steps: Count = 5
     """Steps of that training that are timed, with and without reading."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
@@ -77,9 +78,9 @@ class Kills:
     was never killed.
     """
 
-    kills: int = 50
+    kills: Count = 50
     """Number of kills."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the random moments."""
     json: Path | None = None
     """File for what was found; - prints it."""
@@ -88,8 +89,6 @@ class Kills:
 def bench_training(arguments: Sequence[str]) -> None:
     """Times training steps."""
     options = parse(Training, arguments, program=f"{PROGRAM} training")
-    require(options.rounds > 0, "rounds", options.rounds, "a positive number")
-    require(options.steps > 0, "steps", options.steps, "a positive number")
     if options.collectives:
         list_collectives(options)
         return
@@ -103,7 +102,7 @@ def bench_training(arguments: Sequence[str]) -> None:
             values.append({"case": case, "contender": name, "steps_per_second": round(rate, 1),
                            "ratio": round(ratio, 4), "rounds": options.rounds,
                            "steps": options.steps})  # fmt: skip
-    if options.json != STDOUT:
+    if not is_stdout(options.json):
         columns = (
             Column("case", "network"),
             Column("contender"),
@@ -117,7 +116,6 @@ def bench_training(arguments: Sequence[str]) -> None:
 
 def list_collectives(options: Training) -> None:
     """Prints the collectives of a compiled step beside the least communication it needs."""
-    require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
     from adaptive_nets.training.config import DataConfig, ModelConfig, TrainConfig
     from adaptive_nets.training.mesh import make_mesh
     from experiments.bench import collectives
@@ -135,7 +133,7 @@ def list_collectives(options: Training) -> None:
         mesh=options.mesh,
     )
     found = collectives.report(config, mesh)
-    if options.json != STDOUT:
+    if not is_stdout(options.json):
         columns = (
             Column("kind", "collective"),
             Column("bytes", align="right", text=grouped),
@@ -159,10 +157,6 @@ def list_collectives(options: Training) -> None:
 def bench_input(arguments: Sequence[str]) -> None:
     """Times reading and decoding."""
     options = parse(Input, arguments, program=f"{PROGRAM} input")
-    for name in ("batch_size", "epochs", "copies", "threads", "steps"):
-        value = getattr(options, name)
-        require(value > 0, name.replace("_", "-"), value, "a positive number")
-    require(options.workers >= 0, "workers", options.workers, "0 or more processes")
     from adaptive_nets.data.streams import StreamOptions
     from experiments.bench import input as bench
 
@@ -171,7 +165,7 @@ def bench_input(arguments: Sequence[str]) -> None:
     epochs = bench.read_epochs(
         split, batch_size=options.batch_size, epochs=options.epochs, options=stream
     )
-    if options.json != STDOUT:
+    if not is_stdout(options.json):
         columns = (
             Column("epoch"),
             Column("examples", align="right"),
@@ -219,7 +213,6 @@ def bench_input(arguments: Sequence[str]) -> None:
 def bench_kills(arguments: Sequence[str]) -> None:
     """Kills and resumes a training, and compares its end with an undisturbed one."""
     options = parse(Kills, arguments, program=f"{PROGRAM} kills")
-    require(options.kills > 0, "kills", options.kills, "a positive number")
     from experiments.bench import kill_resume as kills
 
     def report(number: int, kill: kills.Kill) -> None:
@@ -232,7 +225,7 @@ def bench_kills(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="adaptive-nets-kills-") as folder:
         verdict = kills.compare(Path(folder), kills=options.kills, seed=options.seed, report=report)
     half = sum(kill.in_save for kill in verdict.kills)
-    if options.json != STDOUT:
+    if not is_stdout(options.json):
         show_fields(
             {
                 "kills": len(verdict.kills),
@@ -273,7 +266,7 @@ def with_stdout(arguments: Sequence[str]) -> list[str]:
         made.append(argument)
         following = arguments[i + 1] if i + 1 < len(arguments) else "--"
         if argument == "--json" and following.startswith("--"):
-            made.append(str(STDOUT))
+            made.append("-")
     return made
 
 

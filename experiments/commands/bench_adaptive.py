@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from adaptive_nets.training.config import require
+from adaptive_nets.training.ranges import EvalBatch, InsideUnit, Range, Seconds, Seed
 from experiments.commands.layout import Column, rounded
-from experiments.commands.output import STDOUT, note, show_listing, write_measured
+from experiments.commands.output import is_stdout, note, show_listing, write_measured
 from experiments.commands.parsing import parse
 
 PROGRAM = "adaptive-nets bench adaptive"
@@ -32,19 +33,19 @@ class Adaptive:
 
     name: tyro.conf.Positional[str] = "resnet101_sact"
     """Network of adaptive depth."""
-    height: int = 600
+    height: Annotated[int, Range(1, 2**14)] = 600
     """Height of the images, in pixels; 32 for CIFAR networks."""
-    width: int = 1000
+    width: Annotated[int, Range(1, 2**14)] = 1000
     """Width of the images, in pixels."""
-    batch: int = 1
+    batch: EvalBatch = 1
     """Images per pass."""
-    stop_early: float = 0.5
+    stop_early: InsideUnit = 0.5
     """Share of each block's positions that halt before its last unit, a fraction in (0, 1)."""
     blocks: bool = True
     """Time each block on its own too."""
-    seconds: float = 30.0
+    seconds: Seconds = 30.0
     """Approximate time of the rounds of one comparison, in seconds."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights and images."""
     json: Path | None = None
     """File for the measured values; - prints them."""
@@ -53,10 +54,6 @@ class Adaptive:
 def main(arguments: Sequence[str]) -> None:
     """Times a network and its blocks, skipping beside plain."""
     options = parse(Adaptive, arguments, program=PROGRAM, examples=EXAMPLES)
-    for name in ("height", "width", "batch"):
-        require(getattr(options, name) > 0, name, getattr(options, name), "a positive number")
-    require(0 < options.stop_early < 1, "stop-early", options.stop_early, "a fraction in (0, 1)")
-    require(options.seconds > 0, "seconds", options.seconds, "a positive number")
     from experiments.bench import adaptive_depth
 
     adaptive_depth.plain_name(options.name)
@@ -86,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         }
         for part in found
     ]
-    if options.json != STDOUT:
+    if not is_stdout(options.json):
         text = "shares are of the plain network; times are medians over rounds taken in turns"
         show_listing(COLUMNS, rows, notes=(text,))
     values = {

@@ -6,12 +6,12 @@ import dataclasses
 import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from adaptive_nets.runtime.errors import UserError, did_you_mean
-from adaptive_nets.training.config import require
+from adaptive_nets.training.ranges import Range
 from experiments.commands.parsing import parse
 
 EXAMPLES = ("adaptive-nets bench autotune 'ResNet-101 conv4' --batch 32",)
@@ -28,9 +28,9 @@ class Autotune:
     """Shell pattern of layers."""
     implementation: Literal["pallas_triton", "mosaic_tpu"] = "pallas_triton"
     """Kernel to tune."""
-    batch: tuple[int, ...] = (32,)
+    batch: Annotated[tuple[int, ...], Range(1, 2**16, least=1)] = (32,)
     """Batch sizes."""
-    keep: tuple[float, ...] = (0.5, 0.25)
+    keep: Annotated[tuple[float, ...], Range(0, 1, open_low=True, least=1)] = (0.5, 0.25)
     """Shares of positions that are computed."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Type of inputs and weights."""
@@ -41,10 +41,6 @@ class Autotune:
 def main(arguments: Sequence[str]) -> None:
     """Tunes layer by layer."""
     options = parse(Autotune, arguments, program="adaptive-nets bench autotune", examples=EXAMPLES)
-    for keep in options.keep:
-        require(0 < keep <= 1, "keep", keep, "shares in (0, 1]")
-    for size in options.batch:
-        require(size > 0, "batch", size, "positive numbers")
     from experiments.bench.tuning import tune_layer
     from kernels._common.layer_shapes import LAYERS
     from kernels._common.requirements import KERNEL_PLATFORMS

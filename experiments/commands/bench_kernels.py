@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.runtime.files import write_text_atomically
 from adaptive_nets.training.config import require
+from adaptive_nets.training.ranges import Positive, Range, Seconds
 from experiments.commands.layout import Column, rounded
-from experiments.commands.output import STDOUT, is_terminal, note, show_listing, write_measured
+from experiments.commands.output import is_stdout, is_terminal, note, show_listing, write_measured
 from experiments.commands.parsing import parse
 
 Kind = Literal["grid", "random", "backward", "unit", "masked"]
@@ -50,19 +51,21 @@ class Kernels:
     """Shell pattern of layers, such as 'VGG*' or 'ResNet-101 conv4'."""
     kinds: tuple[Kind, ...] = ("grid", "random", "backward", "unit", "masked")
     """Kinds of comparison."""
-    batch: tuple[int, ...] = (1, 8, 32)
+    batch: Annotated[tuple[int, ...], Range(1, 2**16, least=1)] = (1, 8, 32)
     """Batch sizes."""
-    keep: tuple[float, ...] = (0.5, 0.25)
+    keep: Annotated[tuple[float, ...], Range(0, 1, open_low=True, least=1)] = (0.5, 0.25)
     """Shares of kept positions of fixed masks; 1, 1/2 or 1/4 for grids."""
-    active: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.125, 0.05, 0.0)
+    active: Annotated[tuple[float, ...], Range(0, 1, least=1)] = (
+        1.0, 0.75, 0.5, 0.25, 0.125, 0.05, 0.0
+    )  # fmt: skip
     """Shares of active positions of run-time masks."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of inputs and weights."""
     implementation: str | None = None
     """Implementation to run: xla, dense, reference, pallas_triton ...; the best if not given."""
-    seconds: float = 1.0
+    seconds: Seconds = 1.0
     """Approximate time of a comparison, in seconds."""
-    most_gmacs: float = 8.0
+    most_gmacs: Positive = 8.0
     """Largest cost of a batch in 1e9 multiply-accumulates; larger layers are skipped."""
     torch_python: Path | None = None
     """Interpreter that has PyTorch, whose dense convolution is then timed too."""
@@ -104,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         if peer is not None:
             peer.close()
-    if options.json != STDOUT:
+    if not is_stdout(options.json):
         _show(cases)
     if options.figure is not None:
         from experiments.bench.kernel_figure import draw
@@ -149,18 +152,10 @@ def line(case: dict[str, Any]) -> str:
 
 
 def _check(options: Kernels) -> None:
-    for name in ("kinds", "batch", "keep", "active"):
-        if not getattr(options, name):
-            raise UserError(f"--{name} has no value; expected at least one")
-    for size in options.batch:
-        require(size > 0, "batch", size, "positive numbers")
+    require(bool(options.kinds), "kinds", options.kinds, "at least one kind")
     for keep in options.keep:
-        require(0 < keep <= 1, "keep", keep, "shares in (0, 1]")
         if "grid" in options.kinds:
             require(keep in (1.0, 0.5, 0.25), "keep", keep, "1, 0.5 or 0.25 for --kinds grid")
-    for fraction in options.active:
-        require(0 <= fraction <= 1, "active", fraction, "shares in [0, 1]")
-    require(options.seconds > 0, "seconds", options.seconds, "a positive number")
     import fnmatch
 
     from kernels._common.layer_shapes import LAYERS, UNITS

@@ -8,15 +8,15 @@ import importlib.util
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.progress import Progress
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import require
+from adaptive_nets.training.ranges import Range, Size
 from experiments.commands.layout import Column, rounded
-from experiments.commands.output import STDOUT, console, show_listing, write_measured
+from experiments.commands.output import console, is_stdout, show_listing, write_measured
 from experiments.commands.parsing import parse
 
 PROGRAM = "adaptive-nets bench networks"
@@ -32,9 +32,9 @@ class Networks:
 
     pattern: tyro.conf.Positional[tuple[str, ...]] = ("*",)
     """Shell patterns of names."""
-    batch: tuple[int, ...] = (1, 8, 32)
+    batch: Annotated[tuple[int, ...], Range(1, 2**16, least=1)] = (1, 8, 32)
     """Batch sizes."""
-    rounds: int = 20
+    rounds: Size = 20
     """Timings of each contender, in turns; 0 for the time until the first output alone."""
     torch_python: Path | None = None
     """Python interpreter with PyTorch; if not given, this one if it has PyTorch."""
@@ -45,9 +45,6 @@ class Networks:
 def main(arguments: Sequence[str]) -> None:
     """Times forward passes."""
     options = parse(Networks, arguments, program=PROGRAM, examples=EXAMPLES)
-    for size in options.batch:
-        require(size > 0, "batch", size, "positive numbers")
-    require(options.rounds >= 0, "rounds", options.rounds, "a number of at least 0")
     from adaptive_nets import list_models
     from experiments.bench.torch_peer import TorchPeer
 
@@ -61,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
         if options.rounds and (options.torch_python or importlib.util.find_spec("torch")):
             peer = stack.enter_context(TorchPeer(options.torch_python))
         values = _time_all(list(itertools.product(names, options.batch)), options.rounds, peer)
-    if options.json != STDOUT:
+    if not is_stdout(options.json):
         _show(values)
     write_measured(options.json, "networks", values, **({"torch": peer.version} if peer else {}))
 

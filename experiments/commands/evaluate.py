@@ -11,7 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import require
+from adaptive_nets.training.ranges import EvalBatch
 from experiments.commands.output import show_fields
 from experiments.commands.parsing import parse
 
@@ -37,7 +37,7 @@ class Evaluate:
     """Standard deviation per channel, for a state dict; ImageNet's if not given."""
     execution: Literal["dense", "skipping"] = "dense"
     """Form of a network of adaptive depth: skipping computes active positions only."""
-    batch_size: int = 1000
+    batch_size: EvalBatch = 1000
     """Images per step."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
@@ -101,7 +101,6 @@ def _check_images(model: Any, stored: Any, shape: tuple[int, int, int], *, where
 def main(arguments: Sequence[str]) -> None:
     """Prints error, loss, parameters and multiply-accumulates."""
     options = parse(Evaluate, arguments, program="adaptive-nets evaluate", examples=EXAMPLES)
-    require(options.batch_size > 0, "batch-size", options.batch_size, "a positive number")
     import jax.numpy as jnp
     import numpy as np
 

@@ -131,7 +131,7 @@ def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Any
         print(f"usage: {program} ID [flags of 'run'] [--job.FLAG VALUE ...] > FILE\n")
         print("Flags of the job, each as --job.FLAG:")
         parse(form, ["--help"], program=program, examples=EXAMPLES[kind])
-    job = parse(form, own, program=program)
+    job = parse(form, own, program=program, prefix="job.")
     name, preset_name = peek_id_and_preset(run)
     if name is None:
         raise UserError(

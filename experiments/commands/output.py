@@ -19,12 +19,17 @@ from rich.console import Console
 from adaptive_nets.runtime.files import write_json_atomically
 from experiments.commands.layout import Column, Row, json_value, plain, table_lines, wrap
 
-STDOUT = Path("-")
+_STDOUT = (Path("-"), Path("/dev/stdout"))
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Returns whether a file for measured values is standard output, which is then JSON alone."""
+    return path in _STDOUT
 
 
 def is_terminal() -> bool:
     """Returns whether standard output is a terminal."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def terminal_width() -> int:
@@ -32,19 +37,29 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
+class _PlainConsole(Console):
+    """Console that leaves a closed pipe to the command line, as `print` does."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises again instead of ending the process with code 1."""
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = False) -> Console:
     """Returns a console that emits no escape code at all if $NO_COLOR is set."""
     if os.environ.get("NO_COLOR"):
-        return Console(
+        return _PlainConsole(
             stderr=stderr, color_system=None, force_terminal=False, highlight=False, markup=False
         )
-    return Console(stderr=stderr, highlight=False, markup=False)
+    return _PlainConsole(stderr=stderr, highlight=False, markup=False)
 
 
 def note(text: str) -> None:
     """Prints a remark on standard error, wrapped between words on a terminal."""
-    sys.stdout.flush()
-    lines = wrap(text, terminal_width()) if sys.stderr.isatty() else [text]
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    on_screen = sys.stderr is not None and sys.stderr.isatty()
+    lines = wrap(text, terminal_width()) if on_screen else [text]
     for line in lines:
         console(stderr=True).print(line, soft_wrap=True)
 
@@ -143,7 +158,7 @@ def write_measured(path: Path | None, kind: str, values: Any, **packages: str) -
     """Writes measured values as JSON, with code, packages and devices.
 
     Args:
-        path: file; `STDOUT` prints them, None does nothing.
+        path: file; "-" prints them, None does nothing.
         kind: name of the benchmark.
         values: measured values.
         **packages: versions of further packages.
@@ -159,7 +174,7 @@ def write_measured(path: Path | None, kind: str, values: Any, **packages: str) -
         "devices": provenance.devices(),
         "values": values,
     }
-    if path == STDOUT:
+    if is_stdout(path):
         print_json(content)
     else:
         write_json_atomically(path, content)

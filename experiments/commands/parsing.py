@@ -105,5 +105,7 @@ def fill_example(text: str) -> str:
 
 
 def print_error(message: str) -> None:
-    """Prints one line on standard error."""
-    print(f"adaptive-nets: {message}", file=sys.stderr)
+    """Prints one line on standard error, if somebody reads it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"adaptive-nets: {message}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import tyro
 
 from adaptive_nets.data.image_files import find_images, read_image
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import require
+from adaptive_nets.training.ranges import Count
 from experiments.commands.output import is_terminal, print_json, print_lines
 from experiments.commands.parsing import parse, print_error
 
@@ -46,7 +46,7 @@ class Predict:
     """Standard deviation per channel, for a state dict; ImageNet's if not given."""
     data: str | None = None
     """Data set with the class names, if the network does not store them."""
-    top: int = 5
+    top: Count = 5
     """Number of classes to print, the most probable first."""
     invert: bool = False
     """Invert the images: MNIST has white strokes on black, not ink on paper."""
@@ -182,7 +182,6 @@ def _note_bright_backgrounds(pixels: np.ndarray, files: Sequence[Path], data: st
 def main(arguments: Sequence[str]) -> None:
     """Prints the most probable classes of every image."""
     options = parse(Predict, arguments, program=PROGRAM, examples=EXAMPLES)
-    require(options.top > 0, "top", options.top, "a positive number")
     if not options.images:
         raise UserError(f"{PROGRAM} expects image files or folders (see: {PROGRAM} --help)")
     files = find_images(options.images)

@@ -11,7 +11,7 @@ import tyro
 from adaptive_nets.runtime.errors import UserError
 from experiments.commands.output import hint
 from experiments.commands.parsing import parse
-from experiments.suite.records import RECORD, publish, read_record
+from experiments.suite.records import RECORD, check_publishable, publish, read_record
 
 EXAMPLES = ("adaptive-nets publish runs/{id}/paper",)
 
@@ -35,10 +35,13 @@ def main(arguments: Sequence[str]) -> None:
     records = [read_record(path) for path in paths]
     for record in records:
         if record.code["dirty"] and not options.allow_dirty:
+            commit = (record.code["commit"] or "")[:12] or "an unknown commit"
             raise UserError(
-                f"{record.path} is of code with uncommitted changes to "
-                f"{record.code['commit'][:12]}; commit and run again, or pass --allow-dirty"
+                f"{record.path} is of code with uncommitted changes to {commit}; commit and run "
+                "again, or pass --allow-dirty"
             )
+    for record in records:
+        check_publishable(record)
     for record in records:
         print(publish(record))
     hint("adaptive-nets docs")

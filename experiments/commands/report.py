@@ -10,7 +10,8 @@ from pathlib import Path
 import tyro
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import write_text_atomically
+from adaptive_nets.runtime.files import is_stream, write_text_atomically
+from experiments.commands.output import note
 from experiments.commands.parsing import parse
 from experiments.suite.records import collect, default_roots
 from experiments.suite.registry import select
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(
                 f"--results is {str(folder)!r}, which is not a folder; expected one with records"
             )
+    streamed = is_stream(options.out)
     if options.out.is_dir():
         raise UserError(
             f"--out is {str(options.out)!r}, which is a folder; expected a file such as "
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str]) -> None:
     page = render(records, rendered=datetime.datetime.now(datetime.UTC), experiments=chosen)
     try:
         write_text_atomically(options.out, page)
+    except BrokenPipeError:
+        raise  # The reader of a stream went away, as for any output.
     except OSError as error:
         raise UserError(
             f"--out is {str(options.out)!r}, which cannot be written ({error.strerror}); "
@@ -62,8 +66,10 @@ def main(arguments: Sequence[str]) -> None:
         ) from error
     size = len(page.encode())
     plural = "" if len(records) == 1 else "s"
-    print(f"{options.out}: {size / 1000:,.0f} kB from {len(records)} record{plural}")
-    if records:
+    # Standard output may be the page itself.
+    say = note if streamed else print
+    say(f"{options.out}: {size / 1000:,.0f} kB from {len(records)} record{plural}")
+    if records and not streamed:
         print("next: open it in a browser; it can be sent as it is")
-    else:
-        print("next: adaptive-nets list   (no record yet: the page says what to run)")
+    elif not records:
+        say("next: adaptive-nets list   (no record yet: the page says what to run)")

@@ -246,18 +246,26 @@ def default_roots() -> list[Path]:
     return [PUBLISHED, LOCAL]
 
 
-def publish(record: Record, root: Path = PUBLISHED) -> Path:
-    """Copies a record and its arrays to the published records; returns the new path.
-
-    A run with changed flags gets a separate name, so that it does not replace the preset's record.
+def check_publishable(record: Record) -> None:
+    """Checks that a record can be published.
 
     Raises:
         UserError: the experiment or preset does not exist in this version, or the record does not
             match the schema.
     """
     validated(dict(record.content), source=str(record.path))
-    experiment = find_experiment(record.experiment)
-    find_preset(experiment, record.preset)
+    find_preset(find_experiment(record.experiment), record.preset)
+
+
+def publish(record: Record, root: Path = PUBLISHED) -> Path:
+    """Copies a record and its arrays to the published records; returns the new path.
+
+    A run with changed flags gets a separate name, so that it does not replace the preset's record.
+
+    Raises:
+        UserError: the record cannot be published, see `check_publishable`.
+    """
+    check_publishable(record)
     paper, row = record.experiment.split(".", 1)
     size = f"{record.preset}-{record.config_hash[:8]}" if record.changed else record.preset
     target = root / paper / row / f"{size}-seed{record.seed}.json"

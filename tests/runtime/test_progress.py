@@ -65,3 +65,45 @@ def test_text_is_shown_as_it_is():
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (75, "1:15"), (3725, "1:02:05")])
 def test_seconds(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_no_remaining_time_before_two_groups_are_measured_after_compilation(clock):
+    screen = io.StringIO()
+    progress = ConsoleProgress(Console(file=screen, width=200))
+    progress.start("run", done=0, total=1001)
+    for done, seconds in ((1, 600.0), (11, 10.0), (21, 10.0), (31, 10.0)):
+        clock[0] += seconds
+        progress.update(done)
+    lines = [line.split(", ", 1)[1] for line in screen.getvalue().splitlines()]
+    assert lines == [
+        "– steps/s, – left",
+        "– steps/s, – left",
+        "1 steps/s, 16:20 left",
+        "1 steps/s, 16:10 left",
+    ]
+
+
+def test_a_resumed_task_measures_anew(clock):
+    screen = io.StringIO()
+    progress = ConsoleProgress(Console(file=screen, width=200))
+    progress.start("run", done=500, total=1000)
+    for done in (501, 511, 511, 521):
+        clock[0] += 20.0
+        progress.update(done)
+    lines = screen.getvalue().splitlines()
+    assert [" – left" in line for line in lines] == [True, True, True, False]
+    # The update without progress is no group of its own; its time counts all the same.
+    assert "0.3333 steps/s" in lines[-1]
+
+
+def test_the_bar_has_no_remaining_time_before_two_groups(clock):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=160)
+    with ConsoleProgress(console) as progress:
+        progress.start("run", done=0, total=20)
+        clock[0] += 600.0
+        progress.update(1)
+        clock[0] += 1.0
+        progress.update(2)
+    assert "– left" in screen.getvalue()
+    assert ":" not in screen.getvalue()

@@ -26,6 +26,7 @@ from adaptive_nets.perforation import (
 from adaptive_nets.perforation.search import searched_layers
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.config import require
 from experiments.papers.perforated_cnn import measures
 from experiments.papers.perforated_cnn.configs.fields import TradeoffRunConfig
 from experiments.papers.perforated_cnn.experiments import stages
@@ -157,7 +158,9 @@ def tradeoff_points(source: Source, config: TradeoffRunConfig, *, seed: int) -> 
 
         cost = strided(source.model).macs(source.variables, shape)
         points.append(Point("stride", f"{keep:g}", strided, cost))
+    side = min(shape[:2])
     for size in values.sizes:
+        require(size <= side, "tradeoff.sizes", size, f"at most {side}, the side of the images")
 
         def smaller(model, size=size):
             return SmallerInput(model, (size, size))
