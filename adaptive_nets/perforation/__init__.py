@@ -2,6 +2,7 @@
 
 from adaptive_nets.perforation.adapters import adapt_network
 from adaptive_nets.perforation.baselines import FractionalStride, SmallerInput
+from adaptive_nets.perforation.candidates import SearchSettings
 from adaptive_nets.perforation.cost import ActivationBytes, activation_bytes, plan_macs
 from adaptive_nets.perforation.filled_loss import FilledLoss
 from adaptive_nets.perforation.find_layers import conv_layers
@@ -27,7 +28,7 @@ from adaptive_nets.perforation.plan import (
 )
 from adaptive_nets.perforation.plan_files import load_plan, load_plan_variables, save_plan
 from adaptive_nets.perforation.pooling_counts import pooling_counts
-from adaptive_nets.perforation.search import GreedySearch, SearchResult, SearchSettings
+from adaptive_nets.perforation.search import GreedySearch, SearchResult
 
 __all__ = [
     "ActivationBytes",

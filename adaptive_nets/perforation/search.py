@@ -1,12 +1,14 @@
 """Greedy search for the masks of a network [figurnov2016, sec. 3.3].
 
-Starting from the unperforated network, each step moves one layer to the next level of perforation.
+Starting from the unperforated network, each step moves one layer to a further level of perforation.
 Among all layers, allowed mask kinds and random repetitions it takes the candidate with the lowest
 
     cost = (L(net') − L0) / (t0 − t(net')),
 
 relative to the original network, or infinity if net' is not faster. L is the mean loss on training
 images; t is the time or the multiply-accumulates of a forward pass. Weights do not change.
+
+The rules that differ from the paper's are in `candidates`.
 """
 
 from __future__ import annotations
@@ -19,55 +21,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
+from adaptive_nets.perforation.candidates import (
+    Impacts,
+    SearchSettings,
+    cost_key,
+    cost_of_step,
+    further_levels,
+    make_candidates,
+    rank_of_step,
+    searched_layers,
+)
 from adaptive_nets.perforation.filled_loss import FilledLoss
 from adaptive_nets.perforation.layers import ConvLayer, fingerprint
-from adaptive_nets.perforation.plan import Kind, PerforationPlan, make_plan
+from adaptive_nets.perforation.plan import PerforationPlan
 from adaptive_nets.perforation.plan_files import load_plan, save_plan
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_json_atomically
 from adaptive_nets.runtime.interrupt import Interrupted, InterruptGuard
 from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
 
-# Keep fractions: perforation rates 0, 1/3, 1/2, 2/3, 3/4 … 19/20.
-LEVELS = (1.0, 2 / 3, *(1 / n for n in range(2, 21)))
-
-Impacts = Mapping[str, np.ndarray]
+# Plan -> t. It may have `margin` and `measured` as `MeasuredTime` does.
 CostFn = Callable[[PerforationPlan], float]
 # (plan, tick) -> impacts. `tick` is called periodically; an exception from it cancels the search.
 ImpactsFn = Callable[[PerforationPlan, Callable[[], None]], Impacts]
 STATE = "search.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchSettings:
-    """Settings of the search.
-
-    Attributes:
-        kinds: allowed kinds of masks; "pooling" is tried only before a pooling layer.
-        repetitions: number of random masks per layer and kind.
-        impact_on: "perforated" recomputes impacts on the perforated network after every step;
-            "original" uses those of the unperforated network, as the released code does.
-        levels: keep fractions, strictly decreasing from 1.
-    """
-
-    kinds: tuple[Kind, ...] = ("impact",)
-    repetitions: int = 2
-    impact_on: Literal["perforated", "original"] = "perforated"
-    levels: tuple[float, ...] = LEVELS
-
-    def __post_init__(self):
-        if not self.kinds or self.repetitions < 1:
-            raise UserError(
-                f"the search has kinds {self.kinds!r} and {self.repetitions} repetitions; expected "
-                "at least one of each"
-            )
-        if self.levels[0] != 1 or any(np.diff(self.levels) >= 0) or self.levels[-1] <= 0:
-            raise UserError(
-                f"levels are {self.levels!r}; expected positive fractions, strictly decreasing "
-                "from 1"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +81,7 @@ class SearchResult:
         steps: accepted steps in order.
         plan: plan after the last step.
         ended: stopping reason: `target` reached, number of `steps` reached, all layers at their
-            last level, or no candidate faster than the original network.
+            last level, or no candidate faster than the current network.
     """
 
     loss: float
@@ -116,106 +94,6 @@ class SearchResult:
     def reduction(self) -> float:
         """Returns t0 / t after the last step."""
         return self.seconds_or_macs / (self.steps or (self,))[-1].seconds_or_macs
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """Candidate of a step: one layer at its next level.
-
-    Attributes:
-        layer: name of the layer.
-        kind: kind of its mask.
-        level: index into the levels.
-        plan: plan of the network with this mask.
-    """
-
-    layer: str
-    kind: str
-    level: int
-    plan: PerforationPlan
-
-
-def cost_of_step(
-    loss: float, amount: float, *, original_loss: float, original_amount: float
-) -> float:
-    """Computes (L(net') − L0) / (t0 − t(net')); inf if net' is not faster or its loss is NaN."""
-    if not amount < original_amount or math.isnan(loss):
-        return math.inf
-    return (loss - original_loss) / (original_amount - amount)
-
-
-def searched_layers(layers: Sequence[ConvLayer]) -> list[ConvLayer]:
-    """Selects the layers that the paper perforates: not 1x1, with a later pooling layer.
-
-    Raises:
-        UserError: there are none.
-    """
-    chosen = [layer for layer in layers if layer.by_default]
-    if not chosen:
-        raise UserError(
-            "the network has no layer to perforate; expected a convolution larger than 1x1 with a "
-            "pooling layer after it"
-        )
-    return chosen
-
-
-def make_candidates(
-    layers: Sequence[ConvLayer],
-    plan: PerforationPlan,
-    levels: Mapping[str, int],
-    *,
-    settings: SearchSettings,
-    impacts: Impacts,
-    key: jax.Array,
-) -> list[Candidate]:
-    """Creates the candidates of a step: each layer at its next level, with newly drawn masks.
-
-    A layer has no candidates at its last level or if the next level would keep no position.
-
-    Args:
-        layers: all convolutions of the network.
-        plan: current plan; other layers keep their masks.
-        levels: layer -> index of its current level.
-        settings: kinds and repetitions.
-        impacts: layer -> float[H', W'], for masks of kind "impact".
-        key: PRNG key of the step.
-
-    Returns:
-        Candidates in the order of layers, kinds, repetitions.
-    """
-    found = []
-    for place, layer in enumerate(searched_layers(layers)):
-        level = levels[layer.name] + 1
-        if level >= len(settings.levels) or settings.levels[level] * layer.positions < 1:
-            continue
-        for kind in settings.kinds:
-            if kind == "pooling" and layer.pooling is None:
-                continue
-            kind_key = jax.random.fold_in(jax.random.fold_in(key, place), _KINDS.index(kind))
-            for repetition in range(settings.repetitions):
-                drawn = make_plan(
-                    jax.random.fold_in(kind_key, repetition),
-                    layers,
-                    {layer.name: 1 - settings.levels[level]},
-                    kind,
-                    impacts,
-                )
-                changed = plan.replace(**drawn.layers)
-                found.append(Candidate(layer.name, kind, level, changed))
-    return found
-
-
-_KINDS = ("uniform", "grid", "pooling", "impact")
-
-
-def cost_key(plan: PerforationPlan) -> str:
-    """Returns a cache key for the time or multiply-accumulates of a plan.
-
-    The cost depends on the mask kind and the number of kept positions of each layer, not on which
-    positions are kept.
-    """
-    parts = (f"{name}={m.kind}:{m.kept}" for name, m in sorted(plan.layers.items()) if m.keep < 1)
-    return ";".join(parts)
 
 
 class GreedySearch:
@@ -324,17 +202,35 @@ class GreedySearch:
             progress.finish()
 
     def _stop_reason(self, steps: int, target: float) -> Literal["target", "steps"] | None:
-        if self._steps and self._result("steps").reduction >= target:
-            return "target"
+        if self._steps:
+            original = self._amount(dataclasses.replace(self._plan, layers={}))
+            if original / self._amount(self._plan) >= target:
+                return "target"
         return "steps" if len(self._steps) >= steps else None
 
     def _result(self, ended: Any) -> SearchResult:
         loss = self.losses.of({}) if self._original_loss is None else self._original_loss
         original = self._amount(dataclasses.replace(self._plan, layers={}))
-        return SearchResult(loss, original, self.steps, self._plan, ended)
+        steps = self.steps
+        if hasattr(self.cost_fn, "measured"):
+            # By all measurements, also those after a step, so that t falls at every step.
+            steps = tuple(
+                dataclasses.replace(
+                    step, seconds_or_macs=self._amount(self.plan_at_step(step.number))
+                )
+                for step in steps
+            )
+        return SearchResult(loss, original, steps, self._plan, ended)
 
     def _take_step(self, reporter: _Reporter) -> Literal["levels", "not faster"] | None:
         number = len(self._steps) + 1
+        original = dataclasses.replace(self._plan, layers={})
+        original_amount = self._amount(original)
+
+        def is_faster(plan: PerforationPlan) -> bool:
+            reporter.check()
+            return self._amount(self._plan) - self._amount(plan) > self._margin(plan)
+
         candidates = make_candidates(
             self.layers,
             self._plan,
@@ -342,9 +238,11 @@ class GreedySearch:
             settings=self.settings,
             impacts=self._impacts(reporter.check),
             key=jax.random.fold_in(self._key, number),
+            is_faster=is_faster,
         )
         if not candidates:
-            return "levels"
+            left = further_levels(self.layers, self._levels(), self.settings)
+            return "not faster" if any(left.values()) else "levels"
         maps = {name: layer.nearest for name, layer in self._plan.layers.items()}
         current, *losses = self.losses.candidate_losses(
             maps,
@@ -353,22 +251,15 @@ class GreedySearch:
         )
         if self._original_loss is None:
             self._original_loss = current
-        original_loss = self._original_loss
-        original_amount = self._amount(dataclasses.replace(self._plan, layers={}))
-        costs, amounts = [], []
-        for candidate, loss in zip(candidates, losses, strict=True):
-            amounts.append(self._amount(candidate.plan))
-            costs.append(
-                cost_of_step(
-                    loss,
-                    amounts[-1],
-                    original_loss=original_loss,
-                    original_amount=original_amount,
-                )
-            )
-            reporter.check()
-        best = int(np.argmin(costs))
-        if costs[best] == math.inf:
+        # After all measurements, each of which may change the others of its layer.
+        amounts = [self._amount(candidate.plan) for candidate in candidates]
+        against = {"original_loss": self._original_loss, "original_amount": original_amount}
+        ranks = [
+            rank_of_step(loss, amount, **against, order=self.settings.order)
+            for loss, amount in zip(losses, amounts, strict=True)
+        ]
+        best = min(range(len(ranks)), key=ranks.__getitem__)
+        if ranks[best][0] == math.inf:
             return "not faster"
         chosen = candidates[best]
         self._plan = chosen.plan
@@ -380,7 +271,7 @@ class GreedySearch:
                 self.settings.levels[chosen.level],
                 losses[best],
                 amounts[best],
-                costs[best],
+                cost_of_step(losses[best], amounts[best], **against),
             )
         )
         save_plan(self._plan_path(number), self._plan)
@@ -390,14 +281,28 @@ class GreedySearch:
     def _levels(self) -> dict[str, int]:
         levels = {layer.name: 0 for layer in searched_layers(self.layers)}
         for step in self._steps:
-            levels[step.layer] += 1
+            levels[step.layer] = self.settings.levels.index(step.keep)
         return levels
 
     def _amount(self, plan: PerforationPlan) -> float:
+        """Returns t of a plan; a cost that measures keeps its measurements, which are saved."""
+        if hasattr(self.cost_fn, "measured"):
+            known = len(self._measured())
+            amount = float(self.cost_fn(plan))
+            if len(self._measured()) > known:
+                self._write()
+            return amount
         name = cost_key(plan)
         if name not in self._amounts:
             self._amounts[name] = float(self.cost_fn(plan))
         return self._amounts[name]
+
+    def _margin(self, plan: PerforationPlan) -> float:
+        margin = getattr(self.cost_fn, "margin", None)
+        return 0.0 if margin is None else margin(self._plan, plan)
+
+    def _measured(self) -> dict[str, list[float]]:
+        return getattr(self.cost_fn, "measured", {})
 
     def _impacts(self, tick: Callable[[], None]) -> Impacts:
         if "impact" not in self.settings.kinds or self.impacts_fn is None:
@@ -419,6 +324,7 @@ class GreedySearch:
                 "identity": self._identity,
                 "loss": self._original_loss,
                 "amounts": self._amounts,
+                "measured": self._measured(),
                 "steps": [dataclasses.asdict(step) for step in self._steps],
             },
         )
@@ -432,6 +338,7 @@ class GreedySearch:
             identity = content["identity"]
             steps = [Step(**step) for step in content["steps"]]
             loss, amounts = content["loss"], dict(content["amounts"])
+            measured = dict(content.get("measured", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} cannot be read; move {self.directory} away to start a new search"
@@ -444,6 +351,7 @@ class GreedySearch:
                     f"{requested!r}, or another directory"
                 )
         self._steps, self._original_loss, self._amounts = steps, loss, amounts
+        self._measured().update(measured)
         if steps:
             self._plan = self.plan_at_step(len(steps))
 

@@ -19,7 +19,7 @@ from adaptive_nets.perforation import (
     make_plan,
     perforate,
 )
-from adaptive_nets.perforation.search import cost_key, searched_layers
+from adaptive_nets.perforation.candidates import cost_key, searched_layers
 from adaptive_nets.runtime.errors import UserError
 from experiments.papers.perforated_cnn.configs.fields import TimingConfig
 from experiments.shared.timing import time_interleaved

@@ -19,7 +19,7 @@ from adaptive_nets.models.weights.stored import InputNormalisation, save_network
 from adaptive_nets.perforation import conv_layers, make_plan
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import SilentProgress
-from adaptive_nets.training.config import DataConfig, ModelConfig
+from adaptive_nets.training.config import DataConfig, ModelConfig, TrainConfig
 from experiments.__main__ import main
 from experiments.papers.perforated_cnn import measures
 from experiments.papers.perforated_cnn.configs.fields import (
@@ -29,9 +29,19 @@ from experiments.papers.perforated_cnn.configs.fields import (
     SearchConfig,
     TimingConfig,
     TradeoffConfig,
+    TradeoffRunConfig,
 )
-from experiments.papers.perforated_cnn.experiments import imagenet_errors, searched, source
-from experiments.papers.perforated_cnn.experiments.tradeoff import perforation_best
+from experiments.papers.perforated_cnn.experiments import (
+    imagenet_errors,
+    searched,
+    source,
+    tradeoff,
+)
+from experiments.papers.perforated_cnn.experiments.tradeoff import (
+    mean_curves,
+    perforation_best,
+    tradeoff_points,
+)
 from experiments.papers.perforated_cnn.figures import curves as figures_curves
 from experiments.papers.perforated_cnn.figures import figures
 from experiments.papers.perforated_cnn.figures import search as figures_search
@@ -119,11 +129,11 @@ def test_another_device_is_refused():
         measures.check_device("gpu")
 
 
-def tiny_dataset() -> Dataset:
+def tiny_dataset(size=8) -> Dataset:
     rng = np.random.default_rng(0)
 
     def split(count):
-        images = rng.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
+        images = rng.integers(0, 256, (count, size, size, 3)).astype(np.uint8)
         return Split(images, rng.integers(0, 10, count).astype(np.int32))
 
     return Dataset(
@@ -207,12 +217,58 @@ def test_perforation_is_compared_at_equal_speed():
     assert perforation_best(methods[:3], [1.2, 9.0, 1.5], errors[:3], whole=10.0)[1] == 1
 
 
+def test_draws_of_a_point_are_averaged():
+    points = [("perforation", "0.5"), ("stride", "0.5"), ("perforation", "0.5")]
+    methods, speedups, errors = mean_curves(points, [2.0, 3.0, 2.5], [10.0, 20.0, 13.0])
+    assert methods == ["perforation", "stride"]
+    assert (speedups, errors) == ([2.25, 3.0], [11.5, 20.0])
+
+
+def test_increases_are_against_the_untuned_and_the_equally_tuned_network():
+    before, after, tuned, control = (
+        {"error": error, "count": 200} for error in (0.30, 0.35, 0.31, 0.28)
+    )
+    metrics = searched.error_metrics(before, after, tuned, control, note="network x")
+    values = {name: pytest.approx(metric.value) for name, metric in metrics.items()}
+    assert values == {
+        "error": 30, "perforated_error": 35, "tuned_error": 31, "control_error": 28,
+        "error_increase": 5, "tuned_error_increase": 1, "tuned_increase_over_control": 3,
+    }  # fmt: skip
+
+
+def test_masks_of_draws_differ_and_have_equal_costs(tmp_path):
+    dataset = tiny_dataset(16)
+    stored_network(tmp_path / "network.safetensors", dataset)
+    found = source.load_source(DATA, MODEL, str(tmp_path / "network.safetensors"), dataset, seed=0)
+    config = TradeoffRunConfig(
+        TrainConfig(data=DATA, model=MODEL),
+        tradeoff=TradeoffConfig(keeps=(0.9,), sizes=(12,), draws=2, kind="uniform"),
+    )
+    points = tradeoff_points(found, config, seed=3)
+    assert [(p.method, p.setting, p.draw) for p in points] == [
+        ("perforation", "0.9", 0), ("stride", "0.9", 0), ("perforation", "0.9", 1),
+        ("stride", "0.9", 1), ("smaller input", "12", 0),
+    ]  # fmt: skip
+    assert len({p.name for p in points}) == 5
+    first, second = (points[i].wrap(found.model).plan for i in (0, 2))
+    assert first != second
+    assert points[0].macs == points[2].macs
+    # A search fixes the masks; the ties of nearest positions are drawn again.
+    again = tradeoff._with_new_ties(first, jax.random.key(1))
+    for name, layer in again.layers.items():
+        np.testing.assert_array_equal(layer.mask, first.layers[name].mask)
+    assert again != first
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: SearchConfig(target=0.5), "--search.target is 0.5; expected a factor"),
         (lambda: SearchConfig(images=0), "--search.images is 0; expected a positive number"),
         (lambda: SearchConfig(kinds=()), "--search.kinds is (); expected at least one"),
+        (lambda: SearchConfig(runs=2), "--search.runs is 2; expected 3 or more rounds"),
+        (lambda: LayerConfig(draws=0), "--layer.draws is 0; expected a positive number"),
+        (lambda: TradeoffConfig(draws=0), "--tradeoff.draws is 0; expected a positive number"),
         (lambda: TimingConfig(batches=(0,)), "--timing.batches is (0,)"),
         (lambda: TimingConfig(seconds=-1.0), "--timing.seconds is -1.0"),
         (lambda: RuleConfig(reduction=0.5), "--rule.reduction is 0.5"),
@@ -296,6 +352,37 @@ def test_every_figure_is_drawn_from_records(tmp_path):
             json.dumps(figure.data, allow_nan=False)
     (missing,) = [f for f in drawn if isinstance(f, Missing)]
     assert "perforated_cnn.table3.nin-cpu-3x" in missing.commands[-1]
+
+
+def test_points_of_several_draws_have_error_bars_and_their_number(tmp_path):
+    two = np.array([0.5, 0.75])
+    line = {
+        "rate": two, "loss_increase": two, "error_increase": two, "layer_speedup": 2 * two,
+        "promised": 1 / (1 - two), "loss_deviation": two, "error_deviation": two,
+        "draws": np.array(5),
+    }  # fmt: skip
+    (group,) = group_records([record(tmp_path, "perforated_cnn.figure.single-layer-grid", line)])
+    figure = figures_curves.single_layer([group])
+    assert "Every point is the mean of 5 masks" in figure.caption
+    assert figure.data["rows"][0][:2] == ["grid", 5]
+    points = {
+        "method": np.array([0, 0, 0, 1, 2]),
+        "setting": np.array(["0.5", "0.5", "0.5", "0.5", "16"]),
+        "draw": np.array([0, 1, 2, 0, 0]),
+        **dict.fromkeys(("speedup", "macs_reduction", "error"), np.arange(2.0, 7)),
+        "tuned_error": np.array([10.0, 11.0, 12.0, 20.0, 30.0]),
+        "control_error": np.array([8.0, 10.0]),
+    }
+    name = "perforated_cnn.figure.nin-tradeoff"
+    (group,) = group_records([record(tmp_path, name, points, error=10.0)])
+    figure = figures_curves.tradeoff(group)
+    rows = figure.data["rows"]
+    assert rows[0] == ["whole", "", 2, 1, 1, 10, 9, pytest.approx(2**0.5, rel=1e-3)]
+    assert rows[1] == ["perforation", "0.5", 3, 3, 3, 3, 11, 1]
+    assert rows[2][:3] == ["stride", "0.5", 1]
+    assert rows[2][-1] is None
+    assert "means of 3 draws" in figure.caption
+    assert "tuned as long as every point" in figure.caption
 
 
 def test_without_records_every_section_says_what_makes_it():

@@ -76,8 +76,10 @@ class SearchConfig(FlagGroup, flags="search"):
     """Number of training images of the impacts."""
     batch_size: EvalBatch = 128
     """Images per batch, also of the timed pass."""
-    runs: Annotated[int, Range(1, 10**5)] = 5
-    """Number of passes averaged into one time."""
+    runs: Annotated[int, Range(3, 10**5)] = 15
+    """Number of rounds, the whole and a perforated network in turns, of one measured time."""
+    order: Literal["saving first", "ratio"] = "saving first"
+    """Order of candidates that do not increase the loss: by their saving, or the paper's ratio."""
     begin_from: Annotated[str, RunInputField("resumed", part="search")] = ""
     """Run whose search is resumed as this run's own; empty for a new search."""
 
@@ -176,6 +178,8 @@ class LayerConfig(FlagGroup, flags="layer"):
     """Kind of mask."""
     rates: Rates = (1 / 3, 1 / 2, 2 / 3, 3 / 4, 4 / 5, 5 / 6, 7 / 8, 9 / 10)
     """Perforation rates, in (0, 1) and increasing."""
+    draws: Annotated[int, Range(1, 1000)] = 5
+    """Number of masks per rate: random draws, and images of the impacts."""
     impact_on: Literal["perforated", "original"] = "original"
     """Network whose impacts are computed: perforated at the previous rate, or the original."""
     images: Count = 10000
@@ -236,6 +240,9 @@ class TradeoffConfig(FlagGroup, flags="tradeoff"):
     """Keep fractions of all perforated layers, and of all layers with a larger stride."""
     sizes: Annotated[tuple[int, ...], Range(1, 4096)] = (28, 24, 20, 16)
     """Sides of smaller input images, pixels."""
+    draws: Annotated[int, Range(1, 1000)] = 3
+    """Number of networks per keep fraction, with other masks, offsets of the stride and orders of
+    the data; and number of tunings of the whole network."""
     kind: MaskKind = "impact"
     """Kind of masks of perforation."""
     search: Annotated[str, RunInputField(part="search")] = ""

@@ -24,8 +24,9 @@ from adaptive_nets.perforation import (
     pooling_counts,
     save_plan,
 )
+from adaptive_nets.perforation.candidates import searched_layers
 from adaptive_nets.perforation.impact_structure import centre_bias, pooling_correlation
-from adaptive_nets.perforation.search import STATE, searched_layers
+from adaptive_nets.perforation.search import STATE
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
 from experiments.papers.perforated_cnn import measures
@@ -106,8 +107,20 @@ def run(
         title=f"{title}: tuning",
     )
     result = tuned.evaluate(tuned.state.eval_variables, tuned.test)
+    control = stages.tune_and_test(
+        trainable,
+        source.variables,
+        values,
+        cache=directory / VALUES,
+        name="control",
+        dataset=dataset,
+        directory=directory / "control",
+        seed=seed,
+        progress=progress,
+        title=f"{title}: tuning of the whole network",
+    )
     save_plan(directory / "tuned.safetensors", plan, variables=tuned.state.eval_variables)
-    metrics = error_metrics(before, after, result, note=f"network {source.digest}")
+    metrics = error_metrics(before, after, result, control, note=f"network {source.digest}")
     metrics |= search_metrics(found)
     metrics |= measures.cost_metrics(
         source.model, source.variables, plan, image_shape=shape, macs=macs
@@ -149,13 +162,15 @@ def make_search(
     cost_fn: Any = macs
     if values.cost == "time":
         batch = measures.random_images(values.batch_size, source.image_shape)
-        cost_fn = MeasuredTime(source.model, source.variables, batch, runs=values.runs)
+        cost_fn = MeasuredTime(source.model, source.variables, batch, rounds=values.runs)
     return GreedySearch(
         layers,
         losses=losses,
         cost_fn=cost_fn,
         impacts_fn=impacts,
-        settings=SearchSettings(values.kinds, values.repetitions, values.impact_on),
+        settings=SearchSettings(
+            values.kinds, values.repetitions, values.impact_on, order=values.order
+        ),
         seed=seed,
         directory=directory,
         identity={
@@ -181,19 +196,36 @@ def _copy_search(run: str, directory: Path, seed: int) -> None:
     shutil.copyfile(found / STATE, directory / STATE)
 
 
-def error_metrics(before: Any, after: Any, tuned: Any, *, note: str) -> dict[str, Metric]:
-    """Returns test errors of the original, perforated and tuned network, and their increases."""
+def error_metrics(
+    before: Any, after: Any, tuned: Any, control: Any, *, note: str
+) -> dict[str, Metric]:
+    """Returns test errors of the networks and their increases.
+
+    Args:
+        before: Values of the original network.
+        after: Values of the perforated network.
+        tuned: Values of the perforated network after fine-tuning.
+        control: Values of the original network after the same fine-tuning. Against it, the increase
+            does not count what more training of any network gains.
+        note: Note on the original network.
+    """
     count = int(before["count"])
 
-    def increase(values: Any) -> Metric:
-        return Metric(100 * (values["error"] - before["error"]), "%", count, "points")
+    def increase(values: Any, base: Any, note: str) -> Metric:
+        return Metric(100 * (values["error"] - base["error"]), "%", count, note)
 
     return {
         "error": Metric(100 * before["error"], "%", count, note),
         "perforated_error": Metric(100 * after["error"], "%", count),
         "tuned_error": Metric(100 * tuned["error"], "%", count),
-        "error_increase": increase(after),
-        "tuned_error_increase": increase(tuned),
+        "control_error": Metric(
+            100 * control["error"], "%", count, "unperforated, tuned as long with the same recipe"
+        ),
+        "error_increase": increase(after, before, "points"),
+        "tuned_error_increase": increase(tuned, before, "points"),
+        "tuned_increase_over_control": increase(
+            tuned, control, "points; against the unperforated network tuned as long"
+        ),
     }
 
 

@@ -21,6 +21,8 @@ from experiments.suite.experiment import Metric, Outcome
 
 # Perforation rate of the numbers in the table.
 REFERENCE = 0.75
+# Distance of the seeds of draws, so that those of neighbouring runs differ.
+_SEEDS = 1000
 
 
 def run(
@@ -39,37 +41,61 @@ def run(
     source = load_source(config.data, config.model, config.perforation.source, dataset, seed=seed)
     layers = conv_layers(source.model, source.variables, source.image_shape)
     layer = _find(layers, config.layer.name)
-    plans = plans_at_rates(source, layers, config, seed=seed)
+    draws = [
+        plans_at_rates(source, layers, config, seed=seed + _SEEDS * draw)
+        for draw in range(config.layer.draws)
+    ]
+    plans = [plan for plans in draws for plan in plans]
     train = source.training_images(config.layer.images, seed=seed)
     losses = _evaluate(source, layer, plans, *train, config, progress, f"{title}: training images")
     errors = _evaluate(source, layer, plans, *source.test_images(), config, progress,
                        f"{title}: test images")  # fmt: skip
-    batch, seconds = config.timing.batches[-1], config.timing.seconds / len(plans)
+    # The time depends on the number of kept positions, not on the draw.
+    batch, seconds = config.timing.batches[-1], config.timing.seconds / len(draws[0])
     speeds = []
-    for plan in plans:
+    for plan in draws[0]:
         mask = plan.layers[layer.name]
         speeds.append(measures.layer_metrics(layer, mask, batch=batch, seconds=seconds))
         progress.show(f"{title}: rate {mask.rate:.3f}, {speeds[-1]['layer_speedup'].value:.2f} x")
-    keeps = np.array([plan.layers[layer.name].keep for plan in plans])
+    keeps = np.array([plan.layers[layer.name].keep for plan in draws[0]])
+    by_draw = (len(draws), len(keeps))
+    loss_increases = (losses[1:, 0] - losses[0, 0]).reshape(by_draw)
+    error_increases = (100 * (errors[1:, 1] - errors[0, 1])).reshape(by_draw)
     arrays: dict[str, np.ndarray] = {
         "rate": 1 - keeps,
-        "loss_increase": losses[1:, 0] - losses[0, 0],
-        "error_increase": 100 * (errors[1:, 1] - errors[0, 1]),
+        "loss_increase": loss_increases.mean(axis=0),
+        "loss_deviation": _deviation(loss_increases),
+        "error_increase": error_increases.mean(axis=0),
+        "error_deviation": _deviation(error_increases),
+        "draws": np.array(len(draws)),
         "layer_speedup": np.array([s["layer_speedup"].value for s in speeds]),
         "promised": 1 / keeps,
     }
-    arrays |= {f"mask.{i}": plan.layers[layer.name].mask for i, plan in enumerate(plans)}
+    arrays |= {f"mask.{i}": plan.layers[layer.name].mask for i, plan in enumerate(draws[0])}
     at = int(np.argmin(np.abs(1 - keeps - REFERENCE)))
     note = f"{layer.name} at rate {1 - keeps[at]:.3f}"
+    over = f"{note}, mean over {len(draws)} masks"
     count = source.test.size
     metrics = {
         "error": Metric(100 * float(errors[0, 1]), "%", count, f"network {source.digest}"),
-        "error_increase": Metric(float(arrays["error_increase"][at]), "%", count, note),
-        "loss_increase": Metric(float(arrays["loss_increase"][at]), "nats", len(train[1]), note),
+        "error_increase": Metric(float(arrays["error_increase"][at]), "%", count, over),
+        "error_deviation": Metric(
+            _number(arrays["error_deviation"][at]), "%", len(draws), f"{note}, over masks"
+        ),
+        "loss_increase": Metric(float(arrays["loss_increase"][at]), "nats", len(train[1]), over),
         "layer_rate": Metric(float(100 * (1 - keeps[at])), "%", layer.positions, note),
         **speeds[at],
     }
     return Outcome(metrics, arrays, seconds=time.monotonic() - began, steps=0)
+
+
+def _deviation(values: np.ndarray) -> np.ndarray:
+    """Returns the sample standard deviation over the first axis; NaN for one value."""
+    return values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def plans_at_rates(

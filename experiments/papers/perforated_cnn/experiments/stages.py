@@ -108,3 +108,43 @@ def tune(
         progress=progress,
         title=title,
     )
+
+
+def tune_and_test(
+    network: Any,
+    variables: Any,
+    config: TrainConfig,
+    *,
+    cache: Path,
+    name: str,
+    directory: Path,
+    **options: Any,
+) -> dict[str, float]:
+    """Fine-tunes a network and returns its test values, without training again once they are known.
+
+    Args:
+        network: Object with the `init` and `apply` of a linen module.
+        variables: Initial variables.
+        config: Configuration of the training.
+        cache: JSON file of the run, see `cached_json`.
+        name: Name of the network in that file.
+        directory: Folder of this training alone.
+        **options: Further arguments of `tune`.
+
+    Returns:
+        {"error": fraction, "nll": nats, "count": images, "seconds", "steps"}.
+    """
+
+    def make() -> dict[str, float]:
+        result = tune(network, variables, config, directory=directory, **options)
+        lines = result.metrics_file.read_text(encoding="utf-8").splitlines()
+        last = [row for row in map(json.loads, lines) if "test/error" in row][-1]
+        return {
+            "error": last["test/error"],
+            "nll": last["test/nll"],
+            "count": result.test.size,
+            "seconds": result.seconds,
+            "steps": result.timing.total_steps,
+        }
+
+    return cached_json(cache, name, make)

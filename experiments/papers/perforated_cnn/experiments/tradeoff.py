@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from adaptive_nets.models import create_model
 from adaptive_nets.perforation import (
     ConvLayer,
     FractionalStride,
+    PerforationPlan,
     SmallerInput,
     conv_layers,
+    layer_mask,
     load_plan,
     make_plan,
     perforate,
 )
-from adaptive_nets.perforation.search import searched_layers
+from adaptive_nets.perforation.candidates import searched_layers
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.config import require
@@ -37,6 +40,8 @@ from experiments.suite.run_inputs import RunInputField, resolve
 SEARCH = RunInputField(part="search")
 METHODS = ("perforation", "stride", "smaller input")
 VALUES = "values.json"
+# Distance of the seeds of draws, so that those of neighbouring runs differ.
+SEEDS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,19 +51,21 @@ class Point:
     Attributes:
         method: One of `METHODS`.
         setting: Label: keep fraction, step of a search, or side of the image.
+        draw: Index of the draw of its masks or offsets, from 0.
         wrap: Builds it from the network, whose dropout may differ in training.
         macs: Multiply-accumulates of one image.
     """
 
     method: str
     setting: str
+    draw: int
     wrap: Any
     macs: int
 
     @property
     def name(self) -> str:
         """Name in files and messages."""
-        return f"{self.method.replace(' ', '-')}-{self.setting}"
+        return f"{self.method.replace(' ', '-')}-{self.setting}-{self.draw}"
 
 
 def run(
@@ -70,7 +77,11 @@ def run(
     progress: ProgressReporter,
     title: str,
 ) -> Outcome:
-    """Measures and tunes every point; see `experiments.suite.experiment.Runner`."""
+    """Measures and tunes every point; see `experiments.suite.experiment.Runner`.
+
+    Every point and the whole network are tuned with the same recipe, equally long. Networks of one
+    draw see the data in the same order.
+    """
     measures.check_device(config.perforation.device)
     values = config.train
     source = load_source(values.data, values.model, config.perforation.source, dataset, seed=seed)
@@ -90,74 +101,87 @@ def run(
 
         return 100 * stages.cached_json(directory / VALUES, f"{name}: error", measure)["error"]
 
-    whole = error("whole", source.model)
-    before, after, seconds = [], [], 0.0
-    for number, point in enumerate(points, start=1):
-        before.append(error(point.name, point.wrap(source.model)))
-        shown = f"{title}: {point.name} ({number} of {len(points)})"
-        tuned = stages.tune(
-            point.wrap(trainable),
+    def tuned(name: str, network: Any, draw: int, shown: str) -> dict[str, float]:
+        return stages.tune_and_test(
+            network,
             source.variables,
             config.train,
+            cache=directory / VALUES,
+            name=f"{name}: tuned",
             dataset=dataset,
-            directory=directory / point.name,
-            seed=seed,
+            directory=directory / name,
+            seed=seed + SEEDS * draw,
             progress=progress,
             title=shown,
         )
-        seconds += tuned.seconds
 
-        def tuned_error(tuned=tuned) -> dict[str, float]:
-            return tuned.evaluate(tuned.state.eval_variables, tuned.test)
-
-        found = stages.cached_json(directory / VALUES, f"{point.name}: tuned", tuned_error)
-        after.append(100 * found["error"])
-        progress.show(f"{shown}: error {before[-1]:.2f} %, tuned {after[-1]:.2f} %")
+    whole = error("whole", source.model)
+    draws = range(config.tradeoff.draws)
+    control = [
+        tuned(f"whole-{draw}", trainable, draw, f"{title}: whole ({draw + 1} of {len(draws)})")
+        for draw in draws
+    ]
+    before, after = [], []
+    for number, point in enumerate(points, start=1):
+        before.append(error(point.name, point.wrap(source.model)))
+        shown = f"{title}: {point.name} ({number} of {len(points)})"
+        after.append(tuned(point.name, point.wrap(trainable), point.draw, shown))
+        progress.show(f"{shown}: error {before[-1]:.2f} %, tuned {100 * after[-1]['error']:.2f} %")
+    after_errors = [100 * found["error"] for found in after]
+    control_errors = [100 * found["error"] for found in control]
     speedups = _speedups(source, points, config)
     macs = np.array([point.macs for point in points], np.float64)
     whole_macs = count_macs(config.train.model.name, input_shape=source.image_shape)
-    best, compared = perforation_best(
-        [point.method for point in points], speedups, after, whole=whole
-    )
+    curves = mean_curves([(p.method, p.setting) for p in points], speedups, after_errors)
+    best, compared = perforation_best(*curves, whole=statistics.fmean(control_errors))
     count = source.test.size
-    steps = tuned.timing.total_steps if points else 0
     metrics = {
         "error": Metric(whole, "%", count, f"network {source.digest}"),
-        "perforation_best": Metric(
-            best, "%", compared, "after tuning; baselines interpolated to equal speed-up"
+        "control_error": Metric(
+            statistics.fmean(control_errors), "%", count,
+            f"whole network tuned as long as every point, mean of {len(draws)}",
         ),
-    }
+        "perforation_best": Metric(
+            best, "%", compared,
+            f"after tuning, means of {len(draws)} draws; baselines interpolated to equal speed-up",
+        ),
+    }  # fmt: skip
     arrays = {
         "method": np.array([METHODS.index(point.method) for point in points]),
         "setting": np.array([point.setting for point in points], np.str_),
+        "draw": np.array([point.draw for point in points]),
         "speedup": np.array(speedups),
         "macs_reduction": whole_macs / macs,
         "error": np.array(before),
-        "tuned_error": np.array(after),
+        "tuned_error": np.array(after_errors),
+        "control_error": np.array(control_errors),
     }
-    return Outcome(metrics, arrays, seconds=seconds, steps=steps)
+    seconds = sum(found["seconds"] for found in (*control, *after))
+    return Outcome(metrics, arrays, seconds=seconds, steps=int(control[0]["steps"]))
 
 
 def tradeoff_points(source: Source, config: TradeoffRunConfig, *, seed: int) -> list[Point]:
-    """Returns all networks of the three curves."""
+    """Returns all networks of the three curves; smaller images have one draw."""
     values, shape = config.tradeoff, source.image_shape
     layers = conv_layers(source.model, source.variables, shape)
     macs = ExecutedMacs(source.model, source.variables, shape)
     points = []
-    for keep, plan in _plans(source, layers, config, seed=seed):
+    for draw in range(values.draws):
+        of_draw = seed + SEEDS * draw
+        for keep, plan in _plans(source, layers, config, seed=of_draw, run_seed=seed):
 
-        def perforated(model, plan=plan):
-            return perforate(model, source.variables, plan)
+            def perforated(model, plan=plan):
+                return perforate(model, source.variables, plan)
 
-        points.append(Point("perforation", keep, perforated, macs(plan)))
-    for keep in values.keeps:
-        keeps = {layer.name: keep for layer in searched_layers(layers)}
+            points.append(Point("perforation", keep, draw, perforated, macs(plan)))
+        for keep in values.keeps:
+            keeps = {layer.name: keep for layer in searched_layers(layers)}
 
-        def strided(model, keeps=keeps):
-            return FractionalStride(model, jax.random.key(seed), keeps)
+            def strided(model, keeps=keeps, of_draw=of_draw):
+                return FractionalStride(model, jax.random.key(of_draw), keeps)
 
-        cost = strided(source.model).macs(source.variables, shape)
-        points.append(Point("stride", f"{keep:g}", strided, cost))
+            cost = strided(source.model).macs(source.variables, shape)
+            points.append(Point("stride", f"{keep:g}", draw, strided, cost))
     side = min(shape[:2])
     for size in values.sizes:
         require(size <= side, "tradeoff.sizes", size, f"at most {side}, the side of the images")
@@ -166,17 +190,31 @@ def tradeoff_points(source: Source, config: TradeoffRunConfig, *, seed: int) -> 
             return SmallerInput(model, (size, size))
 
         cost = count_macs(config.train.model.name, input_shape=(size, size, shape[2]))
-        points.append(Point("smaller input", str(size), smaller, cost))
+        points.append(Point("smaller input", str(size), 0, smaller, cost))
     return points
 
 
 def _plans(
-    source: Source, layers: tuple[ConvLayer, ...], config: TradeoffRunConfig, *, seed: int
+    source: Source,
+    layers: tuple[ConvLayer, ...],
+    config: TradeoffRunConfig,
+    *,
+    seed: int,
+    run_seed: int,
 ) -> list[tuple[str, Any]]:
-    """Returns plans of the configured search, else of all layers at equal fractions."""
-    values = config.tradeoff
+    """Returns plans of the configured search, else of all layers at equal fractions.
+
+    Args:
+        source: The network.
+        layers: Its convolutions.
+        config: Configuration of the run.
+        seed: Seed of the draw: of random masks, of the images of impacts, and of the ties of
+            nearest-kept maps, which are all that differs between draws from a search.
+        run_seed: Seed of the run.
+    """
+    values, key = config.tradeoff, jax.random.key(seed)
     if values.search:
-        found = resolve(values.search, SEARCH, flag="tradeoff.search", seed=seed)
+        found = resolve(values.search, SEARCH, flag="tradeoff.search", seed=run_seed)
         paths = sorted((found.path / "plans").glob("step*.safetensors"))
         if not paths:
             raise UserError(
@@ -185,9 +223,12 @@ def _plans(
             )
         # As many points as the other methods have, evenly spaced over the path.
         chosen = np.linspace(0, len(paths), len(values.keeps) + 1)[1:].round().astype(int) - 1
-        return [(paths[i].stem, load_plan(paths[i])) for i in dict.fromkeys(chosen.tolist())]
+        return [
+            (paths[i].stem, _with_new_ties(load_plan(paths[i]), key))
+            for i in dict.fromkeys(chosen.tolist())
+        ]
     impacts = None
-    empty = make_plan(jax.random.key(seed), layers, {}, model=config.train.model.name)
+    empty = make_plan(key, layers, {}, model=config.train.model.name)
     if values.kind == "impact":
         impacts_fn = stages.impacts_fn(
             source, count=values.impact_images, batch_size=values.batch_size, seed=seed + 1
@@ -198,7 +239,7 @@ def _plans(
         (
             f"{keep:g}",
             make_plan(
-                jax.random.key(seed), layers, dict.fromkeys(rates, 1 - keep), values.kind, impacts,
+                key, layers, dict.fromkeys(rates, 1 - keep), values.kind, impacts,
                 model=config.train.model.name,
             ),
         )
@@ -206,17 +247,50 @@ def _plans(
     ]  # fmt: skip
 
 
+def _with_new_ties(plan: PerforationPlan, key: jax.Array) -> PerforationPlan:
+    redrawn = {
+        name: layer_mask(jax.random.fold_in(key, number), layer.mask, layer.kind)
+        for number, (name, layer) in enumerate(sorted(plan.layers.items()))
+    }
+    return plan.replace(**redrawn)
+
+
+def mean_curves(
+    points: Sequence[tuple[str, str]], speedups: Sequence[float], errors: Sequence[float]
+) -> tuple[list[str], list[float], list[float]]:
+    """Averages speed-ups and errors over the draws of each (method, setting).
+
+    Returns:
+        Methods, mean speed-ups and mean errors, in the order of first appearance.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, point in enumerate(points):
+        groups.setdefault(point, []).append(index)
+    means = [
+        [statistics.fmean(values[i] for i in chosen) for chosen in groups.values()]
+        for values in (speedups, errors)
+    ]
+    return [method for method, _ in groups], means[0], means[1]
+
+
 def _speedups(source: Source, points: list[Point], config: TradeoffRunConfig) -> list[float]:
-    networks = {"": source.model, **{p.name: p.wrap(source.model) for p in points}}
+    """Times the first draw of every setting; the time does not depend on which positions it keeps.
+
+    Returns:
+        Speed-up of each point, that of its setting.
+    """
+    first = {(p.method, p.setting): p.wrap(source.model) for p in points if p.draw == 0}
     batch = measures.random_images(config.timing.batches[-1], source.image_shape)
+    networks = {"": source.model, **{"/".join(name): n for name, n in first.items()}}
     times = measures.interleaved_seconds(
         networks, source.variables, batch, seconds=config.timing.seconds
     )
     return [
         statistics.median(
-            slow / fast for slow, fast in zip(times[""], times[point.name], strict=True)
+            slow / fast
+            for slow, fast in zip(times[""], times[f"{p.method}/{p.setting}"], strict=True)
         )
-        for point in points
+        for p in points
     ]
 
 
@@ -232,7 +306,7 @@ def perforation_best(
         methods: Methods of the points.
         speedups: Speed-ups of the points.
         errors: Errors of the points, %.
-        whole: Error of the original network, %, at which all curves start with speed-up 1.
+        whole: Error of the whole network tuned equally, %, at which all curves start, speed-up 1.
 
     Returns:
         The share, %, or None if no point counts; and the number of points that count.

@@ -106,6 +106,7 @@ def tuning(group: Group) -> Figure | None:
     """Draws the test error during fine-tuning of the perforated network."""
     error = curve(group, "test/error", scale=100)
     before, after = group.values("error"), group.values("perforated_error")
+    control = group.values("control_error")
     if error is None or not before or not after:
         return None
     with panel("Test error, %", margins=(46, 92, 30, 42)) as drawn:
@@ -113,12 +114,17 @@ def tuning(group: Group) -> Figure | None:
         axes_lib.draw_curve(axes, error, LIGHT["sparse"])
         axes.plot([0], [after[0]], color=LIGHT["sparse"], marker="o", markersize=5)
         axes.axhline(before[0], color=LIGHT["dense"], linewidth=1.2)
+        ends = [(before[0], "unperforated", LIGHT["dense"])]
+        if control:
+            axes.axhline(control[0], color=LIGHT["dense"], linewidth=1.2, linestyle="--")
+            ends.append((control[0], "the same, tuned", LIGHT["dense"]))
         axes.set_xlabel("epochs of tuning")
         axes_lib.label_ends(
             axes,
-            [(before[0], "unperforated", LIGHT["dense"]),
-             (error.mean[-1], "perforated", LIGHT["sparse"])],
+            [*ends, (error.mean[-1], "perforated", LIGHT["sparse"])],
         )  # fmt: skip
     caption = "Masks are fixed. The dot is the perforated network before tuning."
+    if control:
+        caption += " The dashed line is the unperforated network after the same tuning."
     series = [("perforated", error)]
     return Figure("Fine-tuning", caption, (drawn.svg,), data=curve_data(series))
