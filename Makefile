@@ -28,7 +28,7 @@ help:
 	@echo "make reproduce      train LeNet-300-100 on MNIST, dense and sparse; show the paper's row beside ours"
 	@echo "make test           run the tests"
 	@echo "make setup          only make $(VENV)"
-	@echo "make test-slow      run the slow tests too, an hour or two; SLICE=3/10 for a tenth of them"
+	@echo "make test-slow      run the slow tests too; SLICE=3/10 for a tenth of them"
 	@echo "make lint           ruff, pyright and the directions of imports"
 	@echo "make test-floor     kernels and core on the oldest supported JAX"
 	@echo "make compile-kernels  compile the Pallas kernels for an H100, a TPU v5e and a v6e, none needed"
@@ -48,7 +48,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	if [ -z "$$found" ]; then \
 	  echo "no Python >= 3.12 with venv that runs: install one (apt install python3.12-venv, pyenv install 3.12, or python.org), or name it: make PYTHON=/path/to/python" >&2; exit 2; \
 	fi; \
-	echo "setting up $(VENV) with $$("$$found" --version), one or two minutes"; \
+	echo "setting up $(VENV) with $$("$$found" --version)"; \
 	"$$found" -m venv --clear $(VENV) && \
 	$(BIN)/python $(PIP) -r requirements.lock && \
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e . && \

@@ -122,7 +122,10 @@ def _draw(content: Mapping[str, Any]) -> None:
     section("data", content["data"])
     source = f"{paper['cell']} ({paper['tag']}: {paper['source']})"
     section("paper", f"{source}\n{paper['setup']}".rstrip())
-    values = ", ".join(f"{name} {value:g}" for name, value in paper["values"].items())
+    values = ", ".join(
+        f"{name} {value if isinstance(value, str) else f'{value:g}'}"
+        for name, value in paper["values"].items()
+    )
     section("paper's values", values or "none printed")
     section("state", content["state"])
     section("cost of a seed", content["cost_text"])

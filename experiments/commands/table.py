@@ -79,7 +79,7 @@ def _row(title: str, name: str | None, cell: Cell) -> dict[str, Any]:
     return {
         "id": name,
         "table": title,
-        "row": f"{cell.row.network}, {cell.row.method}",
+        "row": cell.name,
         "measure": cell.measure.name,
         "measure_text": measure_text(cell),
         "unit": cell.measure.unit,

@@ -127,12 +127,28 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: flo
         )
 
 
-def legend_above(axes: Axes, columns: int = 3) -> None:
-    """Places a legend between the title and the axes."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=columns, borderaxespad=0.0,
-        handlelength=1.6, columnspacing=1.2, handletextpad=0.5,
-    )  # fmt: skip
+def legend_above(axes: Axes, columns: int = 4) -> None:
+    """Places a legend between the title and the axes, in as many columns as fit.
+
+    `charts.panel` makes the panel higher if the rows of the legend need more than its top margin.
+
+    Args:
+        axes: Axes with labelled lines.
+        columns: Largest number of columns.
+    """
+    canvas = axes.get_figure(root=True)
+    assert canvas is not None
+    room = canvas.bbox.width - axes.get_window_extent().x0
+    entries = len(axes.get_legend_handles_labels()[1])
+    for limit in range(min(columns, entries), 0, -1):
+        # As many rows as the limit requires, filled evenly.
+        count = math.ceil(entries / math.ceil(entries / limit))
+        legend = axes.legend(
+            loc="lower left", bbox_to_anchor=(0.0, 0.99), ncols=count, borderaxespad=0.0,
+            borderpad=0.3, handlelength=1.6, columnspacing=1.2, handletextpad=0.5,
+        )  # fmt: skip
+        if legend.get_window_extent().width <= room:
+            return
 
 
 def draw_curve(

@@ -36,6 +36,8 @@ LAYERS = [name for name in COLOURS if name.startswith("layer")]
 
 # Pixels per inch of matplotlib: sizes here are in pixels.
 _INCH = 72.0
+# Height that a panel's title takes, pixels.
+_TITLE_HEIGHT = 22.0
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "adaptive-nets",
@@ -146,14 +148,39 @@ def panel(
             )
         )
         axes.patch.set_visible(False)
-        # Above the legend.
-        canvas.text(4 / width, 1 - 4 / height, title, va="top", weight="bold", size=12.5)
         drawn = Panel(axes)
         yield drawn
+        height = _fit_legend(canvas, axes, height)
+        # Above the legend.
+        canvas.text(4 / width, 1 - 4 / height, title, va="top", weight="bold", size=12.5)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         canvas.savefig(buffer, format="svg", metadata=nothing)
     drawn.svg = _inline(buffer.getvalue(), title, width)
+
+
+def _fit_legend(canvas: Canvas, axes: Axes, height: float) -> float:
+    """Makes a panel higher, with axes of the same size, until title and legend fit above them.
+
+    Args:
+        canvas: The panel.
+        axes: Its axes.
+        height: Its height, pixels.
+
+    Returns:
+        The new height, pixels.
+    """
+    legend = axes.get_legend()
+    if legend is None:
+        return height
+    missing = legend.get_window_extent().y1 + _TITLE_HEIGHT - height
+    if missing <= 0:
+        return height
+    taller = height + missing
+    left, bottom, wide, high = axes.get_position().bounds
+    canvas.set_size_inches(canvas.get_figwidth(), taller / _INCH)
+    axes.set_position((left, bottom * height / taller, wide, high * height / taller))
+    return taller
 
 
 def _inline(text: str, label: str, width: int) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Sequence
 
 from experiments.report.charts import Figure, Missing
 from experiments.report.markup import Markup, code, element, folded, join
 from experiments.report.pictures import Picture
+
+# Natural width of a panel in its SVG document.
+_WIDTH = re.compile(r'<svg[^>]* width="([\d.]+)"')
 
 
 def figure_section(figures: Sequence[Figure | Missing]) -> list[Markup]:
@@ -33,29 +37,40 @@ def _figure(figure: Figure) -> Markup:
     panels = [element("div", Markup(svg), class_="panel") for svg in figure.svg]
     panels += [_picture(picture) for picture in figure.pictures]
     many = len(panels) > 1
+    # Panels stand beside each other only where each has most of its natural width.
+    natural = [float(m[1]) for svg in figure.svg if (m := _WIDTH.search(svg))]
+    natural += [picture.width * _zoom(picture) for picture in figure.pictures]
+    least = round(0.85 * max(natural, default=400))
     return element(
         "figure",
         element("figcaption", element("strong", figure.title), " ", figure.caption),
-        element("div", *panels, class_=f"panels of-{min(len(panels), 4)}"),
+        element("div", *panels, class_="panels", style=f"--panel:{least}px"),
         _data(figure) if figure.data else None,
         class_="wide" if many else None,
     )
 
 
+def _zoom(picture: Picture) -> int:
+    """Returns the integer zoom of a picture, which draws all its pixels equally large."""
+    return max(1, picture.largest // picture.width)
+
+
 def _picture(picture: Picture) -> Markup:
-    # An integer zoom draws all weights equally large.
-    zoom = max(1, picture.largest // picture.width)
+    zoom = _zoom(picture)
     low, middle, high = (element("span", end) for end in picture.ends)
+    wide = picture.width * zoom
+    scale = (
+        element("img", src=picture.scale, alt="", width=wide, height=8, class_="scale"),
+        element("div", low, middle, high, class_="ends", style=f"width:{wide}px"),
+    )
     return element(
         "div",
         element("p", picture.title, class_="picture-title"),
         element(
-            "img", src=picture.uri, alt=picture.alt, width=picture.width * zoom,
-            height=picture.height * zoom, class_="pixels",
+            "img", src=picture.uri, alt=picture.alt, width=wide, height=picture.height * zoom,
+            class_="pixels",
         ),
-        element("img", src=picture.scale, alt="", width=picture.width * zoom, height=8,
-                class_="scale"),
-        element("div", low, middle, high, class_="ends", style=f"width:{picture.width * zoom}px"),
+        *(scale if picture.scale else ()),
         element("p", picture.note, class_="note") if picture.note else None,
         class_="panel picture",
     )  # fmt: skip

@@ -12,19 +12,20 @@ from pathlib import Path
 from adaptive_nets.runtime.errors import UserError
 from experiments.report.charts import Figure, Missing, style_sheet
 from experiments.report.gallery import figure_section
-from experiments.report.markup import Markup, code, element, items, join
+from experiments.report.markup import Markup, code, element, folded, items, join
 from experiments.report.provenance import provenance
-from experiments.report.tables import comparison_table, counts, status, tolerances
+from experiments.report.tables import SIGNS, comparison_table, counts, status, tolerances
 from experiments.suite import registry
-from experiments.suite.comparison import VERDICT_RULES, Cell, Group, compare, group_records
+from experiments.suite.comparison import VERDICT_RULES, Cell, compare
 from experiments.suite.experiment import Experiment
+from experiments.suite.groups import Group, group_records
 from experiments.suite.paper_values import Paper
 from experiments.suite.records import Record, warn
 
 TITLE = "Adaptive networks: reproduced results"
 _STYLE = Path(__file__).with_name("style.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_VERDICTS = ("reproduced", "differs", "measured", "reduced", "not run")
+_VERDICTS = ("reproduced", "differs", "measured", "reduced", "chosen", "not run")
 
 
 def render(
@@ -46,7 +47,10 @@ def render(
     records = sorted(records, key=lambda r: (*r.group, r.seed))
     chosen = list(registry.experiments().values()) if experiments is None else list(experiments)
     names = [name for name in registry.papers() if any(e.paper == name for e in chosen)]
-    parts = [PaperPart(name, chosen, records) for name in names]
+    # Papers with records come first; otherwise the order is that of the registry.
+    parts = sorted(
+        (PaperPart(name, chosen, records) for name in names), key=lambda part: not part.records
+    )
     # With a single paper, the tally of the head suffices.
     tallies = len(parts) > 1
     head = element(
@@ -91,9 +95,11 @@ class PaperPart:
         self.experiments: list[Experiment] = [e for e in experiments if e.paper == name]
         ids = {e.id for e in self.experiments}
         self.records = [r for r in records if r.experiment in ids]
+        tables = compare(self.experiments, self.records).items()
+        # Tables with records come first; otherwise the order is the paper's.
         self.tables: dict[str, list[Cell]] = {
             title.partition(": ")[2]: cells
-            for title, cells in compare(self.experiments, self.records).items()
+            for title, cells in sorted(tables, key=lambda t: all(c.group is None for c in t[1]))
         }
         order = {e.id: i for i, e in enumerate(self.experiments)}
         # Stable sort: groups of one experiment stay in the order of the tables.
@@ -113,9 +119,10 @@ class PaperPart:
         return f"{self.name}-{words}"
 
     def figure_sections(self) -> list[tuple[str, list[Figure | Missing]]]:
-        """Groups the figures by heading, in order."""
+        """Groups the figures by heading; sections without a figure come last."""
         grouped = itertools.groupby(self.figures, key=lambda f: f.section)
-        return [(title, list(figures)) for title, figures in grouped]
+        sections = [(title, list(figures)) for title, figures in grouped]
+        return sorted(sections, key=lambda section: not _is_drawn(section[1]))
 
     def section(self, *, tally: bool) -> Markup:
         """Returns the paper's section of the page.
@@ -150,9 +157,14 @@ class PaperPart:
                 "plotted numbers are below each figure.",
             ),
         ]
+        absent = []
         for title, figures in self.figure_sections():
             heading = element("h4", title, id=self.anchor("figures", title))
-            parts.append(element("section", heading, *figure_section(figures)))
+            section = element("section", heading, *figure_section(figures))
+            (parts if _is_drawn(figures) else absent).append(section)
+        if absent:
+            count = f"{len(absent)} section{'' if len(absent) == 1 else 's'}"
+            parts.append(folded(f"Without a record: {count}", *absent, class_="absent"))
         parts.append(element("h3", "Provenance", id=self.anchor("provenance")))
         if self.groups:
             parts += [provenance(group, by_key[_key(group)]) for group in self.groups]
@@ -183,6 +195,10 @@ class PaperPart:
 
 def _key(group: Group) -> tuple[str, ...]:
     return tuple(part[:40] for part in group.records[0].group)
+
+
+def _is_drawn(figures: Sequence[Figure | Missing]) -> bool:
+    return any(isinstance(figure, Figure) for figure in figures)
 
 
 def _figures(paper: str, records: Sequence[Record]) -> list[Figure | Missing]:
@@ -237,7 +253,7 @@ def _head(
 
 def _meanings() -> list[tuple[str, str]]:
     """Splits `VERDICT_RULES` into verdicts and their meanings."""
-    verdicts = (*_VERDICTS, "cited")
+    verdicts = SIGNS
     pattern = rf"({'|'.join(verdicts)}): (.*?)(?=(?: (?:{'|'.join(verdicts)}): )|$)"
     return [(m[1], m[2]) for m in re.finditer(pattern, VERDICT_RULES)]
 
@@ -245,7 +261,7 @@ def _meanings() -> list[tuple[str, str]]:
 def _tally(cells: Sequence[Cell]) -> Markup:
     found = counts(cells)
     total = sum(found[v] for v in _VERDICTS)
-    chips = [status(v, f"{found[v]} {v}") for v in _VERDICTS]
+    chips = [status(v, f"{found[v]} {v}") for v in _VERDICTS if found[v] or v != "chosen"]
     return element("p", f"Of {total} numbers: ", join(chips, " "), class_="tally")
 
 
@@ -257,23 +273,17 @@ def _contents(papers: Sequence[PaperPart]) -> Markup:
     for part in papers:
         tables = [link(title, part.anchor(title)) for title in part.tables]
         sections = [
-            link(title, part.anchor("figures", title)) for title, _ in part.figure_sections()
+            link(title, part.anchor("figures", title))
+            for title, figures in part.figure_sections()
+            if _is_drawn(figures)
         ]
-        entries.append(
-            join(
-                (
-                    link(part.paper.title, part.name),
-                    element(
-                        "ul",
-                        element("li", link("Tables", part.anchor("tables")), items(tables)),
-                        element("li", link("Figures", part.anchor("figures")), items(sections))
-                        if sections
-                        else None,
-                        element("li", link("Provenance", part.anchor("provenance"))),
-                    ),
-                )
-            )
-        )
+        # Every paper has the same columns, so that they align over the whole list.
+        columns = [
+            element("li", link(name, part.anchor(name.lower())), items(links))
+            for name, links in (("Tables", tables), ("Figures", sections), ("Provenance", ()))
+        ]
+        title = element("p", link(part.paper.title, part.name))
+        entries.append(join((title, element("ul", *columns, class_="columns"))))
     return element("nav", element("h2", "Contents"), items(entries), aria_label="Contents")
 
 

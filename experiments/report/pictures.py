@@ -28,7 +28,7 @@ class Picture:
         width: Number of columns.
         height: Number of rows.
         alt: Alternative text.
-        scale: PNG of the colours from the low to the high end, as a data URI.
+        scale: PNG of the colours from the low to the high end, as a data URI; "" for none.
         ends: Labels of the low end, the middle and the high end; the middle may be empty.
         note: Text below the image.
         largest: Largest width on the page, pixels.
@@ -39,8 +39,8 @@ class Picture:
     width: int
     height: int
     alt: str
-    scale: str
-    ends: tuple[str, str, str]
+    scale: str = ""
+    ends: tuple[str, str, str] = ("", "", "")
     note: str = ""
     largest: int = 320
 
@@ -182,23 +182,24 @@ def map_grid(
     ends = (f"{low:.3g}", "", f"{high:.3g} {what}")
     height, width = grid.shape
     uri, scale = _uri(grid, "cividis"), _scale("cividis")
-    return Picture(title, uri, width, height, alt, scale, ends, note, 463)
+    largest = 463 if len(maps) > 1 else 320
+    return Picture(title, uri, width, height, alt, scale, ends, note, largest)
 
 
 def photo_grid(title: str, images: np.ndarray) -> Picture:
-    """Draws images side by side in greyscale, in the layout of `map_grid`.
+    """Draws images side by side in their own colours, in the layout of `map_grid`.
 
     Args:
         title: Title of the picture.
-        images: uint8[P, H, W, C].
+        images: uint8[P, H, W, C], not normalised; three channels are colours, one is grey.
     """
-    grey = images.astype(np.float64) @ np.full(images.shape[-1], 1 / images.shape[-1])
-    grid = _side_by_side(np.rint(grey / 255 * (_LEVELS - 1)).astype(np.uint8))
-    height, width = grid.shape
-    alt = f"{title}: {len(images)} images in greyscale"
-    return Picture(
-        title, _uri(grid, "gray"), width, height, alt, _scale("gray"), ("0", "", "255"), "", 463
-    )
+    colours = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, axis=-1)
+    inside = _side_by_side(np.zeros(images.shape[:3], np.uint8)) != _GAP
+    grid = np.stack([_side_by_side(colours[..., i]) for i in range(3)], axis=-1)
+    grid[~inside] = _GAP_COLOUR
+    height, width = grid.shape[:2]
+    alt = f"{title}: {len(images)} images"
+    return Picture(title, _png(Image.fromarray(grid)), width, height, alt, largest=463)
 
 
 # Side of an image in a grid, pixels: grids of maps and of photographs have the same layout.
@@ -234,6 +235,11 @@ def _uri(levels: np.ndarray, colour_map: str) -> str:
     palette = matplotlib.colormaps[colour_map](steps, bytes=True)[:, :3]
     image = Image.fromarray(levels)
     image.putpalette([*palette.astype(int).reshape(-1).tolist(), *_GAP_COLOUR])
+    return _png(image)
+
+
+def _png(image: Image.Image) -> str:
+    """Encodes an image as a PNG in a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

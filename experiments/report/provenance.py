@@ -11,7 +11,7 @@ from typing import Any
 from adaptive_nets.runtime.progress import format_seconds
 from experiments.report.markup import Markup, code, element, folded, join, scrolled
 from experiments.suite import config as config_lib
-from experiments.suite.comparison import Group
+from experiments.suite.groups import Group, changes
 from experiments.suite.records import Record, mean_and_deviation
 
 
@@ -132,7 +132,7 @@ def _commit(record: Record) -> str:
 
 
 def _changed(record: Record) -> str:
-    return f", changed {', '.join(record.changed)}" if record.changed else ""
+    return f", changed {changes(record)}" if record.changed else ""
 
 
 def _times(records: Sequence[Record]) -> str:

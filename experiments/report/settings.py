@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from adaptive_nets.training.duration import Timing
-from experiments.suite.comparison import Group, group_records
 from experiments.suite.experiment import Experiment
+from experiments.suite.groups import Group, group_records
 from experiments.suite.records import Record
 
 
@@ -80,10 +80,8 @@ def settings_of(main: Role, beside: Role, records: Sequence[Record]) -> list[Set
     paired = {id(s.beside) for s in made}
     made += [Setting(main, beside, None, g) for g in of_beside if id(g) not in paired]
     serious = [s for s in made if s.size[0] != "smoke"] or made
-    # Stable sort: within a class, the preset paper stays first.
-    return sorted(
-        serious, key=lambda s: (s.main is None, bool(s.members[-1][1].records[0].changed))
-    )
+    # Stable sort: within a class, the order of the tables stays.
+    return sorted(serious, key=lambda s: (s.main is None, bool(s.members[-1][1].row_changes)))
 
 
 @dataclasses.dataclass(frozen=True)

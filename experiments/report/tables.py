@@ -14,8 +14,8 @@ from experiments.suite.render import blocks, difference_text, measure_text, ours
 
 # Signs and colours repeat what the words say.
 SIGNS = {
-    "reproduced": "✓", "differs": "≠", "measured": "●", "reduced": "◐", "not run": "○",
-    "cited": "“",
+    "reproduced": "✓", "differs": "≠", "measured": "●", "reduced": "◐", "chosen": "=",
+    "other row": "△", "not run": "○", "cited": "“",
 }  # fmt: skip
 _COLUMNS = ("measure", "paper", "ours", "difference", "status")
 
@@ -31,10 +31,12 @@ def counts(cells: Iterable[Cell]) -> Counter[str]:
     """Counts the paper's numbers by verdict, every number once.
 
     If a number has several runs, the first at full size counts, which is the one without changed
-    flags; if none is at full size, a reduced one counts.
+    flags; if none is at full size, a reduced one counts. Runs of other rows do not count.
     """
     by_number: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
+        if cell.verdict == "other row":
+            continue
         by_number.setdefault((cell.row.id, cell.measure.name), []).append(cell.verdict)
     best = []
     for verdicts in by_number.values():
@@ -74,7 +76,7 @@ def comparison_table(
             *(element("th", name, scope="col", class_=_align(name)) for name in _COLUMNS),
         ),
     )
-    bodies, seen = [], set()
+    bodies, absent, seen = [], [], set()
     for block in blocks(cells):
         row = block[0].row
         if block[0].verdict == "cited":
@@ -83,10 +85,21 @@ def comparison_table(
             experiment = experiments.get(row.id)
             # The paper's setup is shown once per row, not for every group of runs.
             new = row.id not in seen
-            bodies.append(_block(block, experiment, anchors, sources, show_setup=new))
+            body = _block(block, experiment, anchors, sources, show_setup=new)
+            (bodies if block[0].group else absent).append(body)
         seen.add(row.id)
-    table = element("table", element("caption", title), head, *bodies, class_="comparison")
-    return join((scrolled(table, label=title), _sources(sources), _deviations(cells, experiments)))
+    parts = [element("h4", title)]
+    if bodies:
+        table = element("table", head, *bodies, class_="comparison", aria_label=title)
+        parts.append(scrolled(table, label=title))
+    if absent:
+        # Rows without a record are shown on demand: they hold no result.
+        label = f"{title}: rows without a record"
+        table = element("table", head, *absent, class_="comparison", aria_label=label)
+        count = f"{len(absent)} row{'' if len(absent) == 1 else 's'}"
+        parts.append(folded(f"Without a record: {count}", scrolled(table, label=label),
+                            class_="absent"))  # fmt: skip
+    return join((*parts, _sources(sources), _deviations(cells, experiments)))
 
 
 def _align(column: str) -> str | None:
@@ -119,7 +132,7 @@ def _block(
         "tr",
         element(
             "th",
-            element("span", f"{first.row.network}, {first.row.method}", class_="row-name"),
+            element("span", first.name, class_="row-name"),
             *(element("span", line, class_="about") for line in about),
             colspan=len(_COLUMNS),
             scope="rowgroup",
@@ -135,9 +148,9 @@ def _line(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
     return element(
         "tr",
         element("th", measure_text(cell), scope="row"),
-        element("td", _paper_value(cell, sources), class_="number paper"),
-        element("td", "∞" if note else ours_text(cell), class_="number ours"),
-        element("td", difference_text(cell).replace("-", "−"), class_="number"),
+        _number("paper", _paper_value(cell, sources), class_="number paper"),
+        _number("ours", "∞" if note else ours_text(cell), class_="number ours"),
+        _number("difference", difference_text(cell).replace("-", "−"), class_="number"),
         element(
             "td",
             status(cell.verdict),
@@ -146,16 +159,20 @@ def _line(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
     )
 
 
+def _number(column: str, text: Any, *, class_: str) -> Markup:
+    # Narrow pages have no head of the table; they show the name of the column with the number.
+    return element("td", text, class_=class_, data_label=column if text else None)
+
+
 def _cited(block: Sequence[Cell], sources: Sequence[tuple[str, str]]) -> Markup:
     """Returns a row of the literature in one line, since it has no values of ours."""
     values = join((_pair(cell, sources) for cell in block), ", ")
-    row = block[0].row
     return element(
         "tbody",
         element(
             "tr",
             element(
-                "td", element("span", f"{row.network}, {row.method}:", class_="row-name"), " ",
+                "td", element("span", f"{block[0].name}:", class_="row-name"), " ",
                 values, colspan=len(_COLUMNS) - 1,
             ),
             element("td", status("cited")),
@@ -171,9 +188,13 @@ def _pair(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
 
 def _paper_value(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
     """Returns the paper's number with its source as a tooltip, and a letter if sources differ."""
+    if cell.paper is None:
+        return Markup("")
     source = (cell.row.tag, cell.row.source)
     letter = element("sup", chr(ord("a") + sources.index(source))) if len(sources) > 1 else None
-    return join((element("span", paper_text(cell), title=": ".join(source)), letter))
+    value, bracket, mark = paper_text(cell).partition(" (")
+    text = join((value, element("span", bracket, mark, class_="mark") if mark else None))
+    return join((element("span", text, title=": ".join(source)), letter))
 
 
 def _sources(sources: Sequence[tuple[str, str]]) -> Markup:
@@ -183,6 +204,7 @@ def _sources(sources: Sequence[tuple[str, str]]) -> Markup:
         origin = {
             "verified": "read in",
             "digitised": "measured from a figure in",
+            "derived": "computed by",
             "memory": "recalled, not verified:",
         }.get(tag, "from")
         parts.append(join((letter, f"{tag}: {origin} {source}")))
@@ -199,10 +221,19 @@ def _deviations(cells: Sequence[Cell], experiments: Mapping[str, Experiment]) ->
     if not said:
         return Markup("")
     sentences = (
-        join((f"{sentence} ", element("span", f"({'; '.join(names)})", class_="about")))
+        join((f"{sentence} ", element("span", f"({_few(names, len(rows))})", class_="about")))
         for sentence, names in said.items()
     )
-    return join((element("h4", "Deviations from the paper"), items(sentences, class_="deviations")))
+    return join((element("h5", "Deviations from the paper"), items(sentences, class_="deviations")))
+
+
+def _few(names: Sequence[str], total: int, most: int = 3) -> str:
+    """Lists the rows that a sentence concerns; of many it names the first and their number."""
+    if len(names) <= most:
+        return "; ".join(names)
+    if len(names) == total:
+        return "all rows"
+    return f"{names[0]} and {len(names) - 1} more rows"
 
 
 def tolerances(measures: Iterable[Measure]) -> Markup:

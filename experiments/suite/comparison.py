@@ -6,87 +6,26 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from adaptive_nets.training.duration import Timing
-from experiments.suite import config as config_lib
 from experiments.suite.experiment import Experiment
+from experiments.suite.groups import Group, changes, group_records
 from experiments.suite.paper_values import Measure, Paper, Row
 from experiments.suite.records import Record, mean_and_deviation
-from experiments.suite.registry import find_experiment, load_paper, papers
+from experiments.suite.registry import load_paper, papers
 
-Verdict = Literal["reproduced", "differs", "measured", "reduced", "not run", "cited"]
+Verdict = Literal[
+    "reproduced", "differs", "measured", "reduced", "chosen", "other row", "not run", "cited"
+]
 
 VERDICT_RULES = (
     "reproduced: preset paper on the complete data, within the stated tolerance of the paper's "
-    "value or better. differs: outside the tolerance, or run with changed flags. "
-    "measured: at full size, but the paper's value is from memory and not used for a verdict. "
-    "reduced: smaller data or schedule. not run: no record. "
+    "value or better. differs: outside the tolerance, or run with a changed recipe. "
+    "measured: at full size, but the paper's value is from memory or in words and not used for a "
+    "verdict. reduced: smaller data or schedule. "
+    "chosen: our value is a target or a setting of ours and not a result. "
+    "other row: a flag that defines the row was changed, so the paper has no value. "
+    "not run: no record. "
     "cited: the paper's own comparison with a method that this suite does not run."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Records of one experiment that differ in the seed only."""
-
-    records: tuple[Record, ...]
-
-    @property
-    def preset(self) -> str:
-        """Preset shared by the whole group."""
-        return self.records[0].preset
-
-    @property
-    def is_reduced(self) -> bool:
-        """True if data set or schedule are smaller than the paper's."""
-        first = self.records[0]
-        return first.preset != "paper" or not first.dataset["complete"] or _is_shortened(first)
-
-    def values(self, measure: str) -> list[float]:
-        """Returns the finite values of a measure, one per seed."""
-        metrics = [record.metric(measure) for record in self.records]
-        return [m.value for m in metrics if m is not None and m.value is not None]
-
-    def why_not_finite(self, measure: str) -> str:
-        """Returns the note on a measure without a finite value; "" if no record has the measure."""
-        metrics = [record.metric(measure) for record in self.records]
-        return next((m.note or "not finite" for m in metrics if m is not None), "")
-
-    def describe(self) -> str:
-        """Formats preset, seeds, data and steps in one line."""
-        first = self.records[0]
-        seeds = f"{len(self.records)} seed{'s' if len(self.records) > 1 else ''}"
-        data = f"{first.dataset['train']:,} images" if first.dataset["train"] else "no data"
-        changed = f", with {changes(first)}" if first.changed else ""
-        return f"preset {first.preset}, {seeds}, {data}, {first.steps:,} steps{changed}"
-
-
-def changes(record: Record) -> str:
-    """Returns the flags that differ from the preset, with their values: "halting.tau=0.005"."""
-    values = config_lib.flat(record.config)
-    return ", ".join(f"{name}={_value_text(values.get(name))}" for name in record.changed)
-
-
-def _value_text(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(_value_text(part) for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _is_shortened(record: Record) -> bool:
-    """Returns whether flags made the training shorter than the paper's."""
-    if "schedule.length" not in record.changed or not record.dataset["train"]:
-        return False
-    config = find_experiment(record.experiment).presets["paper"].config
-    schedule, data = (config_lib.group(config, name) for name in ("schedule", "data"))
-    if schedule is None or data is None:
-        return False
-    whole = Timing.of(
-        schedule.length,
-        batch_size=data.batch_size,
-        examples=record.dataset["train"],
-    )
-    epochs = record.steps * record.config["data"]["batch_size"] / record.dataset["train"]
-    return epochs < whole.total_steps / whole.steps_per_epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +35,7 @@ class Cell:
     Attributes:
         row: row of the paper's table.
         measure: measure of the number.
-        paper: the paper's value.
+        paper: the paper's value, a number or its words; None for a run of another row.
         group: group of our records, or None.
         ours: our mean over seeds, or None.
         deviation: standard deviation over seeds.
@@ -106,7 +45,7 @@ class Cell:
 
     row: Row
     measure: Measure
-    paper: float
+    paper: float | str | None
     group: Group | None
     ours: float | None
     deviation: float
@@ -114,27 +53,29 @@ class Cell:
     reason: str = ""
 
     @property
+    def name(self) -> str:
+        """Network and method of the row, and what a run of another row changed."""
+        name = f"{self.row.network}, {self.row.method}"
+        if self.group is None or not self.group.row_changes:
+            return name
+        return f"{name}; changed: {changes(self.group.records[0], self.group.row_changes)}"
+
+    @property
     def difference(self) -> float | None:
-        """Our value minus the paper's; None without ours."""
-        return None if self.ours is None else self.ours - self.paper
+        """Our value minus the paper's; None if the two cannot be compared."""
+        if self.ours is None or not isinstance(self.paper, float | int):
+            return None
+        return None if self.verdict == "chosen" else self.ours - self.paper
 
 
-def group_records(records: Sequence[Record]) -> list[Group]:
-    """Groups records by experiment, preset, configuration and data; the preset paper first."""
-    groups: dict[tuple, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).append(record)
-    order = {"paper": 0, "quick": 1, "smoke": 2}
-    made = [Group(tuple(sorted(g, key=lambda r: r.seed))) for g in groups.values()]
-    return sorted(made, key=lambda g: (order.get(g.preset, 3), bool(g.records[0].changed)))
-
-
-def judge(measure: Measure, paper: float, group: Group, ours: float) -> tuple[Verdict, str]:
+def judge(measure: Measure, paper: float | str, group: Group, ours: float) -> tuple[Verdict, str]:
     """Judges one number; returns verdict and reason."""
     if group.is_reduced:
         return "reduced", ""
     if group.records[0].changed:
         return "differs", f"with {changes(group.records[0])}"
+    if isinstance(paper, str):
+        return "measured", ""
     distance = ours - paper
     allowed = measure.tolerance * (abs(paper) if measure.relative else 1.0)
     # The paper's values are rounded, so half a unit of the last printed digit is no difference.
@@ -155,34 +96,57 @@ def judge(measure: Measure, paper: float, group: Group, ours: float) -> tuple[Ve
 def compare_row(
     paper: Paper, row: Row, experiment: Experiment | None, records: Sequence[Record]
 ) -> list[Cell]:
-    """Compares every number of a row with every group of records."""
-    cells = []
+    """Compares every number of a row with every group of records.
+
+    Groups of another row, in which a flag that defines the row is changed, follow without the
+    paper's values.
+    """
     groups = group_records([r for r in records if experiment and r.experiment == experiment.id])
-    for group in groups or [None]:
+    same = [group for group in groups if not group.row_changes]
+    cells = []
+    for group in same or [None]:
         for name, value in row.values.items():
-            measure = paper.measures[name]
-            if group is None:
-                verdict: Verdict = "not run" if experiment else "cited"
-                cells.append(Cell(row, measure, value, None, None, 0.0, verdict))
-                continue
+            cells.append(_cell(row, paper.measures[name], value, experiment, group))
+    for group in groups[len(same) :]:
+        for name in row.values:
             values = group.values(name)
-            if not values:
-                reason = group.why_not_finite(name)
-                if not reason:
-                    verdict, reason = "not run", "not measured by this run"
-                else:
-                    verdict = "reduced" if group.is_reduced else "differs"
-                cells.append(Cell(row, measure, value, group, None, 0.0, verdict, reason))
-                continue
-            mean, deviation = mean_and_deviation(values)
-            verdict, reason = judge(measure, value, group, mean)
-            judged = verdict != "reduced" and not group.records[0].changed
-            if row.tag == "memory" and judged:
-                verdict, reason = "measured", ""
-            if verdict == "differs" and experiment and name in experiment.explanations:
-                reason += f": {experiment.explanations[name]}"
-            cells.append(Cell(row, measure, value, group, mean, deviation, verdict, reason))
+            if values:
+                mean, deviation = mean_and_deviation(values)
+                measure = paper.measures[name]
+                cells.append(Cell(row, measure, None, group, mean, deviation, "other row"))
     return cells
+
+
+def _cell(
+    row: Row,
+    measure: Measure,
+    value: float | str,
+    experiment: Experiment | None,
+    group: Group | None,
+) -> Cell:
+    """Compares one number with a group of records of its row, or with None."""
+    name, nobody = measure.name, measure.unmeasured or row.unmeasured
+    if group is None:
+        verdict: Verdict = "not run" if experiment or row.unmeasured else "cited"
+        return Cell(row, measure, value, None, None, 0.0, verdict, nobody)
+    values = group.values(name)
+    if not values:
+        reason = group.why_not_finite(name)
+        if reason:
+            verdict = "reduced" if group.is_reduced else "differs"
+        else:
+            verdict, reason = "not run", nobody or "not measured by this run"
+        return Cell(row, measure, value, group, None, 0.0, verdict, reason)
+    mean, deviation = mean_and_deviation(values)
+    chosen = experiment.chosen.get(name) if experiment else None
+    if chosen:
+        return Cell(row, measure, value, group, mean, deviation, "chosen", chosen)
+    verdict, reason = judge(measure, value, group, mean)
+    if row.tag == "memory" and verdict != "reduced" and not group.records[0].changed:
+        verdict, reason = "measured", ""
+    if verdict == "differs" and experiment and name in experiment.explanations:
+        reason += f": {experiment.explanations[name]}"
+    return Cell(row, measure, value, group, mean, deviation, verdict, reason)
 
 
 def compare(experiments: Sequence[Experiment], records: Sequence[Record]) -> dict[str, list[Cell]]:
@@ -216,9 +180,13 @@ def _covered_rows(paper: str) -> set[str]:
 
 
 def best_verdict_text(experiment: Experiment, records: Sequence[Record]) -> str:
-    """Formats the best verdict over groups in a few words: 'reproduced 2/3'."""
+    """Formats the best verdict over groups of the row in a few words: 'reproduced 2/3'."""
     paper = load_paper(experiment.paper)
-    cells = compare_row(paper, paper.rows[experiment.row], experiment, records)
+    cells = [
+        cell
+        for cell in compare_row(paper, paper.rows[experiment.row], experiment, records)
+        if cell.verdict not in ("chosen", "other row")
+    ]
     full = [c for c in cells if c.verdict in ("reproduced", "differs", "measured")]
     if full:
         best = [c for c in cells if c.group is full[0].group]
@@ -227,8 +195,9 @@ def best_verdict_text(experiment: Experiment, records: Sequence[Record]) -> str:
         good = sum(c.verdict == "reproduced" for c in best)
         return f"reproduced {good}/{len(best)}"
     if not cells:
-        # The paper prints no number of this row; our values appear in figures only.
+        # The paper has no number of this row to compare with.
         groups = group_records([r for r in records if r.experiment == experiment.id])
-        whole = any(not group.is_reduced for group in groups)
-        return "measured" if whole else "reduced" if groups else "not run"
+        same = [group for group in groups if not group.row_changes]
+        whole = any(not group.is_reduced for group in same)
+        return "measured" if whole else "reduced" if same else "not run"
     return "reduced" if any(c.verdict == "reduced" for c in cells) else "not run"

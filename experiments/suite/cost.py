@@ -44,7 +44,8 @@ class SeedCost:
 def seed_costs(experiment: Experiment, records: Sequence[Record]) -> list[SeedCost]:
     """Returns the cost of every preset with a record to measure or extrapolate it from.
 
-    If no record is of the unchanged preset, the cost is extrapolated from records with another
+    A run of the unchanged preset counts if the data were all that the preset uses. If there is no
+    such record, the cost is extrapolated from records with another
     length of training: time per training example, times the number of examples of the preset. The
     cost of experiments without training steps is not extrapolated.
 
@@ -55,7 +56,7 @@ def seed_costs(experiment: Experiment, records: Sequence[Record]) -> list[SeedCo
     costs = []
     for preset in PRESETS:
         runs = [r for r in records if r.experiment == experiment.id and r.preset == preset]
-        whole = [(run, run.seconds) for run in runs if not run.changed]
+        whole = [(run, run.seconds) for run in runs if _is_whole(experiment, run)]
         other = [(run, _extrapolated(experiment, run)) for run in runs if LENGTH in run.changed]
         timed = whole or [(run, seconds) for run, seconds in other if seconds is not None]
         if timed:
@@ -74,6 +75,27 @@ def device_text(record: Record) -> str:
     """Formats the device of a record: '2 cores', or the name of the accelerator."""
     device = record.devices
     return f"{device['cpu_cores']} cores" if device["platform"] == "cpu" else device["kind"]
+
+
+def _is_whole(experiment: Experiment, record: Record) -> bool:
+    """Returns whether a run did all the work of its preset."""
+    if record.changed or record.preset not in experiment.presets:
+        return False
+    if record.dataset["complete"]:
+        return True
+    # Imported here, since only records of incomplete data need it.
+    from adaptive_nets.data.catalogue import lookup
+
+    data = config_lib.group(experiment.presets[record.preset].config, "data")
+    try:
+        official = lookup(data.name).splits
+    except UserError:
+        return False
+    limits = {name: getattr(data, f"{name}_limit", 0) for name in ("train", "test")}
+    return all(
+        record.dataset[name] >= min(limit or official[name], official[name])
+        for name, limit in limits.items()
+    )
 
 
 def _extrapolated(experiment: Experiment, record: Record) -> float | None:

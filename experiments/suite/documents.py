@@ -18,7 +18,8 @@ from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.runtime.files import write_text_atomically
 from adaptive_nets.runtime.progress import format_seconds
 from experiments.suite import render
-from experiments.suite.comparison import compare, group_records
+from experiments.suite.comparison import compare
+from experiments.suite.groups import group_records
 from experiments.suite.records import Record, mean_and_deviation
 from experiments.suite.registry import experiments, papers, select
 

@@ -61,6 +61,11 @@ class Experiment:
         deviations: deviations from the paper, one sentence each; shown wherever its numbers are.
         explanations: measure -> known reason for a value outside the tolerance.
         aliases: earlier ids, which are still accepted.
+        measures: measures of the paper's row that the runner records.
+        chosen: measure -> reason why our value is a choice and not a result, such as "target of
+            our rule"; it is shown without a difference from the paper's.
+        recipe: names of values outside `suite.recipe.RECIPE_GROUPS` that belong to the recipe: a
+            run that changes them is still a run of the row.
     """
 
     id: str
@@ -72,6 +77,9 @@ class Experiment:
     deviations: tuple[str, ...] = ()
     explanations: Mapping[str, str] = dataclasses.field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
+    chosen: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    recipe: tuple[str, ...] = ()
 
     @property
     def paper(self) -> str:

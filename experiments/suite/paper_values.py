@@ -12,6 +12,7 @@ import msgspec
 from adaptive_nets.runtime.errors import UserError
 
 Side = Literal["lower", "higher", "near"]
+Tag = Literal["verified", "digitised", "derived", "memory"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Measure:
         tolerance: largest distance on the worse side (either side for "near") that counts as
             reproduced.
         relative: whether the tolerance is a fraction of the paper's value.
+        unmeasured: reason why no experiment of the paper measures it; "" if one does.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Measure:
     better: Side
     tolerance: float
     relative: bool = False
+    unmeasured: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +51,29 @@ class Row:
         table: name of the table or figure in the paper.
         network: name of the network.
         method: name of the method.
-        values: measure -> the paper's number.
-        tag: origin of the number: "verified" (read in the paper), "digitised" (from a figure) or
-            "memory".
+        values: measure -> the paper's number, or its words where it states no number.
+        tag: origin of the number: "verified" (read in the source), "digitised" (from a figure),
+            "derived" (computed by a verified rule) or "memory".
         source: page, table or figure that it was read from.
         setup: setup that the paper states.
+        unmeasured: reason why no experiment reproduces this row of the paper's own method; "" for
+            rows with an experiment and for rows that the paper cites from others.
     """
 
     id: str
     table: str
     network: str
     method: str
-    values: dict[str, float]
-    tag: str
+    values: dict[str, float | str]
+    tag: Tag
     source: str
     setup: str = ""
+    unmeasured: str = ""
+
+    def number(self, measure: str) -> float | None:
+        """Returns the paper's number; None if it states none or only words."""
+        value = self.values.get(measure)
+        return None if isinstance(value, str) else value
 
 
 @dataclasses.dataclass(frozen=True)

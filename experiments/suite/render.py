@@ -12,6 +12,8 @@ STYLES = {
     "differs": "yellow",
     "measured": "blue",
     "reduced": "cyan",
+    "chosen": "magenta",
+    "other row": "dim",
     "not run": "dim",
     "cited": "dim",
 }
@@ -51,15 +53,18 @@ def verdict_text(cell: Cell) -> str:
 
 
 def paper_text(cell: Cell) -> str:
-    """Formats the paper's value; a number from memory is marked."""
+    """Formats the paper's value or words; a number from memory is marked."""
+    if cell.paper is None:
+        return ""
+    if isinstance(cell.paper, str):
+        return cell.paper
     mark = " (from memory)" if cell.row.tag == "memory" else ""
     return number(cell.paper, cell.measure.digits) + mark
 
 
 def block_text(cell: Cell) -> str:
     """Formats the heading of a block: the row of the paper, and our group of records."""
-    name = f"{cell.row.network}, {cell.row.method}"
-    return f"{name}\n{cell.group.describe()}" if cell.group else name
+    return f"{cell.name}\n{cell.group.describe()}" if cell.group else cell.name
 
 
 def blocks(cells: Sequence[Cell]) -> list[list[Cell]]:

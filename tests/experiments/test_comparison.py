@@ -8,14 +8,10 @@ import pytest
 from records_for_tests import made_up, write
 from toy_papers import PRUNED, TRAINED
 
-from experiments.suite.comparison import (
-    best_verdict_text,
-    compare,
-    compare_row,
-    group_records,
-    judge,
-)
+from experiments.suite.comparison import best_verdict_text, compare, compare_row, judge
+from experiments.suite.groups import changes, group_records
 from experiments.suite.paper_values import Measure
+from experiments.suite.recipe import is_recipe
 from experiments.suite.records import Record, collect, mean_and_deviation
 from experiments.suite.registry import experiments, load_paper
 from experiments.suite.render import markdown_cells, ours_text
@@ -80,6 +76,109 @@ def test_changed_flags_are_never_reproduced():
     (cell,) = [c for c in cells if c.measure.name == "error"]
     assert cell.verdict == "differs"
     assert "data.batch_size" in cell.reason
+
+
+@pytest.mark.parametrize("name", ["data.train_limit", "optimiser.epsilon", "run.log_every"])
+def test_a_changed_recipe_is_still_a_run_of_the_row(name):
+    (cell,) = [c for c in cells_of(made_up(error=1.9, changed=[name])) if c.ours is not None]
+    assert (cell.paper, cell.difference) == (1.92, pytest.approx(-0.02))
+
+
+def changed_keep(**options):
+    """A record of the pruned toy with another keep fraction, which defines its row."""
+    content = made_up(error=1.92, changed=["pruning.keep"], **options)
+    content["config"] = {"pruning": {"keep": 0.125}}
+    return content | {"config_hash": "abcdef"}
+
+
+@pytest.mark.parametrize("preset", ["paper", "quick"])
+def test_a_run_of_another_row_is_never_compared(preset):
+    cells = cells_of(changed_keep(preset=preset))
+    (other,) = [c for c in cells if c.group is not None]
+    assert (other.verdict, other.paper, other.difference, other.ours) == (
+        "other row", None, None, 1.92
+    )  # fmt: skip
+    assert other.name == "Small, Pruned; changed: pruning.keep=0.125"
+    # The row itself keeps the paper's numbers and has no record.
+    assert {c.verdict for c in cells if c.group is None} == {"not run"}
+    assert best_verdict_text(experiments()[PRUNED], records(changed_keep())) == "not run"
+    text = markdown_cells(cells)
+    assert "| Small, Pruned; changed: pruning.keep=0.125<br>" in text
+    assert "| test error, % |  | 1.92 |  | other row |" in text
+
+
+@pytest.mark.parametrize("name", ["data.name", "data.labels", "model.name", "timing.batches"])
+def test_the_data_set_its_labels_the_network_and_timed_batches_define_the_row(name):
+    assert "other row" in {c.verdict for c in cells_of(made_up(error=1.9, changed=[name]))}
+
+
+def test_an_experiment_names_further_values_of_its_recipe():
+    experiment = dataclasses.replace(experiments()[PRUNED], recipe=("pruning.keep",))
+    assert is_recipe("pruning.keep", experiment.recipe)
+    assert not is_recipe("pruning.keep_all", experiment.recipe)
+    assert not is_recipe("pruning.keep")
+
+
+def test_the_unchanged_run_leads_then_the_fewest_changes_then_the_longest():
+    def run(name, steps=10, **options):
+        return made_up(error=1.9, **options) | {"config_hash": name, "steps": steps}
+
+    groups = group_records(
+        records(
+            run("e", changed=["pruning.keep"], steps=10**6),
+            run("d", preset="quick"),
+            run("c", changed=["data.flip", "optimiser.name"]),
+            run("b", changed=["data.flip"], steps=5),
+            run("a", changed=["data.flip"], steps=50),
+            run("unchanged", steps=1),
+        )
+    )
+    names = [group.records[0].config_hash for group in groups]
+    assert names == ["unchanged", "a", "b", "c", "d", "e"]
+
+
+def test_flags_are_shown_with_the_values_they_were_changed_to():
+    content = made_up(changed=["pruning.keep", "run.a", "run.b"])
+    content["config"] = {"pruning": {"keep": 0.125}, "run": {"a": [1, 2], "b": "/tmp/runs/first"}}
+    (record,) = records(content)
+    assert changes(record) == "pruning.keep=0.125, run.a=1,2, run.b=first"
+    assert changes(record, ("pruning.keep",)) == "pruning.keep=0.125"
+
+
+def test_a_value_of_our_own_choice_is_no_comparison():
+    experiment = dataclasses.replace(experiments()[PRUNED], chosen={"error": "target of our rule"})
+    paper = load_paper("toy")
+    cells = compare_row(
+        paper, paper.rows[experiment.row], experiment, records(made_up(error=1.92, compression=70))
+    )
+    found = {c.measure.name: c for c in cells}
+    assert (found["error"].verdict, found["error"].reason) == ("chosen", "target of our rule")
+    assert found["error"].difference is None
+    assert found["compression"].verdict == "reproduced"
+    assert "| 1.92 | 1.92 |  | chosen (target of our rule) |" in markdown_cells(cells)
+
+
+@pytest.mark.parametrize(("preset", "verdict"), [("paper", "measured"), ("quick", "reduced")])
+def test_words_of_the_paper_stand_beside_our_number(preset, verdict):
+    paper = load_paper("toy")
+    row = dataclasses.replace(paper.rows["table1.small-pruned"], values={"error": "low"})
+    content = records(made_up(error=1.9, preset=preset))
+    (cell,) = compare_row(paper, row, experiments()[PRUNED], content)
+    assert (cell.verdict, cell.difference, cell.paper) == (verdict, None, "low")
+    assert "| low | 1.90 |  |" in markdown_cells([cell])
+    assert (row.number("error"), row.number("compression")) == (None, None)
+
+
+def test_a_measure_without_a_runner_and_a_row_without_one_say_why():
+    paper = load_paper("toy")
+    measure = dataclasses.replace(paper.measures["error"], unmeasured="nobody can")
+    told = dataclasses.replace(paper, measures={**paper.measures, "error": measure})
+    row = dataclasses.replace(paper.rows["table1.small-pruned"], values={"error": 1.0})
+    (cell,) = compare_row(told, row, experiments()[PRUNED], records(made_up(compression=70)))
+    assert (cell.verdict, cell.reason) == ("not run", "nobody can")
+    other = dataclasses.replace(paper.rows["table1.small-other"], unmeasured="no time")
+    cells = compare_row(paper, other, None, [])
+    assert {(c.verdict, c.reason) for c in cells} == {("not run", "no time")}
 
 
 def test_seeds_are_averaged_and_sizes_are_not():

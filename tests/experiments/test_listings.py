@@ -26,7 +26,7 @@ from experiments.suite import config as config_lib
 from experiments.suite import registry
 from experiments.suite.cost import seed_costs
 from experiments.suite.experiment import Experiment, Preset
-from experiments.suite.records import Record
+from experiments.suite.records import PUBLISHED, Record, collect
 
 ROOT = Path(experiments.__file__).parents[1]
 IDS = list(registry.experiments())
@@ -313,7 +313,9 @@ def test_long_text_ends_in_an_ellipsis_and_ids_do_not():
     assert [line.plain for line in table_lines(columns, rows, width=10)][1] == rows[0]["id"]
 
 
-def record(experiment: Experiment, *, preset="paper", changed=(), steps=100, seconds=50.0):
+def record(
+    experiment: Experiment, *, preset="paper", changed=(), steps=100, seconds=50.0, dataset=None
+):
     data = config_lib.group(experiment.presets[preset].config, "data")
     return Record(
         {
@@ -324,7 +326,7 @@ def record(experiment: Experiment, *, preset="paper", changed=(), steps=100, sec
             "seconds": seconds,
             "config": {"data": {"batch_size": data.batch_size}},
             "devices": {"platform": "cpu", "cpu_cores": 2},
-            "dataset": {"train": 60_000, "complete": True},
+            "dataset": dataset or {"train": 60_000, "complete": True},
         },
         Path("record.json"),
     )
@@ -364,6 +366,32 @@ def test_cost_of_another_length_is_extrapolated():
     assert str(cost).endswith("(extrapolated)")
     without_steps = record(experiment, changed=["schedule.length"], steps=0)
     assert seed_costs(experiment, [without_steps]) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "images", "counts"),
+    [(0, 4000, False), (4000, 4000, True), (4000, 3999, False), (0, 60_000, True)],
+)
+def test_cost_is_never_that_of_fewer_images_than_the_preset_uses(limit, images, counts):
+    """A run of the unchanged preset on a part of the data did less work than the preset."""
+    experiment = trained()
+    preset = experiment.presets["paper"]
+    data = dataclasses.replace(config_lib.group(preset.config, "data"), train_limit=limit)
+    small = dataclasses.replace(preset, config=config_lib.replace_groups(preset.config, data=data))
+    experiment = dataclasses.replace(experiment, presets={**experiment.presets, "paper": small})
+    found = record(experiment, dataset={"train": images, "test": 10_000, "complete": False})
+    assert bool(seed_costs(experiment, [found])) is counts
+
+
+def test_a_cost_from_a_shortened_run_says_so_everywhere():
+    """No listing shows the time of a run with changed flags as that of its preset."""
+    published = collect([PUBLISHED])
+    for experiment in registry.experiments().values():
+        for cost in seed_costs(experiment, published):
+            own = [r for r in published if (r.experiment, r.preset) == (experiment.id, cost.preset)]
+            if all(r.changed for r in own):
+                assert cost.extrapolated
+                assert "(extrapolated)" in str(cost)
 
 
 def test_version(call):

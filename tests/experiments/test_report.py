@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import functools
+import io
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_svg import RendererSVG
+from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
+from PIL import Image
 from records_for_tests import write_run
 from toy_papers import PRUNED, TRAINED
 
@@ -19,10 +25,11 @@ from experiments.report.charts import COLOURS, Figure, Missing, panel
 from experiments.report.markup import Markup, element
 from experiments.report.provenance import command as command_of
 from experiments.report.settings import Role, curve, settings_of
+from experiments.shared.adaptive_depth.figures import mean_map_text
 from experiments.suite import registry, render
 from experiments.suite.comparison import compare
 from experiments.suite.experiment import Metric, Outcome
-from experiments.suite.records import ARRAYS, Record, collect
+from experiments.suite.records import ARRAYS, PUBLISHED, Record, collect
 from experiments.suite.registry import experiments, select
 
 pytestmark = pytest.mark.usefixtures("toy_paper")
@@ -166,7 +173,7 @@ def test_without_records_everything_is_not_run_and_the_page_says_how_to_run_it()
     assert "0 reproduced" in parsed.words
     for name in experiments():
         assert f"adaptive-nets run {name} --preset quick" in parsed.words
-    ours = [row for row in parsed.rows if row and row[-1].endswith("not run")]
+    ours = [row for row in parsed.rows if row and row[-1].startswith("○ not run")]
     expected = [c for cells in compare(list(experiments().values()), []).values() for c in cells]
     assert len(ours) == sum(c.verdict == "not run" for c in expected)
     (missing,) = figures([])
@@ -414,3 +421,132 @@ def test_an_output_that_cannot_be_written_is_an_error_of_one_line(tmp_path, kind
 def test_results_must_be_folders(tmp_path):
     with pytest.raises(UserError, match="--results is"):
         command.main(["--results", str(tmp_path / "absent")])
+
+
+@pytest.fixture
+def drawn_wrong(monkeypatch):
+    """Collects texts that leave their panel, and legends on a title, of all that a test draws."""
+    wrong: list[str] = []
+    texts: list[Text] = []
+    draw, save = RendererSVG.draw_text, Canvas.savefig
+
+    def draw_text(self, *args, mtext=None, **options):
+        texts.append(mtext)
+        draw(self, *args, mtext=mtext, **options)
+
+    def savefig(self, *args, **options):
+        texts.clear()
+        save(self, *args, **options)
+        frame = self.bbox
+        for text in texts:
+            box = text.get_window_extent()
+            inside = min(box.x0, box.y0, frame.width - box.x1, frame.height - box.y1)
+            if inside < -1:
+                wrong.append(f"{text.get_text()!r} leaves its panel by {-inside:.0f} pixels")
+        title = self.texts[0].get_window_extent()
+        legends = [axes_.get_legend() for axes_ in self.axes]
+        if any(legend and legend.get_window_extent().overlaps(title) for legend in legends):
+            wrong.append(f"the legend covers {self.texts[0].get_text()!r}")
+
+    monkeypatch.setattr(RendererSVG, "draw_text", draw_text)
+    monkeypatch.setattr(Canvas, "savefig", savefig)
+    return wrong
+
+
+@pytest.mark.parametrize("width", [220, 300, 400])
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 9])
+def test_a_legend_fits_between_title_and_axes(width, count, drawn_wrong):
+    with panel("A title of the usual length, %", size=(width, 200)) as drawn:
+        for i in range(count):
+            drawn.axes.plot([0, 1], [i, 1], label=f"a method, tau {i}.005")
+        height = drawn.axes.get_window_extent().height
+        axes.legend_above(drawn.axes)
+        legend = drawn.axes.get_legend()
+    assert drawn_wrong == []
+    assert legend is not None
+    assert len(legend.get_texts()) == count
+    # The panel grows, the axes do not shrink.
+    assert drawn.axes.get_window_extent().height == pytest.approx(height)
+    assert legend.get_window_extent().y0 >= drawn.axes.get_window_extent().y1 - 3
+
+
+def test_an_axes_without_labels_has_no_legend(drawn_wrong):
+    with panel("A title") as drawn:
+        drawn.axes.plot([0, 1], [0, 1])
+        axes.legend_above(drawn.axes)
+    assert drawn.axes.get_legend() is None
+    assert drawn_wrong == []
+
+
+@pytest.mark.parametrize("name", sorted(registry.papers()))
+def test_nothing_leaves_the_panels_of_published_records(name, drawn_wrong):
+    module = registry.papers()[name].load("figures")
+    # One record of each experiment; sact's are drawn by other papers as well.
+    published = [record for record in collect([PUBLISHED]) if record.paper in (name, "sact")]
+    published = list({record.experiment: record for record in published}.values())
+    assert any(isinstance(figure, Figure) for figure in module.figures(published))
+    assert drawn_wrong == []
+
+
+def test_photographs_keep_their_colours_and_have_no_scale(rng):
+    images = rng.integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+    picture = pictures.photo_grid("Images", images)
+    assert picture.scale == ""
+    stored = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2])))
+    found = np.asarray(stored.convert("RGB"))
+    assert found.shape == (picture.height, picture.width, 3)
+    np.testing.assert_array_equal(found[:32, :32], images[0])
+    np.testing.assert_array_equal(found[33:65, 33:65], images[4])
+    grey = pictures.photo_grid("Images", images[..., :1])
+    stored = Image.open(io.BytesIO(base64.b64decode(grey.uri.partition(",")[2])))
+    np.testing.assert_array_equal(np.asarray(stored)[:32, :32], images[0][..., [0, 0, 0]])
+
+
+def test_sections_and_rows_with_records_come_first(write):
+    text = rendered([write(PRUNED)])
+    parsed = assert_sound(text)
+    words = parsed.words
+    # The row with a record is shown; the other one is on demand.
+    assert words.index("Small, Pruned") < words.index("Without a record: 1 row")
+    assert words.index("Without a record: 1 row") < words.index("Small, Trained")
+    part = page.PaperPart("toy", select("toy"), [])
+    drawn = Figure("drawn", "", section="second")
+    part.figures = [Missing("none", (), "first"), drawn, Missing("none", (), "third")]
+    assert [title for title, _ in part.figure_sections()] == ["second", "first", "third"]
+
+
+def test_papers_with_records_come_first(write):
+    text = page.render([write(PRUNED)], rendered=NOON)
+    sections = re.findall(r'<section id="(\w+)" class="of-paper"', text)
+    assert sections[0] == "toy"
+    assert set(sections) == set(registry.papers())
+
+
+def test_a_run_of_another_row_stands_alone_on_the_page(write):
+    def edit(content):
+        content["changed"] = ["pruning.keep"]
+        content["config"]["pruning"]["keep"] = 0.5
+        content["config_hash"] = "0123456789ab"
+
+    parsed = Parsed(rendered([write(PRUNED), write(PRUNED, seed=1, edit=edit)]))
+    names = [row[0] for row in parsed.rows if row and row[0].startswith("Small, Pruned")]
+    assert "changed: pruning.keep=0.5" not in names[0]
+    assert "changed: pruning.keep=0.5" in names[1]
+    (alone,) = [row for row in parsed.rows if row and row[-1] == "△ other row" and "71" in row]
+    assert alone == ["compression, x", "", "71", "", "△ other row"]
+    assert "configuration" in parsed.words
+    assert ", changed pruning.keep=0.5" in parsed.words
+
+
+def test_the_text_below_a_mean_map_says_what_the_map_shows():
+    low = np.full((8, 8), 2.0)
+    low[4:] = 5.0
+    text = mean_map_text(low)
+    assert text.startswith("In the mean over the test set, in units per position: the upper half")
+    assert "the upper half costs 2.00, the lower 5.00" in text
+    assert "the left half costs 3.50, the right 3.50" in text
+    left = mean_map_text(low.T)
+    assert left.index("the left half costs 2.00, the right 5.00") < left.index("the upper half")
+    centre = np.ones((8, 8))
+    centre[1:7, 1:7] = 3.0
+    assert "position: the central half costs 3.00, the rest 1.00" in mean_map_text(centre)

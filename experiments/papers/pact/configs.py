@@ -27,6 +27,7 @@ RUNNER = "experiments.papers.pact.experiments.latent:run"
 
 # Groups of positions per axis, for 3, 48, 576 and 1344 latent variables per image.
 REINFORCE_GROUPS = (1, 4, 16, 32)
+RECIPE = ("halting.tau_ramp",)
 _PARITY_TAU = {"act": 0.15, "pact": 0.3}
 
 _OPEN = (
@@ -37,8 +38,7 @@ _OPEN = (
     "halted; the paper's rule is unknown.",
 )
 _SMALL = (
-    "The network is ours: two units per block and half the channels, so that all eight runs take "
-    "an hour.",
+    "The network is ours: two units per block and half the channels.",
     "The reward baseline is an exponential moving average; the paper's is unknown.",
 )
 
@@ -56,6 +56,8 @@ def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = (
         runner=RUNNER,
         data="cifar10",
         deviations=_OPEN,
+        measures=("mode_gap",),
+        recipe=RECIPE,
     )
 
 
@@ -77,6 +79,9 @@ def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Ex
         runner=RUNNER,
         data="cifar10",
         deviations=(*_OPEN, *_SMALL),
+        measures=("latents",),
+        chosen={"latents": "a setting of the experiment"},
+        recipe=RECIPE,
     )
 
 

@@ -16,7 +16,7 @@ from experiments.shared.adaptive_depth.paper_figures import (
     experiment_figures,
     groups_without_smoke,
 )
-from experiments.suite.comparison import Group
+from experiments.suite.groups import Group
 from experiments.suite.records import Record, mean_and_deviation
 
 _ESTIMATORS = {"relaxation": "sparse", "reinforce": "dense"}

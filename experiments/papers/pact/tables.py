@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from experiments.shared.adaptive_depth.tables import cost_table, ponder_table, saving, text_of
 from experiments.suite import render
-from experiments.suite.comparison import group_records
+from experiments.suite.groups import group_records
 from experiments.suite.records import Record, mean_and_deviation
 
 

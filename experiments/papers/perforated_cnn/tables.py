@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from experiments.suite import render
-from experiments.suite.comparison import group_records
+from experiments.suite.groups import group_records
 from experiments.suite.records import Record
 from experiments.suite.registry import select
 

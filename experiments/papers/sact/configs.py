@@ -27,6 +27,8 @@ def _adaptive(
         presets=recipes.presets(config, quick=quick, bounds=bounds),
         runner=RUNNER,
         data="cifar10",
+        measures=("test_accuracy", "flops", "flops_std"),
+        recipe=("halting.tau_ramp",),
     )
 
 
@@ -41,6 +43,7 @@ def _plain(depth: int, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experim
         ),
         runner=RUNNER,
         data="cifar10",
+        measures=("test_accuracy", "flops"),
     )
 
 

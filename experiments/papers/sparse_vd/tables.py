@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.suite import render
-from experiments.suite.comparison import Group, compare, group_records
+from experiments.suite.comparison import compare
+from experiments.suite.groups import Group, group_records
 from experiments.suite.records import Record, mean_and_deviation
 from experiments.suite.registry import select
 

@@ -11,7 +11,8 @@ from experiments.report import axes as axes_lib
 from experiments.report.charts import LAYERS, LIGHT, Figure, panel
 from experiments.report.pictures import map_grid, photo_grid
 from experiments.report.settings import Curve, curve, curve_data, rounded
-from experiments.suite.comparison import Group
+from experiments.shared.adaptive_depth.measures import central_half
+from experiments.suite.groups import Group
 from experiments.suite.records import mean_and_deviation
 
 
@@ -33,7 +34,7 @@ class Point:
 def trade_off(title: str, points: Sequence[Point]) -> Figure:
     """Draws test accuracy over FLOPs per image, a point for each method."""
     rows = []
-    with panel("Test accuracy, %", size=(520, 290), margins=(50, 20, 46, 42)) as drawn:
+    with panel("Test accuracy, %", margins=(50, 20, 46, 42)) as drawn:
         axes = drawn.axes
         for point in points:
             flops, _ = mean_and_deviation(point.group.values("flops"))
@@ -42,6 +43,7 @@ def trade_off(title: str, points: Sequence[Point]) -> Figure:
             axes.errorbar(
                 flops / 1e6, accuracy, xerr=std / 1e6, fmt="o", color=point.colour,
                 markersize=7, capsize=3, label=point.name,
+                fillstyle="none" if point.group.row_changes else "full",
             )  # fmt: skip
             rows.append([point.name, *(rounded(v) for v in (flops, std, accuracy, spread))])
         values = [row[3] for row in rows]
@@ -49,11 +51,13 @@ def trade_off(title: str, points: Sequence[Point]) -> Figure:
         axes.set_ylim(min(values) - room, max(values) + room)
         axes.set_xlim(0, None)
         axes.set_xlabel("MFLOPs per image (2 per multiply-accumulate)")
-        axes_lib.legend_above(axes, columns=2)
+        axes_lib.legend_above(axes)
     caption = (
         f"{title}: all methods have the same training recipe. Horizontal bars: standard deviation "
         "of the cost over test images."
     )
+    if any(point.group.row_changes for point in points):
+        caption += " Hollow: a flag that defines the paper's row was changed."
     data = {
         "columns": ["method", "FLOPs", "deviation over images", "test accuracy, %", "over seeds"],
         "rows": rows,
@@ -103,7 +107,7 @@ def halting_histograms(group: Group) -> Figure | None:
     centres = (edges[1:] + edges[:-1]) / 2
     panels, rows = [], []
     for number, counts in blocks.items():
-        with panel(f"Block {number}: share of decisions, %", size=(320, 230),
+        with panel(f"Block {number}: share of decisions, %", size=(300, 230),
                    margins=(44, 10, 50, 42)) as drawn:  # fmt: skip
             for unit, row in enumerate(counts[: len(LAYERS)], start=1):
                 if row.sum() == 0:
@@ -114,7 +118,7 @@ def halting_histograms(group: Group) -> Figure | None:
             drawn.axes.set_ylim(0, 103)
             drawn.axes.set_xlim(0, 1)
             drawn.axes.set_xlabel("halting probability")
-            axes_lib.legend_above(drawn.axes, columns=4)
+            axes_lib.legend_above(drawn.axes)
         panels.append(drawn.svg)
         rows += [
             [number, unit, rounded(low), rounded(high), int(value)]
@@ -137,7 +141,7 @@ def unit_usage(group: Group) -> Figure | None:
         return None
     panels, rows = [], []
     for number, share in reached.items():
-        with panel(f"Block {number}, %", size=(320, 220), margins=(44, 10, 46, 42)) as drawn:
+        with panel(f"Block {number}, %", size=(300, 220), margins=(44, 10, 46, 42)) as drawn:
             units = np.arange(1, len(share) + 1)
             drawn.axes.bar(units - 0.2, 100 * share, 0.4, color=LIGHT["dense"], label="runs for")
             drawn.axes.bar(units + 0.2, 100 * weights[number], 0.4, color=LIGHT["sparse"],
@@ -155,7 +159,8 @@ def unit_usage(group: Group) -> Figure | None:
     dead = group.values("dead_units")
     caption = (
         "Share of decisions that reach a unit, and its mean weight in the block's output. "
-        f"{dead[0]:g} units run for fewer than 1 % of decisions."
+        f"{dead[0]:g} {'unit runs' if dead[0] == 1 else 'units run'} for fewer than 1 % of "
+        "decisions."
         if dead
         else ""
     )
@@ -179,17 +184,37 @@ def ponder_maps(group: Group) -> Figure | None:
     pictures.append(
         map_grid("All blocks, mean over the test set", mean, what="units", low=low, high=high)
     )
-    centre, border, more = (
-        record.metric(f"ponder_{name}") for name in ("centre", "border", "centre_more")
-    )
     caption = "Ponder cost per position; the maps are in the order of the images."
-    if centre and border and more and more.value is not None:
+    caption += f" {mean_map_text(mean[0])}"
+    more = record.metric("ponder_centre_more")
+    if more and more.value is not None:
         caption += (
-            f" Over {centre.count:,} test images the central half costs {centre.value:.3f} units "
-            f"per position, the other half {border.value:.3f}; {more.value:.1f} % of the images "
-            "have a higher cost in the centre, where most objects are."
+            f" The central half costs more than the rest in {more.value:.1f} % of the "
+            f"{more.count:,} test images."
         )
     return Figure("Ponder maps", caption, pictures=tuple(pictures))
+
+
+def mean_map_text(mean: np.ndarray) -> str:
+    """States where a mean ponder map is high: its halves, the most different ones first.
+
+    Args:
+        mean: float[H, W], mean ponder cost over images.
+    """
+    height, width = mean.shape
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
+    halves = (
+        ("the upper half", "the lower", np.broadcast_to(rows < height // 2, mean.shape)),
+        ("the left half", "the right", np.broadcast_to(columns < width // 2, mean.shape)),
+        ("the central half", "the rest", central_half(height, width)),
+    )
+    found = [
+        (float(mean[inside].mean()), first, float(mean[~inside].mean()), second)
+        for first, second, inside in halves
+    ]
+    found.sort(key=lambda half: -abs(half[0] - half[2]))
+    parts = [f"{first} costs {a:.2f}, {second} {b:.2f}" for a, first, b, second in found]
+    return f"In the mean over the test set, in units per position: {'; '.join(parts)}."
 
 
 def series_panel(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from experiments.report.charts import LIGHT, Figure, Missing
 from experiments.shared.adaptive_depth import figures
-from experiments.suite.comparison import Group, group_records
 from experiments.suite.experiment import Experiment
+from experiments.suite.groups import Group, group_records
 from experiments.suite.records import Record
 
 ADAPTIVE_FIGURES: tuple[Callable[[Group], Figure | None], ...] = (
@@ -33,7 +33,7 @@ def experiment_figures(
     records: Sequence[Record],
     makers: Sequence[Callable[[Group], Figure | None]],
 ) -> list[Figure | Missing]:
-    """Returns the figures of one experiment: the longest runs first, the others folded."""
+    """Returns the figures of one experiment: those of the first runs, the others folded."""
     groups = groups_without_smoke([r for r in records if r.experiment == experiment.id])
     if not groups:
         command = f"adaptive-nets run {experiment.id} --preset quick"
@@ -51,12 +51,9 @@ def experiment_figures(
 
 
 def groups_without_smoke(records: Sequence[Record]) -> list[Group]:
-    """Returns groups of records, longest runs first; smoke runs only if there are no others."""
+    """Returns groups of records in the order of tables; smoke runs only if there are no others."""
     groups = group_records(records)
-    kept = [g for g in groups if g.preset != "smoke"] or groups
-    return sorted(
-        kept, key=lambda g: -g.records[0].steps * g.records[0].config["data"]["batch_size"]
-    )
+    return [g for g in groups if g.preset != "smoke"] or groups
 
 
 def trade_offs(records: Sequence[Record]) -> list[Figure]:

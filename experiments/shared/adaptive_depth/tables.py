@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.suite import render
-from experiments.suite.comparison import Group, group_records
+from experiments.suite.groups import Group, group_records
 from experiments.suite.records import Record, mean_and_deviation
 
 
@@ -18,7 +18,7 @@ def cost_table(records: Sequence[Record], *, prefix: str) -> str:
     """
     everything = group_records(records)
     groups = [g for g in everything if g.records[0].experiment.startswith(prefix)]
-    plain = {_length(g): g for g in everything if ".baseline." in g.records[0].experiment}
+    plain = _plain(everything)
     rows = []
     for group in groups:
         beside = plain.get(_length(group))
@@ -78,19 +78,22 @@ def ponder_table(records: Sequence[Record], *, prefix: str) -> str:
 def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
     """Formats FLOPs and accuracy of the cheapest run beside the plain network, in one line.
 
+    Runs of another row, such as another tau, do not count.
+
     Args:
         records: records of any experiments, including those of plain networks.
         prefix: prefix of the ids of the method.
         name: name of the method and what it saves, in Markdown.
     """
     everything = group_records(records)
-    plain = {_length(g): g for g in everything if ".baseline." in g.records[0].experiment}
+    plain = _plain(everything)
     pairs = [
         (group, plain[_length(group)])
         for group in everything
         if group.records[0].experiment.startswith(prefix)
         and _length(group) in plain
         and group.values("flops")
+        and not group.row_changes
     ]
     if not pairs:
         return f"- {name} Not run.\n"
@@ -103,6 +106,12 @@ def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
         f"{first.steps:,} steps of {first.config['data']['batch_size']} images, a short training)."
         "\n"
     )
+
+
+def _plain(groups: Sequence[Group]) -> dict[tuple, Group]:
+    """Returns the groups of plain networks by length of training."""
+    baselines = [g for g in groups if ".baseline." in g.records[0].experiment]
+    return {_length(g): g for g in baselines if not g.row_changes}
 
 
 def _length(group: Group) -> tuple:

@@ -13,6 +13,7 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from experiments.papers.perforated_cnn.configs import ruled
 from experiments.papers.perforated_cnn.configs.fields import (
     DEVICES,
     Device,
@@ -20,15 +21,12 @@ from experiments.papers.perforated_cnn.configs.fields import (
     NetworkConfig,
     NinConfig,
     PerforationConfig,
-    RuleConfig,
-    RuledConfig,
     SearchConfig,
     SearchedConfig,
     SingleLayerConfig,
     TimingConfig,
     TradeoffConfig,
     TradeoffRunConfig,
-    ValidationConfig,
 )
 from experiments.suite import config as config_lib
 from experiments.suite.experiment import Bound, Experiment, Preset
@@ -38,7 +36,6 @@ __all__ = ["EXPERIMENTS", "NetworkConfig", "NinConfig"]
 _FOLDER = "experiments.papers.perforated_cnn.experiments"
 TRAINING = f"{_FOLDER}.training:run"
 SEARCHED = f"{_FOLDER}.searched:run"
-RULED = f"{_FOLDER}.whole_network:run"
 SINGLE_LAYER = f"{_FOLDER}.single_layer:run"
 TRADEOFF = f"{_FOLDER}.tradeoff:run"
 
@@ -97,7 +94,6 @@ def _smaller(config: Any, length: str, run: RunConfig, **groups: dict[str, Any])
     return config_lib.replace_groups(config, schedule=schedule, run=run, **changed)
 
 
-_NO_TRAINING = ("The paper fine-tunes on ImageNet after perforation; here nothing is trained.",)
 _TUNING = (
     "Learning rate and length of the paper's fine-tuning are unknown; ours are a tenth of the rate "
     "of training, with a warm-up over the first tenth and linear decay, and a tenth of its epochs.",
@@ -107,10 +103,9 @@ _SEARCH_RULES = (
     "the paper's ratio takes the smallest (--search.order ratio). Times are measured once per "
     "layer and number of positions, and a step must save more than their noise.",
 )
-_MACS = (
-    "Multiplications include every convolution and dense layer; 1x1 convolutions count at the "
-    "positions that they compute.",
-)
+# Dropout and initialisation belong to the training recipe, which the paper does not state.
+_RECIPE = ("network.dropout_rate", "network.kernel_init")
+_SEARCH_SIZES = ("search.images", "search.impact_images", "search.batch_size", "search.runs")
 
 
 def _searched(row: int, target: float, device: Device) -> Experiment:
@@ -142,78 +137,15 @@ def _searched(row: int, target: float, device: Device) -> Experiment:
         presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
         runner=SEARCHED,
         data="cifar10, and a run of perforated_cnn.table1.nin",
-        deviations=(*_SEARCH_RULES, *_TUNING, *_MACS),
-    )
-
-
-_NETWORKS = {
-    "nin": ("nin_cifar10", "NIN"),
-    "alexnet": ("caffenet", "AlexNet"),
-    "vgg16": ("vgg16", "VGG-16"),
-}
-
-
-# AlexNet has a large first map: with equal fractions it saves less memory than the paper's
-# networks. Its falloff is the smallest multiple of 1/4 that saves as much. VGG-16 has layers with
-# few channels on large maps, where irregular positions are slow to gather, so its masks are regular
-# grids that keep less of larger maps.
-_RULES: dict[tuple[str, int], dict[str, Any]] = {
-    ("alexnet", 2): {"falloff": 0.25},
-    ("alexnet", 3): {"falloff": 0.75},
-    ("alexnet", 4): {"falloff": 0.5},
-    **{("vgg16", times): {"falloff": 0.3, "kind": "regular"} for times in (2, 3, 4)},
-}
-
-
-def _ruled(
-    row: str, network: str, title: str, *, device: Device = "cpu", batches=(1, 16), **rule: Any
-) -> Experiment:
-    model, _ = _NETWORKS[network]
-    data = "cifar10" if network == "nin" else "imagenet"
-    config = RuledConfig(
-        data=ValidationConfig(name=data),
-        model=ModelConfig(name=model),
-        perforation=PerforationConfig(device=device),
-        rule=RuleConfig(**rule),
-        timing=TimingConfig(batches=batches, seconds=120.0),
-    )
-    smoke = dataclasses.replace(config, timing=TimingConfig(batches=(1,), seconds=0.0))
-    quick = dataclasses.replace(config, timing=dataclasses.replace(config.timing, seconds=20.0))
-    by_rule = () if row.startswith("table1") else (
-        "Keep fractions follow a rule instead of the search, which needs images: layers with "
-        "larger maps keep less. Masks are grids for AlexNet and regular grids for VGG-16.",
-    )  # fmt: skip
-    return Experiment(
-        id=f"perforated_cnn.{row}",
-        title=title,
-        row=row,
-        presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
-        runner=RULED,
-        data=f"none; {data} and trained weights for errors",
-        deviations=(*by_rule, *_NO_TRAINING, *_MACS),
-    )
-
-
-def _cost(network: str, batch: int) -> Experiment:
-    return _ruled(
-        f"table1.{network}-cost", network,
-        f"{_NETWORKS[network][1]}, unperforated: time, multiplications, memory",
-        batches=(1, batch), reduction=1.0,
-    )  # fmt: skip
-
-
-def _whole(network: str, device: Device, times: int) -> Experiment:
-    title = f"{_NETWORKS[network][1]}, perforated for {times}x fewer multiplications on a {device}"
-    return _ruled(
-        f"table3.{network}-{device}-{times}x", network, title.replace(device, device.upper()),
-        device=device, reduction=float(times), **_RULES[network, times],
-    )  # fmt: skip
-
-
-def _conv2(name: str, rate: float) -> Experiment:
-    return _ruled(
-        f"table2.alexnet-conv2-{name}", "alexnet", f"AlexNet's conv2 at rate {rate:.3g}",
-        batches=(16,), layer="conv2", rate=rate,
+        deviations=(*_SEARCH_RULES, *_TUNING, *ruled.MACS),
+        measures=(
+            "speedup", "macs_reduction", "memory_reduction", "error_increase",
+            "tuned_error_increase",
+        ),
+        chosen={
+            "speedup" if config.search.cost == "time" else "macs_reduction": "target of the search"
+        },
+        recipe=(*_RECIPE, *_SEARCH_SIZES),
     )  # fmt: skip
 
 
@@ -243,6 +175,8 @@ def _single_layer(name: str, kind: Any) -> Experiment:
         runner=SINGLE_LAYER,
         data="cifar10, and a run of perforated_cnn.table1.nin",
         deviations=("conv2 of NIN on CIFAR-10 instead of layers of AlexNet on ImageNet.",),
+        measures=("speed_share",),
+        recipe=("layer.images", "layer.impact_images", "layer.batch_size"),
     )
 
 
@@ -262,20 +196,24 @@ EXPERIMENTS = (
         },
         runner=TRAINING,
         data="cifar10",
+        measures=("error",),
+        recipe=_RECIPE,
         deviations=(
             "Images are centred per pixel and scaled per channel instead of whitened.",
             "The paper's training recipe is unknown; ours is He-normal initialisation and Adam "
             "with linear decay.",
         ),
     ),
-    _cost("nin", 128),
-    _cost("alexnet", 16),
-    _cost("vgg16", 16),
-    _conv2("4of5", 4 / 5),
-    _conv2("5of6", 5 / 6),
+    ruled.error("alexnet"),
+    ruled.error("vgg16"),
+    ruled.cost("nin", 128),
+    ruled.cost("alexnet", 16),
+    ruled.cost("vgg16", 16),
+    ruled.conv2("4of5", 4 / 5),
+    ruled.conv2("5of6", 5 / 6),
     *(_searched(times, float(times), device) for device in DEVICES for times in (2, 3)),
     *(
-        _whole(network, device, times)
+        ruled.whole(network, device, times)
         for network in ("alexnet", "vgg16")
         for device in DEVICES
         for times in (2, 3, 4)
@@ -315,6 +253,10 @@ EXPERIMENTS = (
         },
         runner=TRADEOFF,
         data="cifar10, and a run of perforated_cnn.table1.nin",
+        measures=("perforation_best",),
+        recipe=(
+            *_RECIPE, "tradeoff.search", "tradeoff.impact_images", "tradeoff.batch_size",
+        ),
         deviations=(
             "Perforation and stride keep the same fraction in all layers unless --tradeoff.search "
             "names a search.",

@@ -118,7 +118,7 @@ class RuleConfig(FlagGroup, flags="rule"):
     falloff: Annotated[float, Range(0, 1)] = 0.0
     """Power of a layer's positions by which its keep fraction falls; 0 for equal fractions."""
     kind: Literal["uniform", "grid", "regular"] = "grid"
-    """Kind of masks; 'regular', every k-th row and column, is not in the paper."""
+    """Kind of masks; 'regular', every a-th row and b-th column, is not in the paper."""
     layer: str = ""
     """Name of the only layer to perforate; empty for all."""
     rate: Share = 0.0

@@ -13,7 +13,7 @@ from experiments.papers.perforated_cnn.figures.curves import (
 )
 from experiments.papers.perforated_cnn.figures.search import impact_maps, masks, search_path, tuning
 from experiments.report.charts import Figure, Missing
-from experiments.suite.comparison import Group, group_records
+from experiments.suite.groups import Group, group_records
 from experiments.suite.records import Record
 
 _SEARCHED = "perforated_cnn.table3.nin"
@@ -84,7 +84,8 @@ def _joint_figures(
 ) -> list[Figure | Missing]:
     """Draws one figure over several experiments for each size of runs."""
     sizes: dict[tuple[str, str], list[Group]] = {}
-    for group in _groups(prefix, records):
+    found = _groups(prefix, records)
+    for group in [g for g in found if not g.row_changes] or found:
         key = (group.preset, group.records[0].dataset["fingerprint"])
         sizes.setdefault(key, []).append(group)
     drawn: list[Figure | Missing] = []

@@ -12,7 +12,7 @@ from experiments.papers.perforated_cnn.experiments.tradeoff import METHODS
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LIGHT, Figure, panel
 from experiments.report.settings import rounded
-from experiments.suite.comparison import Group
+from experiments.suite.groups import Group
 
 _KINDS = {
     "uniform": "layer5",
@@ -215,8 +215,7 @@ def whole_networks(groups: Sequence[Group]) -> Figure | None:
                     x, y = zip(*points, strict=True)
                     _line(drawn.axes, x, y, colour, network)
             most = max(m for _, _, m, _ in rows)
-            drawn.axes.plot([1, most], [1, most], color=LIGHT["muted"], linewidth=1.0,
-                            label="equal")  # fmt: skip
+            drawn.axes.plot([1, most], [1, most], color=LIGHT["muted"], linewidth=1.0)
             drawn.axes.set_xlabel("fewer multiplications, x")
             axes_lib.legend_above(drawn.axes)
         svgs.append(drawn.svg)
@@ -226,6 +225,8 @@ def whole_networks(groups: Sequence[Group]) -> Figure | None:
     }
     caption = (
         "Forward passes of the whole and the perforated architecture, timed in turns with random "
-        "weights on random images. Keep fractions follow a rule; masks are grids or regular grids."
+        "weights on random images. Keep fractions follow a rule. Masks of AlexNet are grids; those "
+        "of VGG-16 are regular grids, which are not in the paper. The grey line is the reduction "
+        "of multiplications."
     )
     return Figure("Speed-up of whole networks", caption, tuple(svgs), data=data)

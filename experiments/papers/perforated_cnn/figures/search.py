@@ -8,7 +8,7 @@ from experiments.report import axes as axes_lib
 from experiments.report.charts import LIGHT, Figure, panel
 from experiments.report.pictures import map_sheet
 from experiments.report.settings import curve, curve_data, rounded
-from experiments.suite.comparison import Group
+from experiments.suite.groups import Group
 
 _LAYERS = ("layer1", "layer2", "layer3", "layer4", "layer5")
 

@@ -9,7 +9,7 @@ from experiments.report import axes as axes_lib
 from experiments.report.charts import LIGHT, Figure, panel
 from experiments.report.pictures import pixel_map, weight_grid
 from experiments.report.settings import Setting, rounded
-from experiments.suite.comparison import Group
+from experiments.suite.groups import Group
 from experiments.suite.records import mean_and_deviation
 from experiments.suite.registry import load_paper
 
@@ -37,10 +37,10 @@ def sparsity_per_layer(setting: Setting) -> Figure | None:
     group, experiment = setting.main, setting.main_role.experiment
     if group is None:
         return None
-    paper = load_paper(experiment.paper).rows[experiment.row].values
+    paper = load_paper(experiment.paper).rows[experiment.row]
     layers = sorted(n for n in group.records[0].metrics if n.startswith("sparsity."))
     rows = [
-        (name.partition(".")[2] or "all", *mean_and_deviation(values), paper.get(name))
+        (name.partition(".")[2] or "all", *mean_and_deviation(values), paper.number(name))
         for name in (*layers, "sparsity")
         if (values := group.values(name))
     ]
@@ -71,7 +71,7 @@ def sparsity_per_layer(setting: Setting) -> Figure | None:
         "rows": [[name, rounded(m), rounded(d), theirs] for name, m, d, theirs in rows],
     }
     caption = "Share of removed weights; biases do not count."
-    if "sparsity" not in paper:
+    if paper.number("sparsity") is None:
         caption += " The paper reports no sparsity over all layers."
     return Figure("Sparsity after training", caption, (drawn.svg,), data=data)
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LAYERS, LIGHT, Figure, panel
 from experiments.report.settings import Curve, Setting, curve, curve_data, timing_of
-from experiments.suite.comparison import Group
+from experiments.suite.groups import Group
 from experiments.suite.records import mean_and_deviation
 from experiments.suite.registry import load_paper
 
@@ -143,7 +143,7 @@ def random_labels(setting: Setting) -> Figure | None:
                 data.append((f"after training, without noise, {role.label}, %",
                              Curve((end,), (reached,), (min(after),), (max(after),))))  # fmt: skip
             experiment = role.experiment
-            theirs = load_paper(experiment.paper).rows[experiment.row].values.get("train_accuracy")
+            theirs = load_paper(experiment.paper).rows[experiment.row].number("train_accuracy")
             if theirs is not None:
                 drawn.axes.plot(
                     end, theirs, "D", color=role.colour, markersize=9,
