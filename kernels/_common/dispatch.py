@@ -133,7 +133,7 @@ def first_supported(
     if requested is None:
         names = tuple(preferred)
     else:
-        names = (requested,) if isinstance(requested, str) else tuple(requested)
+        names = (requested,) if isinstance(requested, str) else _names(requested)
     if not names:
         raise ValueError("implementation is an empty sequence; expected None, a name or names")
     for name in names:
@@ -151,6 +151,12 @@ def first_supported(
             choice = Choice(name, path, passed_over=tuple(reasons))
             return choice, _noting(operation, choice, compute)
     raise NotImplementedError("; ".join(f"{name}: {reason}" for name, reason in reasons))
+
+
+def _names(requested: Any) -> tuple[Any, ...]:
+    if not isinstance(requested, Sequence):
+        raise ValueError(f"implementation is {requested!r}; expected None, a name or names")
+    return tuple(requested)
 
 
 def _noting(operation: str, choice: Choice, compute: Callable[..., Any]) -> Callable[..., Any]:

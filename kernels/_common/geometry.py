@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
+"""Accepted values of an argument ``padding``."""
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 """Accepted input dtypes; sums are float32, or float64 for float64 inputs."""
@@ -18,7 +24,7 @@ class Geometry:
     """Sizes of a two-dimensional convolution, NHWC inputs and HWIO weights.
 
     Attributes:
-        batch: number of images N.
+        batch: number of images N; symbolic in a program exported for any batch (`jax.export`).
         height: height of the input, H.
         width: width of the input, W.
         channels: number of input channels C.
@@ -73,17 +79,32 @@ class Geometry:
         return self.height, self.width
 
     @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        """Returns the shape of the weights, (KH, KW, C / groups, O)."""
+        return (*self.window, self.channels // self.groups, self.outputs)
+
+    @property
     def macs(self) -> int:
         """Returns the multiply-accumulates of one output position of one image."""
         return self.taps * self.channels // self.groups * self.outputs
+
+
+def is_static(size: Any) -> bool:
+    """Checks whether a size is a number, not a symbolic dimension of `jax.export`."""
+    return isinstance(size, int | np.integer)
+
+
+def is_empty(*sizes: Any) -> bool:
+    """Checks whether a size is known to be 0; a symbolic dimension is at least 1."""
+    return any(is_static(size) and size == 0 for size in sizes)
 
 
 def make_geometry(
     x,
     w,
     *,
-    strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
+    strides: int | Sequence[int],
+    padding: Padding,
     groups: int,
 ) -> Geometry:
     """Checks inputs, weights and options of a convolution and returns its geometry.
@@ -91,8 +112,8 @@ def make_geometry(
     Args:
         x: float[N, H, W, C], array or `ShapeDtypeStruct`.
         w: float[KH, KW, C / groups, O].
-        strides: (vertical, horizontal).
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        strides: (vertical, horizontal), or one number for both.
+        padding: "SAME", "VALID", ((top, bottom), (left, right)), or one number for all sides.
         groups: number of channel groups.
 
     Raises:
@@ -102,13 +123,17 @@ def make_geometry(
     _check_floating("w", w, "[KH, KW, C / groups, O]")
     if jnp.dtype(x.dtype) != jnp.dtype(w.dtype):
         raise ValueError(f"w has dtype {w.dtype}; expected the dtype of x, {x.dtype}")
-    if len(strides) != 2 or any(int(s) != s or s < 1 for s in strides):
-        raise ValueError(f"strides is {strides!r}; expected two positive integers")
+    strides = pair("strides", strides)
     n, height, width, channels = x.shape
     kh, kw, per_group, outputs = w.shape
+    if is_empty(channels):
+        raise ValueError(f"x has shape {x.shape}; expected at least one channel in its last axis")
     if min(kh, kw) < 1:
         raise ValueError(f"w has shape {w.shape}; expected a window of at least 1x1")
-    if int(groups) != groups or groups < 1 or channels % groups or outputs % groups:
+    if is_empty(outputs):
+        raise ValueError(f"w has shape {w.shape}; expected at least one output in its last axis")
+    groups = positive_integer("groups", groups)
+    if channels % groups or outputs % groups:
         raise ValueError(
             f"groups is {groups!r}; expected a divisor of {channels} input and {outputs} output "
             "channels"
@@ -125,9 +150,9 @@ def make_geometry(
         channels=channels,
         outputs=outputs,
         window=(kh, kw),
-        strides=(int(strides[0]), int(strides[1])),
-        padding=explicit_padding(padding, (height, width), (kh, kw), tuple(strides)),
-        groups=int(groups),
+        strides=strides,
+        padding=explicit_padding(padding, (height, width), (kh, kw), strides),
+        groups=groups,
     )
 
 
@@ -138,26 +163,76 @@ def _check_floating(name: str, array, axes: str) -> None:
         raise ValueError(f"{name} has dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
 
 
-def explicit_padding(padding, size, window, strides) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Converts padding to ((top, bottom), (left, right)).
+def positive_integer(name: str, value: Any, *, smallest: int = 1) -> int:
+    """Converts an integer of Python or NumPy to an int.
 
     Raises:
-        ValueError: the padding is neither a known name nor two pairs of non-negative integers.
+        ValueError: it is not an integer, or smaller than `smallest`; the message names it.
     """
-    if isinstance(padding, str):
-        if padding.upper() not in ("SAME", "VALID"):
-            raise ValueError(
-                f'padding is {padding!r}; expected "SAME", "VALID" or ((top, bottom), (left, '
-                "right))"
-            )
-        pairs = lax.padtype_to_pads(size, window, strides, padding.upper())
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = smallest - 1
+    if number < smallest or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; expected an integer >= {smallest}")
+    return number
+
+
+def pair(name: str, value: Any, *, smallest: int = 1) -> tuple[int, int]:
+    """Converts (vertical, horizontal), or one number for both axes, to a tuple of ints.
+
+    Raises:
+        ValueError: a number is not an integer or smaller than `smallest`; the message names it.
+    """
+    try:
+        found = _integers(value)
+    except TypeError:
+        found = ()
+    if len(found) != 2 or min(found) < smallest:
+        raise ValueError(
+            f"{name} is {value!r}; expected an integer >= {smallest}, or two: (vertical, "
+            "horizontal)"
+        )
+    return found[0], found[1]
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    """Returns the integers of a sequence; one integer stands for two equal ones."""
+    if isinstance(value, str | bytes | bool):
+        raise TypeError
+    if isinstance(value, Iterable) and getattr(value, "shape", True):
+        return tuple(map(operator.index, value))
+    number = operator.index(value)  # pyright: ignore[reportArgumentType]
+    return number, number
+
+
+def explicit_padding(
+    padding: Any, size: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Converts padding to ((top, bottom), (left, right)).
+
+    Args:
+        padding: "SAME", "VALID", ((top, bottom), (left, right)), (vertical, horizontal) for equal
+            sides, or one number for all sides.
+        size: (H, W) of the input.
+        window: (height, width).
+        strides: (vertical, horizontal).
+
+    Raises:
+        ValueError: the padding is neither a known name nor non-negative integers.
+    """
+    if isinstance(padding, str) and padding.upper() in ("SAME", "VALID"):
+        sides = lax.padtype_to_pads(size, window, strides, padding.upper())
     else:
-        pairs = [tuple(pair) for pair in padding]
-        if len(pairs) != 2 or any(
-            len(pair) != 2 or any(int(p) != p or p < 0 for p in pair) for pair in pairs
-        ):
-            raise ValueError(
-                f"padding is {padding!r}; expected ((top, bottom), (left, right)) of integers >= 0"
-            )
-    (top, bottom), (left, right) = pairs
+        try:
+            sides = padding if isinstance(padding, Iterable) else _integers(padding)
+            sides = [_integers(side) for side in sides]
+        except TypeError:
+            sides = []
+    if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
+        raise ValueError(
+            f'padding is {padding!r}; expected "SAME", "VALID", ((top, bottom), (left, right)) of '
+            "integers >= 0, or one such integer for all sides"
+        )
+    (top, bottom), (left, right) = sides
     return (int(top), int(bottom)), (int(left), int(right))

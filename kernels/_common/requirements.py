@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from kernels._common import tile_conv
-from kernels._common.geometry import Geometry
+from kernels._common.geometry import Geometry, is_static
 from kernels._common.target import require_platform
 
 # Platform of each Pallas kernel, and the dtypes of the gather kernels.
@@ -24,6 +24,8 @@ def require_kernel(name: str, x, geometry: Geometry) -> None:
     Raises:
         NotImplementedError: it does not; the message states the requirement.
     """
+    if not is_static(geometry.batch):
+        raise NotImplementedError(f"{name} needs a known batch size; got {geometry.batch}")
     if name == "mosaic_gpu":
         tile_conv.require(x, geometry)
         return

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
+
+from kernels._common.arrays import vary_over, varying_axes
+from kernels._common.geometry import is_empty, is_static
 
 # Bytes of gathered rows per piece, and bounds on its positions. Measured on two cores with 0.5 MB
 # of L2 cache each: the product needs some hundred rows, more if rows are short, and slows down if a
@@ -38,11 +41,14 @@ def pieces(positions: int, depth: int, *, element_bytes: int = 4) -> Pieces:
     """Divides positions evenly into cache-sized pieces.
 
     Args:
-        positions: number of output positions over all images, positive.
+        positions: number of output positions over all images, positive; symbolic with a symbolic
+            batch, which then also the number of pieces is.
         depth: length of a gathered row, taps times channels.
         element_bytes: bytes per element.
     """
     target = min(MOST, max(FEWEST, PIECE_BYTES // (depth * element_bytes)))
+    if not is_static(positions):
+        return Pieces(target, -(-positions // target))
     # At least two pieces: outside a loop XLA gathers at half the speed.
     count = max(math.ceil(positions / target), min(2, positions // _ALIGNMENT), 1)
     size = math.ceil(math.ceil(positions / count) / _ALIGNMENT) * _ALIGNMENT
@@ -103,81 +109,148 @@ def convolve_rows(
         groups: number of channel groups.
     """
     outputs = w.shape[3]
-    if not numbers:
+    if is_empty(numbers):
         return jnp.zeros((0, outputs), accumulator(source.dtype))
     weights = split_weights(w, groups)
     size, count = pieces(numbers, math.prod(w.shape[:3]), element_bytes=source.dtype.itemsize)
 
     def piece(start):
-        index = expand(jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), numbers - 1))
+        index = expand(_numbers(start, size, numbers))
         return _product(_gather(source, index, groups), weights)
 
-    if count == 1:
+    if is_static(count) and count == 1:
         return piece(jnp.int32(0))[:numbers]
     y = lax.map(piece, size * jnp.arange(count, dtype=jnp.int32))
     return y.reshape(count * size, outputs)[:numbers]
 
 
-def differentiate_rows(
-    source: Float[Array, "M C"],
-    w: Float[Array, "KH KW Cg O"],
+def rows_source_gradient(
     cotangents: Float[Array, "R O"],
+    w: Float[Array, "KH KW Cg O"],
+    sources: int,
     expand: Expand,
     *,
     groups: int = 1,
-) -> tuple[Float[Array, "M C"], Float[Array, "KH KW Cg O"]]:
-    """Computes the gradients of `convolve_rows` with respect to source and weights.
+) -> Float[Array, "M C"]:
+    """Computes the gradient of `convolve_rows` for the source.
 
     Args:
-        source: float[M, C].
-        w: float[KH, KW, C / groups, O].
         cotangents: float[R, O], cotangents of the outputs.
+        w: float[KH, KW, C / groups, O].
+        sources: number of rows of the source M.
         expand: position indices -> source rows of their taps, as in the forward pass.
         groups: number of channel groups.
     """
+    total = jnp.zeros((sources, groups * w.shape[2]), accumulator(w.dtype))
+
+    def add(index, part, total):
+        return add_source_gradient(total, w, index, part, groups=groups)
+
+    return _fold_rows(cotangents, math.prod(w.shape[:3]), expand, add, total).astype(w.dtype)
+
+
+def rows_weight_gradient(
+    cotangents: Float[Array, "R O"],
+    source: Float[Array, "M C"],
+    shape: tuple[int, int, int, int],
+    expand: Expand,
+    *,
+    groups: int = 1,
+) -> Float[Array, "KH KW Cg O"]:
+    """Computes the gradient of `convolve_rows` for the weights.
+
+    Args:
+        cotangents: float[R, O], cotangents of the outputs.
+        source: float[M, C].
+        shape: (KH, KW, C / groups, O) of the weights.
+        expand: position indices -> source rows of their taps, as in the forward pass.
+        groups: number of channel groups.
+    """
+
+    def add(index, part, total):
+        return add_weight_gradient(total, source, index, part, groups=groups)
+
+    total = empty_weight_gradient(shape, source.dtype, groups)
+    total = _fold_rows(cotangents, math.prod(shape[:3]), expand, add, total)
+    return join_weights(total, shape).astype(source.dtype)
+
+
+def _fold_rows(
+    cotangents: Float[Array, "R O"],
+    depth: int,
+    expand: Expand,
+    add: Callable[[Array, Array, Array], Array],
+    total: Array,
+) -> Array:
+    """Folds `add(source rows, cotangents, total)` over pieces of all positions."""
     numbers = cotangents.shape[0]
-    weights = split_weights(w, groups)
-    dtype = accumulator(source.dtype)
-    size, count = (
-        pieces(numbers, math.prod(w.shape[:3]), element_bytes=source.dtype.itemsize)
-        if numbers
-        else Pieces(0, 0)
-    )
+    total = vary_over(varying_axes(cotangents), total)
+    if is_empty(numbers):
+        return total
+    size, count = pieces(numbers, depth, element_bytes=cotangents.dtype.itemsize)
     # Padded positions have cotangent zero and repeat the rows of the last position.
     cotangents = jnp.pad(cotangents, ((0, size * count - numbers), (0, 0)))
 
-    def piece(i, sums):
+    def piece(i, total):
         start = i * size
-        index = expand(jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), numbers - 1))
         part = lax.dynamic_slice_in_dim(cotangents, start, size)
-        return add_gradients(sums, source, weights, index, part, groups=groups)
+        return add(expand(_numbers(start, size, numbers)), part, total)
 
-    sums = jnp.zeros(source.shape, dtype), jnp.zeros(weights.shape, dtype)
-    if count == 1:
-        sums = piece(jnp.int32(0), sums)
-    elif count:
-        sums = lax.fori_loop(jnp.int32(0), jnp.int32(count), piece, sums)
-    return finish_gradients(sums, source, w, groups=groups)
+    if is_static(count) and count == 1:
+        return piece(jnp.int32(0), total)
+    return lax.fori_loop(jnp.int32(0), jnp.asarray(count, jnp.int32), piece, total)
 
 
-def add_gradients(sums, source, weights, index, cotangents, *, groups: int):
-    """Adds the gradients of one piece to (source, weights) sums; weights from `split_weights`."""
-    d_source, d_weights = sums
-    size, taps = index.shape
-    dtype = accumulator(source.dtype)
+def _numbers(start: Array, size: int, numbers: int) -> Int[Array, " B"]:
+    """Returns the positions of a piece; those beyond the end repeat the last one."""
+    last = jnp.asarray(numbers, jnp.int32) - 1
+    return jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), last)
+
+
+def add_source_gradient(
+    total: Float[Array, "M C"],
+    w: Float[Array, "KH KW Cg O"],
+    index: Int[Array, "B T"],
+    cotangents: Float[Array, "B O"],
+    *,
+    groups: int,
+) -> Float[Array, "M C"]:
+    """Adds the source gradient of one piece to a sum in the accumulator dtype."""
+    parts = jnp.split(cotangents, groups, axis=1)
+    rows = [
+        jnp.dot(part, weights.T, preferred_element_type=total.dtype).reshape(*index.shape, -1)
+        for part, weights in zip(parts, split_weights(w, groups), strict=True)
+    ]
+    d_row = rows[0] if groups == 1 else jnp.concatenate(rows, axis=2)
+    return total.at[index].add(d_row, mode="promise_in_bounds")
+
+
+def empty_weight_gradient(
+    shape: tuple[int, int, int, int], dtype: Any, groups: int
+) -> Float[Array, "G TCg Og"]:
+    """Returns zeros for `add_weight_gradient`: one matrix per channel group."""
+    kh, kw, per_group, outputs = shape
+    return jnp.zeros((groups, kh * kw * per_group, outputs // groups), accumulator(dtype))
+
+
+def add_weight_gradient(
+    total: Float[Array, "G TCg Og"],
+    source: Float[Array, "M C"],
+    index: Int[Array, "B T"],
+    cotangents: Float[Array, "B O"],
+    *,
+    groups: int,
+) -> Float[Array, "G TCg Og"]:
+    """Adds the weight gradient of one piece to a sum in the accumulator dtype."""
     rows = _gather(source, index, groups)
-    parts = jnp.split(cotangents.astype(source.dtype), groups, axis=1)
-    d_rows = []
-    for i, (row, part, w) in enumerate(zip(rows, parts, weights, strict=True)):
-        d_weights = d_weights.at[i].add(jnp.dot(row.T, part, preferred_element_type=dtype))
-        d_row = jnp.dot(part, w.T, preferred_element_type=dtype)
-        d_rows.append(d_row.reshape(size, taps, -1))
-    d_row = d_rows[0] if groups == 1 else jnp.concatenate(d_rows, axis=2)
-    return d_source.at[index].add(d_row, mode="promise_in_bounds"), d_weights
+    parts = jnp.split(cotangents, groups, axis=1)
+    for i, (row, part) in enumerate(zip(rows, parts, strict=True)):
+        total = total.at[i].add(jnp.dot(row.T, part, preferred_element_type=total.dtype))
+    return total
 
 
-def finish_gradients(sums, source, w, *, groups: int):
-    """Converts summed gradients to the shapes and dtypes of the source and of w."""
-    d_source, d_weights = sums
-    d_w = jnp.moveaxis(d_weights, 0, 1).reshape(w.shape)
-    return d_source.astype(source.dtype), d_w.astype(w.dtype)
+def join_weights(
+    total: Float[Array, "G TCg Og"], shape: tuple[int, int, int, int]
+) -> Float[Array, "KH KW Cg O"]:
+    """Inverts `split_weights`."""
+    return jnp.moveaxis(total, 0, 1).reshape(shape)

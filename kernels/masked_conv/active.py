@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
+from kernels._common.arrays import vary_over, varying_axes
+from kernels._common.geometry import is_empty, is_static
 from kernels._common.rows import MOST, PIECE_BYTES
 
 
@@ -39,10 +41,10 @@ def list_active(mask: Bool[Array, "..."], *, capacity: int | None = None) -> Act
     capacity = size if capacity is None else capacity
     prefix_sum = jnp.cumsum(flat, dtype=jnp.int32)
     number = jnp.where(flat, prefix_sum, 0)
-    slot = jnp.where(flat, prefix_sum - 1, capacity)
-    rows = jnp.zeros(capacity, jnp.int32)
+    slot = jnp.where(flat, prefix_sum - 1, jnp.asarray(capacity, jnp.int32))
+    rows = vary_over(varying_axes(flat), jnp.zeros(capacity, jnp.int32))
     rows = rows.at[slot].set(jnp.arange(size, dtype=jnp.int32), mode="drop", unique_indices=True)
-    count = prefix_sum[-1] if size else jnp.int32(0)
+    count = jnp.sum(flat, dtype=jnp.int32) if is_empty(size) else prefix_sum[-1]
     return ActivePositions(rows, count, number)
 
 
@@ -98,11 +100,13 @@ def fold_over_all_positions(
     """Folds `body(start, size, state)` over nearly equal pieces of 0 ... count − 1.
 
     Args:
-        count: static number of positions.
+        count: static number of positions; a symbolic one makes a single piece.
         size: maximum size of a piece.
         body: (first position, static size, state) -> state. No piece extends beyond the end.
         state: initial state.
     """
+    if not is_static(count):
+        return body(jnp.int32(0), count, state)
     size = -(-count // -(-count // size)) if count else size
     whole, rest = divmod(count, size)
     if whole:

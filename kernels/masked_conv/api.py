@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kernels._common import dispatch
+from kernels._common.arrays import as_arrays, vary_alike
 from kernels._common.dispatch import Choice, Requested
-from kernels._common.geometry import Geometry, make_geometry
+from kernels._common.epilogue import as_bias, check_activation
+from kernels._common.geometry import Geometry, Padding, is_static, make_geometry, positive_integer
 from kernels._common.requirements import KERNEL_PLATFORMS
 from kernels._common.target import current_target
 from kernels.masked_conv import cost, pallas, reference, xla
@@ -34,8 +36,8 @@ def masked_conv(
     mask: Bool[Array, "N H2 W2"],
     *,
     bias: Float[Array, " O"] | None = None,
-    strides: Sequence[int] = (1, 1),
-    padding: str | Sequence[tuple[int, int]] = "SAME",
+    strides: int | Sequence[int] = (1, 1),
+    padding: Padding = "SAME",
     groups: int = 1,
     capacity: int | None = None,
     activation: Literal["relu"] | None = None,
@@ -44,15 +46,16 @@ def masked_conv(
     """Computes a convolution where a run-time mask is True and zero elsewhere.
 
     ``y[n, p] = mask[n, p] · act(conv(x, w)[n, p] + bias)`` [figurnov2017]. Differentiable in x, w
-    and bias. A new mask of the same shape does not retrace.
+    and bias, in forward and reverse mode and any number of times. A new mask of the same shape does
+    not retrace. The batch may be symbolic (`jax.export`).
 
     Args:
         x: float[N, H, W, C] in float32, bfloat16 or float16.
         w: float[KH, KW, C / groups, O] in x's dtype. Sums are float32.
         mask: bool[N, H', W'], one mask per image.
         bias: float[O], added at active positions only.
-        strides: (vertical, horizontal).
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        strides: (vertical, horizontal), or one number for both.
+        padding: "SAME", "VALID", ((top, bottom), (left, right)), or one number for all sides.
         groups: number of channel groups.
         capacity: maximum number of active positions over all images to list; None for no limit. If
             a mask exceeds it, every position is computed. The result never depends on it; time
@@ -75,13 +78,12 @@ def masked_conv(
         >>> float(masked_conv(x, w, mask).sum())
         1152.0
     """
-    if activation not in (None, "relu"):
-        raise ValueError(f'activation is {activation!r}; expected None or "relu"')
+    check_activation(activation)
+    x, w, mask = vary_alike(*as_arrays(x=x, w=w, mask=mask))
     _, compute = _resolve(x, w, mask, strides, padding, groups, capacity, implementation)
     y = compute(x, w, mask)
     if bias is not None:
-        if bias.shape != (w.shape[3],):
-            raise ValueError(f"bias has shape {bias.shape}; expected ({w.shape[3]},)")
+        bias = as_bias(bias, w.shape[3])
         shifted = y + bias.astype(y.dtype).reshape(1, 1, 1, -1)
         y = jnp.where(mask[..., None], shifted, jnp.zeros((), y.dtype))
     return jax.nn.relu(y) if activation else y
@@ -92,13 +94,14 @@ def choose(
     w: Float[Array, "KH KW Cg O"] | jax.ShapeDtypeStruct,
     mask: Bool[Array, "N H2 W2"] | jax.ShapeDtypeStruct,
     *,
-    strides: Sequence[int] = (1, 1),
-    padding: str | Sequence[tuple[int, int]] = "SAME",
+    strides: int | Sequence[int] = (1, 1),
+    padding: Padding = "SAME",
     groups: int = 1,
     capacity: int | None = None,
     implementation: Requested = None,
 ) -> Choice:
     """Returns what `masked_conv` runs with these arguments, for records; computes nothing."""
+    x, w, mask = as_arrays(x=x, w=w, mask=mask)
     return _resolve(x, w, mask, strides, padding, groups, capacity, implementation)[0]
 
 
@@ -107,15 +110,14 @@ def _resolve(
 ) -> tuple[Choice, Compute]:
     geometry = make_geometry(x, w, strides=strides, padding=padding, groups=groups)
     _check_mask(mask, geometry)
-    if capacity is not None and (int(capacity) != capacity or capacity < 0):
-        raise ValueError(f"capacity is {capacity!r}; expected None or an integer >= 0")
+    if capacity is not None:
+        capacity = positive_integer("capacity", capacity, smallest=0)
 
     def bind(function, *more):
         return lambda: lambda x, w, mask: function(x, w, mask, geometry, *more)
 
     positions = geometry.batch * geometry.positions
-    limit = min(cost.break_even(geometry), positions if capacity is None else capacity)
-    path = "sparse" if limit >= positions else "sparse or dense"
+    path = "sparse or dense" if cost.may_exceed_limit(geometry, capacity) else "sparse"
     choice, compute = dispatch.first_supported(
         "masked_conv",
         implementation,
@@ -131,9 +133,12 @@ def _resolve(
         _PREFERRED.get(current_target().platform, _PREFERRED["cpu"]),
         execution_paths={"xla": path},
     )
-    if choice.implementation == "xla":
+    if choice.implementation == "xla" and is_static(positions):
+        limit = cost.limit(geometry, capacity)
         choice = dataclasses.replace(
-            choice, detail=f"gathered up to {limit} of {positions} positions, dense beyond"
+            choice,
+            detail=f"gathered up to {positions if limit is None else limit} of {positions} "
+            "positions, dense beyond",
         )
     return choice, compute
 

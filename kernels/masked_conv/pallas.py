@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import importlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,9 @@ from jaxtyping import Array
 
 from kernels._common.geometry import Geometry
 from kernels._common.requirements import require_kernel
+from kernels._common.trilinear import convolve
 from kernels.masked_conv.active import list_active
-from kernels.masked_conv.xla import active_gradients, dense
+from kernels.masked_conv.xla import MaskedConvolution, dense
 
 
 def bind(name: str, x, w, mask, geometry: Geometry, capacity: int | None):
@@ -23,25 +25,47 @@ def bind(name: str, x, w, mask, geometry: Geometry, capacity: int | None):
         NotImplementedError: the kernel does not support the inputs or the device.
     """
     require_kernel(name, x, geometry)
-    positions = geometry.batch * geometry.positions
-    room = positions if capacity is None else min(capacity, positions)
+    form = _Kernel(geometry, capacity, name)
 
     def compute(x, w, mask):
-        if room == positions:
-            return _sparse(x, w, mask, name, geometry, room)
-        return lax.cond(
-            jnp.sum(mask, dtype=jnp.int32) > room,
-            lambda: dense(x, w, mask, geometry),
-            lambda: _sparse(x, w, mask, name, geometry, room),
-        )
+        return convolve(form, x, w, mask)
 
     # Tracing now raises the kernel's own limits while dispatch can still fall back.
     jax.eval_shape(compute, x, w, mask)
     return compute
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _sparse(x: Array, w: Array, mask: Array, name: str, geometry: Geometry, room: int) -> Array:
+@dataclasses.dataclass(frozen=True)
+class _Kernel(MaskedConvolution):
+    """Masked convolution whose values are computed by a Pallas kernel."""
+
+    name: str = ""
+
+    def _listed(self) -> int:
+        """Returns the length of the list of active positions."""
+        positions = self.geometry.batch * self.geometry.positions
+        return positions if self.capacity is None else min(self.capacity, positions)
+
+    def _choose(
+        self, mask: Array, every: Callable[[], Array], active: Callable[[], Array]
+    ) -> Array:
+        room = self._listed()
+        if room == mask.size:
+            return active()
+        return lax.cond(jnp.sum(mask, dtype=jnp.int32) > room, every, active)
+
+    def y(self, x: Array, w: Array, mask: Array) -> Array:
+        geometry = self.geometry
+        return self._choose(
+            mask,
+            lambda: dense(x, w, mask, geometry),
+            lambda: _convolve_listed(self.name, x, w, mask, geometry, self._listed()),
+        )
+
+
+def _convolve_listed(
+    name: str, x: Array, w: Array, mask: Array, geometry: Geometry, room: int
+) -> Array:
     module = importlib.import_module(f"kernels.masked_conv.{name}")
     active = list_active(mask, capacity=room)
     y = module.forward(x, w, active.rows, active.count, geometry)
@@ -51,17 +75,3 @@ def _sparse(x: Array, w: Array, mask: Array, name: str, geometry: Geometry, room
     out = jnp.zeros((positions, geometry.outputs), y.dtype)
     out = out.at[places].set(y, mode="drop", unique_indices=True)
     return out.reshape(geometry.batch, *geometry.output_size, geometry.outputs)
-
-
-def _forward(x, w, mask, name, geometry, room):
-    return _sparse(x, w, mask, name, geometry, room), (x, w, mask)
-
-
-def _backward(name, geometry, room, residuals, cotangents):
-    del name, room
-    x, w, mask = residuals
-    d_x, d_w = active_gradients(x, w, list_active(mask), cotangents, geometry)
-    return d_x, d_w, None
-
-
-_sparse.defvjp(_forward, _backward)

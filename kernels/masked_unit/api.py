@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kernels._common import dispatch
+from kernels._common.arrays import as_arrays, describe, vary_alike
 from kernels._common.dispatch import Choice, Requested
+from kernels._common.geometry import is_static
 from kernels.masked_unit import cost, reference, xla
 from kernels.masked_unit.chain import BlockState, Chain
 from kernels.masked_unit.xla import ExecutionPath
@@ -44,8 +46,9 @@ def masked_unit(
 
     ``f(x) = conv_L(act(... act(conv_1(pre(x)) + b_1) ...)) + b_L``, and ``pre(x) = act(x·scale +
     shift)`` if a scale or a shift is given (the normalisation of a pre-activation unit), else
-    ``pre(x) = x`` [figurnov2017]. Differentiable in all arrays but the mask; gradients are computed
-    at all positions. A new mask of the same shape runs the same program.
+    ``pre(x) = x`` [figurnov2017]. Differentiable in all arrays but the mask, in forward and reverse
+    mode and any number of times; derivatives are computed at all positions. A new mask of the same
+    shape runs the same program. The batch may be symbolic (`jax.export`).
 
     Args:
         x: float[N, H, W, C]; an empty batch gives an empty output.
@@ -126,11 +129,9 @@ def masked_unit_with_sums(
         ValueError: an argument does not fit; the message names it.
         NotImplementedError: a named implementation cannot run these arguments.
     """
-    # NumPy arrays are accepted too.
-    arrays = (state, mask, (kernels, biases, scale, shift), share)
-    state, mask, parameters, share = jax.tree.map(jnp.asarray, arrays)
-    kernels, biases, scale, shift = parameters
-    chain = _chain(kernels, biases, scale, shift, negative_slope)
+    state, mask, chain, share = _as_operands(
+        state, mask, (kernels, biases, scale, shift), negative_slope, share
+    )
     _check(state, mask, chain, share)
     _, compute = _resolve(mask, chain, execution_path, implementation)
     return compute(state, mask, chain, share)
@@ -148,14 +149,55 @@ def choose(
 
     Arrays may be `jax.ShapeDtypeStruct`.
     """
-    chain = _chain(kernels, None, None, None, 0.0)
-    _check(BlockState(x), mask, chain, None)
+    state, mask, chain, _ = _as_operands(
+        BlockState(x), mask, (kernels, None, None, None), 0.0, None
+    )
+    _check(state, mask, chain, None)
     return _resolve(mask, chain, execution_path, implementation)[0]
 
 
-def _chain(kernels, biases, scale, shift, negative_slope: float) -> Chain:
-    biases = (None,) * len(kernels) if biases is None else tuple(biases)
-    return Chain(tuple(kernels), biases, scale, shift, negative_slope)
+def _as_operands(
+    state: BlockState, mask: Any, parameters: tuple[Any, ...], negative_slope: Any, share: Any
+) -> tuple[BlockState, Any, Chain, Any]:
+    """Converts NumPy arguments to JAX arrays that vary over the same mesh axes."""
+    kernels, biases, scale, shift = parameters
+    kernels = _sequence("kernels", kernels)
+    biases = (None,) * len(kernels) if biases is None else _sequence("biases", biases)
+    if len(biases) != len(kernels) or not kernels:
+        raise ValueError(
+            f"{len(biases)} biases for {len(kernels)} kernels; expected one for each, and at least "
+            "one kernel"
+        )
+    named = {f"kernels[{i}]": w for i, w in enumerate(kernels)}
+    named |= {f"biases[{i}]": bias for i, bias in enumerate(biases)}
+    named |= {"x": state.x, "total": state.total, "sums": state.sums, "mask": mask}
+    named |= {"scale": scale, "shift": shift, "share": share}
+    given = {name: value for name, value in named.items() if value is not None}
+    arrays = dict(zip(given, as_arrays(**given), strict=True))
+    if not any(isinstance(array, jax.ShapeDtypeStruct) for array in arrays.values()):
+        (arrays,) = vary_alike(arrays)
+    state = BlockState(arrays["x"], arrays.get("total"), arrays.get("sums"))
+    chain = Chain(
+        tuple(arrays[f"kernels[{i}]"] for i in range(len(kernels))),
+        tuple(arrays.get(f"biases[{i}]") for i in range(len(kernels))),
+        arrays.get("scale"),
+        arrays.get("shift"),
+        _slope(negative_slope),
+    )
+    return state, arrays["mask"], chain, arrays.get("share")
+
+
+def _sequence(name: str, values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{name} is {describe(values)}; expected a list or tuple of arrays")
+    return tuple(values)
+
+
+def _slope(negative_slope: Any) -> float:
+    try:
+        return float(negative_slope)
+    except (TypeError, ValueError):
+        raise ValueError(f"negative_slope is {negative_slope!r}; expected a number") from None
 
 
 def _resolve(
@@ -182,8 +224,8 @@ def _resolve(
         ("xla",),
         execution_paths={"xla": path or "sparse or dense"},
     )
-    if choice.implementation == "xla" and path is None:
-        limit = cost.break_even(chain.kernels, mask.size)
+    if choice.implementation == "xla" and path is None and is_static(mask.size):
+        limit = cost.limit(chain.kernels, mask.size)
         choice = dataclasses.replace(
             choice, detail=f"sparse up to {limit} of {mask.size} positions, dense beyond"
         )
@@ -191,21 +233,37 @@ def _resolve(
 
 
 def _check(state: BlockState, mask: Array, chain: Chain, share: Array | None) -> None:
+    if len(state.x.shape) != 4:
+        raise ValueError(f"x has shape {state.x.shape}; expected four axes [N, H, W, C]")
+    if not jnp.issubdtype(state.x.dtype, jnp.floating):
+        raise ValueError(f"x has dtype {state.x.dtype}; expected a floating-point dtype")
     size, channels = tuple(state.x.shape[:3]), state.x.shape[3]
+    if not channels:
+        raise ValueError(f"x has shape {state.x.shape}; expected at least one channel")
     if tuple(mask.shape) != size or mask.dtype != jnp.bool_:
         raise ValueError(f"mask is {mask.dtype}{list(mask.shape)}; expected bool{list(size)}")
-    if len(chain.biases) != len(chain.kernels) or not chain.kernels:
-        raise ValueError(
-            f"{len(chain.biases)} biases for {len(chain.kernels)} kernels; expected one for each"
-        )
-    for i, w in enumerate(chain.kernels):
-        if w.ndim != 4 or w.shape[2] != channels or not (w.shape[0] % 2 and w.shape[1] % 2):
+    for i, (w, bias) in enumerate(zip(chain.kernels, chain.biases, strict=True)):
+        odd = len(w.shape) == 4 and w.shape[0] % 2 and w.shape[1] % 2
+        if not odd or w.shape[2] != channels or not w.shape[3]:
             raise ValueError(
-                f"kernels[{i}] has shape {w.shape}; expected [odd, odd, {channels}, outputs]"
+                f"kernels[{i}] has shape {w.shape}; expected [odd, odd, {channels}, outputs] with "
+                "at least one output"
             )
         channels = w.shape[3]
+        _check_vector(f"biases[{i}]", bias, channels)
     if channels != state.x.shape[3]:
         raise ValueError(f"the last kernel has {channels} outputs; expected {state.x.shape[3]}")
+    _check_vector("scale", chain.scale, channels)
+    _check_vector("shift", chain.shift, channels)
     if state.total is not None and (share is None or tuple(share.shape) != size):
         found = None if share is None else list(share.shape)
         raise ValueError(f"share is {found}; expected float{list(size)} beside a total")
+    if state.total is not None and state.total.shape != state.x.shape:
+        raise ValueError(f"total has shape {state.total.shape}; expected {state.x.shape}")
+    if state.sums is not None and state.sums.shape != (size[0], channels):
+        raise ValueError(f"sums has shape {state.sums.shape}; expected {(size[0], channels)}")
+
+
+def _check_vector(name: str, vector: Array | None, channels: int) -> None:
+    if vector is not None and tuple(vector.shape) != (channels,):
+        raise ValueError(f"{name} has shape {vector.shape}; expected ({channels},)")

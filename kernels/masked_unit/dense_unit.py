@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from kernels._common import rows as rows_lib
+from kernels._common.arrays import vary_over, varying_axes
 from kernels._common.convolution import direct
 from kernels.masked_conv.active import fold_over_all_positions, piece_sizes
 from kernels.masked_unit.chain import BlockState, Chain
@@ -61,6 +62,7 @@ def run_dense(
             return _put(out, multiply(rows, range(first)), start)
 
         out = jnp.zeros((positions, chain.kernels[first - 1].shape[3]), state.x.dtype)
+        out = vary_over(varying_axes(y), out)
         y = fold_over_all_positions(positions, size, before, out)
     y = y.reshape(n, height, width, y.shape[1])
     for i in range(first, last):

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from kernels._common.arrays import as_arrays, vary_alike, vary_over, varying_axes
+from kernels._common.geometry import is_empty
 from kernels._common.rows import accumulator
 from kernels.masked_conv.active import (
     fold_over_all_positions,
@@ -48,8 +50,9 @@ def logit_map(
     Returns:
         float32[N, H, W]; undefined where the mask is False.
     """
+    x, w, mask, tap_biases = vary_alike(*as_arrays(x=x, w=w, mask=mask), tap_biases)
     n, height, width, channels = x.shape
-    if not mask.size:
+    if is_empty(*mask.shape):
         return jnp.zeros(mask.shape, accumulator(w.dtype))
     window = (w.shape[0], w.shape[1])
     taps = w.reshape(-1, channels)
@@ -61,7 +64,9 @@ def logit_map(
         return jnp.dot(rows.astype(w.dtype), taps.T, preferred_element_type=accumulator(w.dtype))
 
     sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
-    empty = jnp.zeros((len(pixels), len(taps)), accumulator(w.dtype))
+    positions = n * height * width
+    empty = jnp.zeros((positions, len(taps)), accumulator(w.dtype))
+    empty = vary_over(varying_axes(pixels), empty)
 
     # In pieces, which stay in cache between the normalisation and the product.
     def dense() -> Array:
@@ -69,7 +74,7 @@ def logit_map(
             y = product(lax.dynamic_slice_in_dim(pixels, start, size))
             return lax.dynamic_update_slice_in_dim(out, y, start, 0)
 
-        return fold_over_all_positions(len(pixels), sizes[0], piece, empty)
+        return fold_over_all_positions(positions, sizes[0], piece, empty)
 
     def sparse() -> Array:
         active = list_active(needed)
@@ -77,12 +82,13 @@ def logit_map(
         def piece(start, size, out):
             rows, valid = take_rows(active, start, size)
             y = product(pixels.at[rows].get(mode="promise_in_bounds"))
-            places = jnp.where(valid, rows, jnp.int32(len(pixels)))
+            places = jnp.where(valid, rows, jnp.asarray(positions, jnp.int32))
             return out.at[places].set(y, mode="drop", unique_indices=True)
 
         return fold_over_pieces(active.count, sizes, piece, empty)
 
-    many = jnp.sum(needed, dtype=jnp.int32) > _DENSE_THRESHOLD * needed.size
+    share = _DENSE_THRESHOLD * jnp.asarray(needed.size, jnp.float32)
+    many = jnp.sum(needed, dtype=jnp.int32) > share
     products = lax.cond(many, dense, sparse)
     if tap_biases is not None:
         products = products + tap_biases.reshape(1, -1).astype(products.dtype)

@@ -16,6 +16,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from kernels._common import rows as rows_lib
+from kernels._common.arrays import vary_over, varying_axes
+from kernels._common.geometry import is_static
 from kernels.masked_conv.active import (
     ActivePositions,
     fold_over_pieces,
@@ -45,6 +47,7 @@ def run_sparse(
     """
     kernels = chain.kernels
     n, height, width, _ = state.x.shape
+    positions = n * height * width
     masks = [mask]
     for w in reversed(kernels[1:]):
         masks.insert(0, dilate(masks[0], (w.shape[0], w.shape[1])))
@@ -58,10 +61,10 @@ def run_sparse(
         # padding, all pixels are normalised before it.
         if kernels[0].shape[:2] == (1, 1):
             source, before = pixels, chain.before
-            numbers = jnp.arange(len(pixels), dtype=jnp.int32)
+            numbers = jnp.arange(positions, dtype=jnp.int32)
         else:
             source, before = jnp.pad(chain.before(pixels), ((1, 0), (0, 0))), _unchanged
-            numbers = 1 + jnp.arange(len(pixels), dtype=jnp.int32)
+            numbers = 1 + jnp.arange(positions, dtype=jnp.int32)
         for stage, active in zip(stages, lists, strict=True):
             tall, wide, _, _ = kernels[stage[0]].shape
             product = functools.partial(
@@ -79,9 +82,10 @@ def run_sparse(
                 piece = functools.partial(_add, product=product, active=active, share=share)
                 return fold_over_pieces(active.count, sizes, piece, state)
             # The last piece reaches beyond the end.
-            shape = (len(pixels) + 1 + sizes[0], kernels[stage[-1]].shape[3])
+            shape = (positions + 1 + sizes[0], kernels[stage[-1]].shape[3])
             piece = functools.partial(_store, product=product, active=active)
-            source = fold_over_pieces(active.count, sizes, piece, jnp.zeros(shape, state.x.dtype))
+            empty = vary_over(varying_axes(pixels), jnp.zeros(shape, state.x.dtype))
+            source = fold_over_pieces(active.count, sizes, piece, empty)
             numbers, before = active.number, _unchanged
         raise AssertionError("there is a last stage")
 
@@ -123,7 +127,7 @@ def _add(
     rows, valid = take_rows(active, start, size)
     y = product(rows)
     n, height, width, channels = state.x.shape
-    places = jnp.where(valid, rows, jnp.int32(n * height * width))
+    places = jnp.where(valid, rows, jnp.asarray(n * height * width, jnp.int32))
 
     def add(to: Array, values: Array) -> Array:
         flat = to.reshape(-1, channels)
@@ -136,7 +140,7 @@ def _add(
         total = add(total, y * part.astype(y.dtype)[:, None])
     if sums is not None:
         counted = jnp.where(valid[:, None], y, jnp.zeros((), y.dtype)).astype(sums.dtype)
-        if n == 1:
+        if is_static(n) and n == 1:
             sums = sums + jnp.sum(counted, axis=0, keepdims=True)
         else:
             sums = sums.at[rows // (height * width)].add(counted, indices_are_sorted=False)

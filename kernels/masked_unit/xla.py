@@ -10,10 +10,10 @@ import functools
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from kernels._common.geometry import is_empty
 from kernels.masked_unit import cost
 from kernels.masked_unit.chain import BlockState, Chain
 from kernels.masked_unit.dense_unit import run_dense
@@ -41,7 +41,7 @@ def forward(
     Returns:
         The state after the unit.
     """
-    if not state.x.size:
+    if is_empty(*state.x.shape):
         return state
     if path == "dense":
         return run_dense(state, mask, chain, share)
@@ -49,33 +49,28 @@ def forward(
     return _run(path, chain.negative_slope, state, mask, arrays, share)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _run(path, negative_slope, state, mask, arrays, share) -> BlockState:
     chain = Chain(*arrays, negative_slope=negative_slope)
     if path == "sparse":
         return run_sparse(state, mask, chain, share)
     return lax.cond(
-        jnp.sum(mask, dtype=jnp.int32) > cost.break_even(chain.kernels, mask.size),
+        cost.is_dense_faster(chain.kernels, mask),
         lambda: run_dense(state, mask, chain, share),
         lambda: run_sparse(state, mask, chain, share),
     )
 
 
-def _forward(path, negative_slope, state, mask, arrays, share):
-    return _run(path, negative_slope, state, mask, arrays, share), (state, mask, arrays, share)
-
-
-def _backward(path, negative_slope, residuals: Any, cotangents: Any):
+@_run.defjvp
+def _differentiate(path, negative_slope, primals: Any, tangents: Any):
     """Differentiates the dense path: loops of run-time length have no reverse mode."""
-    del path
-    state, mask, arrays, share = residuals
+    state, mask, arrays, share = primals
+    d_state, _, d_arrays, d_share = tangents
 
+    # What the derivative reads is computed again in a backward pass, not stored by the forward one.
+    @jax.checkpoint
     def dense(state, arrays, share):
         return run_dense(state, mask, Chain(*arrays, negative_slope=negative_slope), share)
 
-    _, pull = jax.vjp(dense, state, arrays, share)
-    d_state, d_arrays, d_share = pull(cotangents)
-    return d_state, None, d_arrays, d_share
-
-
-_run.defvjp(_forward, _backward)
+    _, tangent = jax.jvp(dense, (state, arrays, share), (d_state, d_arrays, d_share))
+    return _run(path, negative_slope, *primals), tangent

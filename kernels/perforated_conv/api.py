@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from kernels._common import dispatch
+from kernels._common.arrays import as_arrays, vary_alike
 from kernels._common.dispatch import Choice, Requested
-from kernels._common.geometry import Geometry, make_geometry
+from kernels._common.epilogue import as_bias, check_activation
+from kernels._common.geometry import Geometry, Padding, make_geometry
 from kernels._common.requirements import KERNEL_PLATFORMS
 from kernels._common.target import current_target
 from kernels.perforated_conv import cost, pallas, reference, xla
@@ -36,8 +38,8 @@ def perforated_conv(
     mask: np.ndarray,
     *,
     bias: Float[Array, " O"] | None = None,
-    strides: Sequence[int] = (1, 1),
-    padding: str | Sequence[tuple[int, int]] = "SAME",
+    strides: int | Sequence[int] = (1, 1),
+    padding: Padding = "SAME",
     groups: int = 1,
     fill: Fill = "nearest",
     nearest: np.ndarray | None = None,
@@ -47,8 +49,9 @@ def perforated_conv(
     """Computes a convolution at kept positions; every other position copies the nearest one.
 
     ``y[n, p] = act(conv(x, w)[n, l(p)] + bias)`` with l(p) the kept position nearest to p
-    [figurnov2016, eq. 2]. Differentiable in x, w and bias; the cotangent of a copy is added to that
-    of its source.
+    [figurnov2016, eq. 2]. Differentiable in x, w and bias, in forward and reverse mode and any
+    number of times; the cotangent of a copy is added to that of its source. The batch may be
+    symbolic (`jax.export`); implementations are then chosen as for one image.
 
     Args:
         x: float[N, H, W, C] in float32, bfloat16 or float16, or a `CompactTensor`, which is read
@@ -56,13 +59,13 @@ def perforated_conv(
         w: float[KH, KW, C / groups, O] in x's dtype. Sums are float32.
         mask: bool[H', W'], concrete and the same for all images; True where the output is computed.
         bias: float[O].
-        strides: (vertical, horizontal).
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        strides: (vertical, horizontal), or one number for both.
+        padding: "SAME", "VALID", ((top, bottom), (left, right)), or one number for all sides.
         groups: number of channel groups.
         fill: values of the other positions: "nearest" copies the nearest kept one, "zeros" writes
             zeros, "compact" returns kept positions only.
-        nearest: int[H', W'], flat index of the kept position that each position copies; by default
-            computed with ties broken by a fixed seed.
+        nearest: int[H', W'], flat index of the kept position that each position copies, its own
+            at a kept position; by default computed with ties broken by a fixed seed.
         activation: "relu" or None, applied to computed positions only.
         implementation: None chooses the fastest known and may fall back, also to the dense
             convolution; a name of `IMPLEMENTATIONS` selects that one or raises; a sequence is
@@ -85,16 +88,15 @@ def perforated_conv(
         >>> perforated_conv(x, w, mask, fill="compact").shape
         (1, 4, 16)
     """
-    if fill not in _FILLS:
+    if not isinstance(fill, str) or fill not in _FILLS:
         raise ValueError(f"fill is {fill!r}; expected one of {', '.join(_FILLS)}")
-    if activation not in (None, "relu"):
-        raise ValueError(f'activation is {activation!r}; expected None or "relu"')
+    check_activation(activation)
+    x, w = vary_alike(*_as_operands(x, w))
     values = x.values if isinstance(x, CompactTensor) else x
     _, plan, compute = _resolve(x, w, mask, strides, padding, groups, fill, nearest, implementation)
     y = compute(values, w)
     if bias is not None:
-        if bias.shape != (w.shape[3],):
-            raise ValueError(f"bias has shape {bias.shape}; expected ({w.shape[3]},)")
+        bias = as_bias(bias, w.shape[3])
         y = y + bias.astype(y.dtype).reshape(1, 1, -1)
     if activation:
         y = jax.nn.relu(y)
@@ -106,14 +108,23 @@ def choose(
     w: Float[Array, "KH KW Cg O"] | jax.ShapeDtypeStruct,
     mask: np.ndarray,
     *,
-    strides: Sequence[int] = (1, 1),
-    padding: str | Sequence[tuple[int, int]] = "SAME",
+    strides: int | Sequence[int] = (1, 1),
+    padding: Padding = "SAME",
     groups: int = 1,
     fill: Fill = "nearest",
     implementation: Requested = None,
 ) -> Choice:
     """Returns what `perforated_conv` runs with these arguments, for records; computes nothing."""
+    x, w = _as_operands(x, w)
     return _resolve(x, w, mask, strides, padding, groups, fill, None, implementation)[0]
+
+
+def _as_operands(x, w) -> tuple[Any, Any]:
+    """Converts NumPy inputs to JAX arrays."""
+    if isinstance(x, CompactTensor):
+        return x, as_arrays(w=w)[0]
+    x, w = as_arrays(x=x, w=w)
+    return x, w
 
 
 def _resolve(

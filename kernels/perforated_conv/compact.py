@@ -8,6 +8,7 @@ the nearest-kept map [figurnov2016, implicit interpolation]. Position-wise funct
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kernels._common.geometry import explicit_padding
+from kernels._common.arrays import as_array, describe
+from kernels._common.geometry import Padding, explicit_padding, pair
 from kernels.perforated_conv.plan import Plan, make_plan
 
 Fill = Literal["nearest", "zeros", "compact"]
@@ -31,7 +33,8 @@ class CompactTensor:
     """
 
     def __init__(self, values: Float[Array, "N P C"], plan: Plan) -> None:
-        self.values = values
+        # NumPy arrays lack what the operations need; anything else comes from pytree functions.
+        self.values = jnp.asarray(values) if isinstance(values, np.ndarray) else values
         self.plan = plan
 
     def tree_flatten(self):
@@ -76,6 +79,7 @@ def compact_tensor(
         ValueError: the number of values is not the number of kept positions.
     """
     plan = make_plan(mask, nearest)
+    values = as_array("values", values)
     if values.ndim != 3 or values.shape[1] != plan.kept:
         raise ValueError(
             f"values has shape {values.shape}; expected [N, {plan.kept}, C], one row per kept "
@@ -99,17 +103,18 @@ def fill_positions(y: Float[Array, "N P O"], plan: Plan, fill: Fill) -> Array:
 
 def max_pool(
     x: CompactTensor,
-    window: tuple[int, int],
-    strides: tuple[int, int] | None = None,
-    padding="VALID",
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
 ) -> Float[Array, "N H2 W2 C"]:
     """Computes the maximum over windows of the filled map without writing it.
 
     Args:
         x: compact map.
-        window: (height, width).
-        strides: (vertical, horizontal); by default the window.
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)); padding is −inf.
+        window: (height, width), or one number for both.
+        strides: (vertical, horizontal), or one number for both; by default the window.
+        padding: "SAME", "VALID", ((top, bottom), (left, right)), or one number for all sides;
+            padding is −inf.
 
     Returns:
         float[N, H', W', C].
@@ -119,9 +124,9 @@ def max_pool(
 
 def min_pool(
     x: CompactTensor,
-    window: tuple[int, int],
-    strides: tuple[int, int] | None = None,
-    padding="VALID",
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
 ) -> Float[Array, "N H2 W2 C"]:
     """Computes the minimum over windows; padding is inf. Arguments as of `max_pool`."""
     return _pool(x, window, strides, padding, jnp.minimum, jnp.inf)
@@ -129,9 +134,9 @@ def min_pool(
 
 def sum_pool(
     x: CompactTensor,
-    window: tuple[int, int],
-    strides: tuple[int, int] | None = None,
-    padding="VALID",
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
 ) -> Float[Array, "N H2 W2 C"]:
     """Computes the sum over windows; padding is zero. Arguments as of `max_pool`."""
     return _pool(x, window, strides, padding, jnp.add, 0.0)
@@ -139,12 +144,13 @@ def sum_pool(
 
 def avg_pool(
     x: CompactTensor,
-    window: tuple[int, int],
-    strides: tuple[int, int] | None = None,
-    padding="VALID",
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
 ) -> Float[Array, "N H2 W2 C"]:
     """Computes the mean over windows, padding included as zeros. Arguments as of `max_pool`."""
-    return sum_pool(x, window, strides, padding) / (window[0] * window[1])
+    height, width = pair("window", window)
+    return sum_pool(x, (height, width), strides, padding) / (height * width)
 
 
 def global_avg_pool(x: CompactTensor) -> Float[Array, "N C"]:
@@ -154,7 +160,10 @@ def global_avg_pool(x: CompactTensor) -> Float[Array, "N C"]:
 
 
 def _pool(x: CompactTensor, window, strides, padding, combine, neutral) -> Array:
-    strides = strides or window
+    if not isinstance(x, CompactTensor):
+        raise ValueError(f"x is {describe(x)}; expected a CompactTensor (see compact_tensor)")
+    window = pair("window", window)
+    strides = window if strides is None else pair("strides", strides)
     padding = explicit_padding(padding, x.plan.size, window, strides)
     table, size = window_table(x.plan, window, strides, padding)
     values = x.values

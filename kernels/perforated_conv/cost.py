@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels._common.cost import FEW_GROUPS, FILL, GATHER, ROW_ENDS
-from kernels._common.geometry import Geometry
+from kernels._common.geometry import Geometry, is_static
 from kernels._common.target import current_target
 from kernels.perforated_conv.plan import Plan
 
@@ -23,7 +23,8 @@ def dense(geometry: Geometry) -> float:
 
 def gathered(geometry: Geometry, plan: Plan) -> float:
     """Estimates the cost of products of gathered rows."""
-    rows = geometry.batch * plan.kept
+    # A symbolic batch counts as one image.
+    rows = (geometry.batch if is_static(geometry.batch) else 1) * plan.kept
     per_group = geometry.outputs / geometry.groups
     return plan.keep * (1 + GATHER / per_group) * (1 + _FEW_ROWS / max(rows, 1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import importlib
 
 import jax
@@ -10,8 +10,9 @@ from jaxtyping import Array
 
 from kernels._common.geometry import Geometry
 from kernels._common.requirements import require_kernel
+from kernels._common.trilinear import convolve
 from kernels.perforated_conv.plan import Plan
-from kernels.perforated_conv.xla import compact_gradients
+from kernels.perforated_conv.xla import PerforatedConvolution
 
 
 def bind(name: str, x, w, geometry: Geometry, plan: Plan):
@@ -22,28 +23,22 @@ def bind(name: str, x, w, geometry: Geometry, plan: Plan):
     """
     require_kernel(name, x, geometry)
 
+    form = _Kernel(geometry, plan, name=name)
+
     def compute(x, w):
-        return _compact(x, w, name, geometry, plan)
+        return convolve(form, x, w)
 
     # Tracing now raises the kernel's own limits while dispatch can still fall back.
     jax.eval_shape(compute, x, w)
     return compute
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _compact(x: Array, w: Array, name: str, geometry: Geometry, plan: Plan) -> Array:
-    module = importlib.import_module(f"kernels.perforated_conv.{name}")
-    return module.forward(x, w, plan.positions, geometry)
+@dataclasses.dataclass(frozen=True)
+class _Kernel(PerforatedConvolution):
+    """Perforated convolution whose values are computed by a Pallas kernel."""
 
+    name: str = ""
 
-def _forward(x, w, name, geometry, plan):
-    return _compact(x, w, name, geometry, plan), (x, w)
-
-
-def _backward(name, geometry, plan, residuals, cotangents):
-    del name
-    x, w = residuals
-    return compact_gradients(x, w, cotangents, geometry, plan.positions)
-
-
-_compact.defvjp(_forward, _backward)
+    def y(self, x: Array, w: Array) -> Array:
+        module = importlib.import_module(f"kernels.perforated_conv.{self.name}")
+        return module.forward(x, w, self.plan.positions, self.geometry)

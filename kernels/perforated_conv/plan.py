@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.core import Tracer
 
+from kernels._common.arrays import describe
 from kernels._common.nearest import nearest_kept
 
 # Seed that breaks the ties of the nearest-kept map if the caller passes no map.
@@ -79,8 +80,8 @@ def make_plan(mask, nearest, size: tuple[int, int] | None = None) -> Plan:
 
     Args:
         mask: bool[H', W'], concrete.
-        nearest: int[H', W'], flat index of the kept position that each position copies; None
-            computes one with ties broken by a fixed seed.
+        nearest: int[H', W'], flat index of the kept position that each position copies, its own
+            at a kept position; None computes one with ties broken by a fixed seed.
         size: required (H', W') of the mask, or None.
 
     Raises:
@@ -92,6 +93,9 @@ def make_plan(mask, nearest, size: tuple[int, int] | None = None) -> Plan:
                 f"{name} is traced; perforated_conv needs a concrete NumPy array; for a run-time "
                 "mask use masked_conv"
             )
+        if not hasattr(array, "__array__") and not (name == "nearest" and array is None):
+            kind = "bool" if name == "mask" else "int"
+            raise ValueError(f"{name} is {describe(array)}; expected {kind}[H', W'], a NumPy array")
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"mask is {mask.dtype}{list(mask.shape)}; expected bool[H', W']")
@@ -109,6 +113,13 @@ def make_plan(mask, nearest, size: tuple[int, int] | None = None) -> Plan:
             raise ValueError(
                 "nearest points to positions that the mask does not keep; expected flat indices "
                 "of kept positions"
+            )
+        kept = np.flatnonzero(mask)
+        moved = kept[nearest.ravel()[kept] != kept]
+        if moved.size:
+            raise ValueError(
+                f"nearest moves kept position {moved[0]} to {nearest.flat[moved[0]]}; expected "
+                "nearest[kept] == kept, a kept position copies itself"
             )
         nearest = nearest.astype(np.int64)
     return _plan(mask.tobytes(), mask.shape, None if nearest is None else nearest.tobytes())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -11,8 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kernels._common import rows as rows_lib
+from kernels._common.arrays import vary_over, varying_axes
 from kernels._common.convolution import direct, direct_by_group
 from kernels._common.geometry import Geometry
+from kernels._common.trilinear import convolve
 from kernels._common.windows import padded_pixels, tap_offsets, unpadded_image, window_rows
 from kernels.perforated_conv import cost
 from kernels.perforated_conv.compact import dense_positions, window_table
@@ -71,7 +74,6 @@ def gathered_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Floa
 _PATHS = {"strided": strided_compact, "gathered": gathered_compact, "dense": dense_compact}
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def compact(
     x: Float[Array, "N H W C"],
     w: Float[Array, "KH KW Cg O"],
@@ -79,7 +81,7 @@ def compact(
     plan: Plan,
     path: ExecutionPath,
 ) -> Float[Array, "N P O"]:
-    """Computes the kept positions by one execution path.
+    """Computes the kept positions by one execution path; differentiable.
 
     Gradients use products of gathered rows if those are faster than XLA's convolution gradients.
 
@@ -90,48 +92,60 @@ def compact(
         plan: kept positions.
         path: execution path of the forward pass.
     """
-    return _PATHS[path](x, w, geometry, plan)
+    by_rows = path == "gathered" or cost.gradients_by_rows(geometry, plan)
+    if path == "dense" and not by_rows:
+        return dense_compact(x, w, geometry, plan)
+    return convolve(PerforatedConvolution(geometry, plan, path, by_rows), x, w)
 
 
-def _compact_forward(x, w, geometry, plan, path):
-    return compact(x, w, geometry, plan, path), (x, w)
+@dataclasses.dataclass(frozen=True)
+class PerforatedConvolution:
+    """Perforated convolution as a `TrilinearForm`: values and gradients at kept positions.
 
-
-def _compact_backward(geometry, plan, path, residuals, cotangents):
-    x, w = residuals
-    if path == "gathered" or cost.gradients_by_rows(geometry, plan):
-        return compact_gradients(x, w, cotangents, geometry, plan.positions)
-    return jax.vjp(lambda x, w: _PATHS[path](x, w, geometry, plan), x, w)[1](cotangents)
-
-
-compact.defvjp(_compact_forward, _compact_backward)
-
-
-def compact_gradients(
-    x: Float[Array, "N H W C"],
-    w: Float[Array, "KH KW Cg O"],
-    cotangents: Float[Array, "N P O"],
-    geometry: Geometry,
-    positions: np.ndarray,
-) -> tuple[Array, Array]:
-    """Computes the gradients for x and w of any implementation's compact output.
-
-    Args:
-        x: input.
-        w: weights.
-        cotangents: float[N, P, O], cotangents of the compact output.
+    Attributes:
         geometry: geometry of the convolution.
-        positions: int32[P], kept positions.
+        plan: kept positions.
+        path: execution path of the values.
+        gradients_by_rows: whether gradients are products of gathered rows, else those of the path.
     """
-    source = padded_pixels(x, geometry)
-    d_source, d_w = rows_lib.differentiate_rows(
-        source,
-        w,
-        cotangents.reshape(-1, geometry.outputs),
-        _image_rows(geometry, positions),
-        groups=geometry.groups,
-    )
-    return unpadded_image(d_source, geometry), d_w
+
+    geometry: Geometry
+    plan: Plan
+    path: ExecutionPath = "gathered"
+    gradients_by_rows: bool = True
+
+    def y(self, x: Array, w: Array) -> Float[Array, "N P O"]:
+        """Computes the compact output."""
+        return _PATHS[self.path](x, w, self.geometry, self.plan)
+
+    def x(self, y: Array, w: Array) -> Float[Array, "N H W C"]:
+        """Computes the gradient for x of a compact output with cotangents y."""
+        geometry = self.geometry
+        if not self.gradients_by_rows:
+            x = jnp.zeros((geometry.batch, *geometry.size, geometry.channels), y.dtype)
+            return jax.vjp(lambda x: self.y(x, w), vary_over(varying_axes(y), x))[1](y)[0]
+        d_source = rows_lib.rows_source_gradient(
+            y.reshape(-1, geometry.outputs),
+            w,
+            geometry.batch * math.prod(geometry.padded_size),
+            _image_rows(geometry, self.plan.positions),
+            groups=geometry.groups,
+        )
+        return unpadded_image(d_source, geometry)
+
+    def w(self, y: Array, x: Array) -> Float[Array, "KH KW Cg O"]:
+        """Computes the gradient for w of a compact output with cotangents y."""
+        geometry = self.geometry
+        if not self.gradients_by_rows:
+            w = jnp.zeros(geometry.kernel_shape, y.dtype)
+            return jax.vjp(lambda w: self.y(x, w), vary_over(varying_axes(y), w))[1](y)[0]
+        return rows_lib.rows_weight_gradient(
+            y.reshape(-1, geometry.outputs),
+            padded_pixels(x, geometry),
+            geometry.kernel_shape,
+            _image_rows(geometry, self.plan.positions),
+            groups=geometry.groups,
+        )
 
 
 def _image_rows(geometry: Geometry, positions: np.ndarray) -> rows_lib.Expand:
@@ -168,7 +182,7 @@ def compact_to_compact(
     table = table[plan.positions]
     if geometry.pointwise and np.array_equal(table.ravel(), np.arange(source_plan.kept)):
         return _pointwise(values, w, geometry.groups)
-    return _compact_rows(values, w, geometry, _Table(table, source_plan.kept))
+    return convolve(_CompactConvolution(geometry, _Table(table, source_plan.kept)), values, w)
 
 
 class _Table:
@@ -187,14 +201,14 @@ class _Table:
 
     def rows(self, batch: int) -> rows_lib.Expand:
         """Returns the map from positions to rows of the flattened values; the last is padding."""
-        kept, border = len(self.index), batch * self.sources
+        kept, border = len(self.index), jnp.asarray(batch * self.sources, jnp.int32)
 
         def expand(numbers):
             image, position = jnp.divmod(numbers, jnp.int32(kept))
             taps = jnp.asarray(self.index)[position]
             rows = image[:, None] * jnp.int32(self.sources) + taps
             if self.reads_padding:
-                rows = jnp.where(taps == self.sources, jnp.int32(border), rows)
+                rows = jnp.where(taps == self.sources, border, rows)
             return rows
 
         return expand
@@ -205,32 +219,42 @@ class _Table:
         return jnp.pad(flat, ((0, 1), (0, 0))) if self.reads_padding else flat
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _compact_rows(values: Array, w: Array, geometry: Geometry, table: _Table) -> Array:
-    n, kept = geometry.batch, len(table.index)
-    y = rows_lib.convolve_rows(
-        table.source(values), w, n * kept, table.rows(n), groups=geometry.groups
-    )
-    return y.astype(values.dtype).reshape(n, kept, geometry.outputs)
+@dataclasses.dataclass(frozen=True)
+class _CompactConvolution:
+    """Convolution of a compact map as a `TrilinearForm`; x are the values at its kept positions."""
 
+    geometry: Geometry
+    table: _Table
 
-def _compact_rows_forward(values, w, geometry, table):
-    return _compact_rows(values, w, geometry, table), (values, w)
+    def y(self, x: Array, w: Array) -> Float[Array, "N P O"]:
+        geometry, table = self.geometry, self.table
+        n, kept = geometry.batch, len(table.index)
+        rows = rows_lib.convolve_rows(
+            table.source(x), w, n * kept, table.rows(n), groups=geometry.groups
+        )
+        return rows.astype(x.dtype).reshape(n, kept, geometry.outputs)
 
+    def x(self, y: Array, w: Array) -> Float[Array, "N S C"]:
+        geometry, table = self.geometry, self.table
+        count = geometry.batch * table.sources
+        d_source = rows_lib.rows_source_gradient(
+            y.reshape(-1, geometry.outputs),
+            w,
+            count + table.reads_padding,
+            table.rows(geometry.batch),
+            groups=geometry.groups,
+        )
+        return d_source[:count].reshape(geometry.batch, table.sources, geometry.channels)
 
-def _compact_rows_backward(geometry, table, residuals, cotangents):
-    values, w = residuals
-    d_source, d_w = rows_lib.differentiate_rows(
-        table.source(values),
-        w,
-        cotangents.reshape(-1, geometry.outputs),
-        table.rows(geometry.batch),
-        groups=geometry.groups,
-    )
-    return d_source[: geometry.batch * table.sources].reshape(values.shape), d_w
-
-
-_compact_rows.defvjp(_compact_rows_forward, _compact_rows_backward)
+    def w(self, y: Array, x: Array) -> Float[Array, "KH KW Cg O"]:
+        geometry, table = self.geometry, self.table
+        return rows_lib.rows_weight_gradient(
+            y.reshape(-1, geometry.outputs),
+            table.source(x),
+            geometry.kernel_shape,
+            table.rows(geometry.batch),
+            groups=geometry.groups,
+        )
 
 
 def _pointwise(values: Array, w: Array, groups: int) -> Array:

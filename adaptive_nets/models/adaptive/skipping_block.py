@@ -25,6 +25,7 @@ from adaptive_nets.models.adaptive.blocks import Halting, Mode
 from adaptive_nets.models.adaptive.folded_weights import BlockWeights, HeadWeights
 from adaptive_nets.models.adaptive.units import UnitForm
 from adaptive_nets.models.output import BlockTrace
+from kernels._common.arrays import vary_alike, vary_over, varying_axes
 from kernels.masked_unit import BlockState, ExecutionPath, logit_map
 
 
@@ -90,6 +91,8 @@ class SkippingBlock:
             evaluated: halting probabilities after `num_units` are 0, and the `ponder_cost` of a
             probabilistic block is the number of units that ran, not its expectation.
         """
+        # The loop's state varies over the mesh axes of the images and of the weights.
+        x, weights, keys = vary_alike(x, weights, keys)
         shape = self._decisions(x)
         count = 1 if weights is None else 1 + weights.count
         adds = self.mode is None
@@ -102,6 +105,7 @@ class SkippingBlock:
             num_units=jnp.ones(shape, jnp.int32),
             logits=jnp.zeros((count - 1, *shape)),
         )
+        start = vary_over(varying_axes(x), start)
         if weights is None:
             return x, self._trace(start, x)
         stacked = None if keys is None else jnp.stack(keys)
