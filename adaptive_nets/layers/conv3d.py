@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import fan_in_uniform
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.runtime.errors import UserError
 
 Form = Literal["code", "text"]
@@ -65,7 +66,7 @@ def text_depth(channels: int, maps: int, filters: int) -> int:
 
 def conv3d(
     filters: int, *, inputs: int, depth: int, form: Form, dtype: Any, name: str | None = None
-) -> nn.Conv:
+) -> Conv:
     """Creates the 3-D convolution, float[N, D, H, W, inputs] -> float[N, D', H, W, filters].
 
     Args:
@@ -77,7 +78,7 @@ def conv3d(
         name: name of the linen module.
     """
     along_depth = (1, 1) if form == "code" else (0, 0)
-    return nn.Conv(
+    return Conv(
         filters,
         (depth, 3, 3),
         padding=(along_depth, (1, 1), (1, 1)),

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import HE_FAN_OUT
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
@@ -33,7 +34,7 @@ def conv(
     use_bias: bool = False,
     kernel_init: Any = HE_FAN_OUT,
     dtype: Any = jnp.float32,
-) -> nn.Conv:
+) -> Conv:
     """Creates a convolution, float[N, H, W, C] -> float[N, H', W', O].
 
     Args:
@@ -47,7 +48,7 @@ def conv(
         kernel_init: initialiser of the weights; by default He normal over the fan-out.
         dtype: dtype of the computation.
     """
-    return nn.Conv(
+    return Conv(
         features,
         kernel_size,
         strides=strides,

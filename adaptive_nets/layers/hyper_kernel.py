@@ -12,10 +12,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen import initializers
-from jax import lax
 from jaxtyping import Array, Float
 
 from adaptive_nets.runtime.errors import UserError
+from kernels.dense_conv import conv_general_dilated
 
 
 def generate_kernels(
@@ -162,7 +162,7 @@ class GeneratedConv(nn.Module):
         expected = (*self.kernel_size, x.shape[-1] // self.feature_group_count, self.features)
         if kernel.shape != expected:
             raise ValueError(f"kernel has shape {kernel.shape}; expected {expected}")
-        y = lax.conv_general_dilated(
+        y = conv_general_dilated(
             jnp.asarray(x, self.dtype),
             jnp.asarray(kernel, self.dtype),
             self.strides,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import flax.linen as nn
 from jaxtyping import Array
 
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.layers.sparse_vd import SparseConv, SparseDense
 from adaptive_nets.variational.sparsity import THRESHOLD
@@ -54,7 +55,7 @@ class PlainLayers:
         self, features, kernel_size, *, name, train, dtype, strides=(1, 1), padding="SAME"
     ):
         del train
-        return nn.Conv(
+        return Conv(
             features,
             kernel_size,
             strides=strides,

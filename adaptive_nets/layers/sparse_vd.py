@@ -8,13 +8,13 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen import initializers
-from jax import lax
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers.kernel_init import GLOROT_UNIFORM
 from adaptive_nets.variational.local_reparameterisation import sample_linear
 from adaptive_nets.variational.log_uniform import noise_variance
 from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
+from kernels.dense_conv import conv_general_dilated
 
 Initialiser = Callable[..., Array]
 
@@ -103,7 +103,7 @@ class SparseConv(_SparseVariational):
         """Samples the outputs in training; applies θ·1[log α < threshold] in evaluation."""
 
         def convolve(inputs: Array, weights: Array) -> Array:
-            return lax.conv_general_dilated(
+            return conv_general_dilated(
                 inputs,
                 weights,
                 self.strides,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from adaptive_nets.layers import adaptive_avg_pool, local_response_norm, max_pool
 from adaptive_nets.layers.conv_norm import conv
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import normal
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
@@ -63,7 +64,7 @@ class AlexNet2012(nn.Module):
         def convolve(x, name, features, size, *, stride=1, groups=1, bias=0.0):
             half = 0 if stride > 1 else size // 2
             return nn.relu(
-                nn.Conv(
+                Conv(
                     features,
                     (size, size),
                     strides=(stride, stride),

@@ -17,6 +17,7 @@ from adaptive_nets.layers import (
     max_pool,
 )
 from adaptive_nets.layers.conv_norm import ConvNorm, same_padding
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.models.normalisation import INCEPTION_STATISTICS
 from adaptive_nets.models.output import ModelOutput
@@ -60,7 +61,7 @@ class ConvUnit(nn.Module):
     ) -> Float[Array, "N H2 W2 O"]:
         """Computes the unit's output; training and test do not differ."""
         del train
-        layer = nn.Conv(
+        layer = Conv(
             self.features,
             self.kernel_size,
             strides=self.strides,

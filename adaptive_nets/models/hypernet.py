@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import GeneratedConv, HyperKernels, max_pool
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import HE_FAN_IN
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.wide_resnet import Shortcut, WideResNet
@@ -38,7 +39,7 @@ class MnistConvNet(nn.Module):
         del train
         options: dict[str, Any] = {"padding": "SAME", "dtype": self.dtype}
         init = {"kernel_init": HE_FAN_IN}
-        x = nn.Conv(16, (7, 7), name="conv1", **init, **options)(x)
+        x = Conv(16, (7, 7), name="conv1", **init, **options)(x)
         x = max_pool(nn.relu(x), (2, 2))
         if self.embedding_size:
             (kernel,) = HyperKernels(
@@ -46,7 +47,7 @@ class MnistConvNet(nn.Module):
             )()
             x = GeneratedConv(16, (7, 7), name="conv2", **options)(x, kernel)
         else:
-            x = nn.Conv(16, (7, 7), name="conv2", **init, **options)(x)
+            x = Conv(16, (7, 7), name="conv2", **init, **options)(x)
         x = max_pool(nn.relu(x), (2, 2))
         return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1))
 

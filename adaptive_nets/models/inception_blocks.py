@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers.conv_norm import ConvNorm
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import LECUN
 from adaptive_nets.layers.pooling import avg_pool, max_pool
 
@@ -201,7 +202,7 @@ class ResidualInceptionModule(nn.Module):
         """Computes the module's output."""
         residual = join_branches(self.branches, x, conv_norm_units(self.dtype, train))
         # No ReLU follows, so LeCun's initialisation keeps the variance of the inputs.
-        residual = nn.Conv(x.shape[-1], (1, 1), kernel_init=LECUN, dtype=self.dtype, name="conv2d")(
+        residual = Conv(x.shape[-1], (1, 1), kernel_init=LECUN, dtype=self.dtype, name="conv2d")(
             residual
         )
         x = x + self.scale * residual

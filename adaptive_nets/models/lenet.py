@@ -11,6 +11,7 @@ from flax.linen import initializers
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers, avg_pool, max_pool
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.models.mlp import MultilayerPerceptron
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
@@ -84,7 +85,7 @@ class PartialC3(nn.Module):
         maps = []
         for name, reads in (("three", 3), ("four", 4), ("six", 6)):
             wired = [inputs for inputs in C3_WIRING if len(inputs) == reads]
-            layer = nn.Conv(
+            layer = Conv(
                 len(wired),
                 (5, 5),
                 padding="VALID",
@@ -133,7 +134,7 @@ class LeNet5(nn.Module):
         activation = squash if self.trainable_subsampling else nn.tanh
 
         def convolve(x, name, features):
-            layer = nn.Conv(features, (5, 5), padding="VALID", dtype=self.dtype, name=name)
+            layer = Conv(features, (5, 5), padding="VALID", dtype=self.dtype, name=name)
             return activation(layer(x))
 
         def subsample(x, name):

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from adaptive_nets.layers import adaptive_avg_pool, batch_norm, fan_in_uniform, max_pool
 from adaptive_nets.layers.conv3d import Conv3d, Form, depth_to_channels
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.meta import Meta, MetaInit
 from adaptive_nets.layers.prelu import PReLU
 from adaptive_nets.models.meta_heads import HeadKind, StudyHead
@@ -69,7 +70,7 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N H W O"]:
         """Computes the block's output."""
-        x = nn.Conv(
+        x = Conv(
             self.features,
             (3, 3),
             padding=((1, 1), (1, 1)),

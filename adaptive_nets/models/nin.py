@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from adaptive_nets.layers import global_avg_pool, max_pool
 from adaptive_nets.layers.conv_norm import same_padding
+from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import HE_FAN_OUT, normal
 from adaptive_nets.models.registry import register_model
 
@@ -61,7 +62,7 @@ class NetworkInNetwork(nn.Module):
         """Logits of a batch of images."""
 
         def convolve(x, name, features, size, stride=1):
-            layer = nn.Conv(
+            layer = Conv(
                 features,
                 (size, size),
                 strides=(stride, stride),

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.core import eval_jaxpr
 from jax.extend import core
 
+from kernels.dense_conv import with_fast_primitive
+
 # Names of elementwise primitives. Operands have one shape, broadcast along axes of size 1, or are
 # scalars.
 # fmt: off
@@ -97,6 +99,8 @@ def looped_convolutions(equation: Any) -> list[Any]:
 def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
     """Evaluates one equation on operands whose shapes may differ from the traced ones.
 
+    A convolution is computed by `kernels.dense_conv`, whatever layer it comes from.
+
     Args:
         equation: equation of a jaxpr.
         operands: one per input, literals included.
@@ -106,9 +110,8 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> list[Any]:
         for atom, value in zip(equation.invars, operands, strict=True)
         if is_variable(atom)
     }
-    single = core.Jaxpr(
-        [], list(values), equation.outvars, [equation], equation.effects, _EVALUATED
-    )
+    fast = with_fast_primitive(equation)
+    single = core.Jaxpr([], list(values), equation.outvars, [fast], equation.effects, _EVALUATED)
     return list(eval_jaxpr(single, [], *values.values()))
 
 

@@ -88,7 +88,6 @@ def make_program(
     settings = StepSettings(
         accumulation=config.data.accumulation,
         ema_decay=config.optimiser.ema_decay,
-        alone=mesh.size == 1,
     )
     objective = task.objective(timing)
     example = example_shapes(task, rows)

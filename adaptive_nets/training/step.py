@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,7 +16,6 @@ from jaxtyping import Array
 from adaptive_nets.data.device import Augment, DeviceSplit, finish_rows, take_training_batch
 from adaptive_nets.models import full_output_method
 from adaptive_nets.training import metrics as metrics_lib
-from adaptive_nets.training.conv_gradient import intercept_conv_gradients
 from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.state import HEALTHY, TrainState
 from adaptive_nets.training.task import AfterStep, Batch, Objective, Task
@@ -37,12 +34,10 @@ class StepSettings:
     Attributes:
         accumulation: number of gradient accumulation parts.
         ema_decay: decay of the exponential moving average of the weights; 0 for none.
-        alone: whether the mesh has a single device.
     """
 
     accumulation: int = 1
     ema_decay: float = 0.0
-    alone: bool = False
 
 
 def split_key(key: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -129,18 +124,16 @@ def make_train_step(
         take: makes the batch of the step.
         after: updates the other collections of the network from its output, or None.
     """
-    on_cpu = settings.alone and jax.default_backend() == "cpu"
 
     def loss_fn(params, model_state, batch, step, keys):
-        with nn.intercept_methods(intercept_conv_gradients) if on_cpu else contextlib.nullcontext():
-            output, mutated = task.model.apply(
-                {"params": params, **model_state},
-                task.inputs(batch),
-                train=True,
-                rngs=keys,
-                mutable=list(model_state),
-                **full_output_method(task.model),
-            )
+        output, mutated = task.model.apply(
+            {"params": params, **model_state},
+            task.inputs(batch),
+            train=True,
+            rngs=keys,
+            mutable=list(model_state),
+            **full_output_method(task.model),
+        )
         loss, metrics = objective(output, batch, params, step)
         metrics = _with_loss(loss, metrics)
         kept = dict(mutated)

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from experiments.bench import masks
 from experiments.shared.timing import medians, time_interleaved
 from kernels import masked_conv, perforated_conv
 from kernels._common.layer_shapes import LAYERS, UNITS, Layer, Unit
+from kernels.dense_conv import conv_general_dilated
 from kernels.masked_conv import choose as choose_masked
 from kernels.masked_unit import dilate, masked_unit
 from kernels.perforated_conv import choose as choose_perforated
@@ -158,8 +158,8 @@ class _LayerCase:
             self.options["implementation"] = settings.implementation
 
     def dense(self, x, w):
-        """Computes XLA's dense convolution."""
-        return lax.conv_general_dilated(
+        """Computes the dense convolution as the layers of a network do."""
+        return conv_general_dilated(
             x, w, self.options["strides"], self.options["padding"],
             dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=self.layer.groups,
         )  # fmt: skip

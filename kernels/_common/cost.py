@@ -9,7 +9,3 @@ GATHER = 42.0
 ROW_ENDS = 3.0
 # Cost of writing one element of a copied output position.
 FILL = 50.0
-
-# Up to this number, channel groups are computed one by one: XLA's grouped convolution takes
-# several times as long on a CPU.
-FEW_GROUPS = 8

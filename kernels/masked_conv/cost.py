@@ -5,16 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from kernels._common.cost import FEW_GROUPS, GATHER, ROW_ENDS
+from kernels._common.cost import GATHER, ROW_ENDS
 from kernels._common.geometry import Geometry, is_static
 
 
 def break_even(geometry: Geometry) -> float:
     """Returns the share of active positions above which dense is faster, at most 1."""
     per_group = geometry.outputs / geometry.groups
-    if 1 < geometry.groups <= FEW_GROUPS:
-        # XLA's grouped convolution is never faster on a CPU.
-        return 1.0
     dense = 1.0 if geometry.pointwise else 1 + ROW_ENDS / max(geometry.output_size[1], 1)
     return min(dense / (1 + GATHER / per_group), 1.0)
 

@@ -17,10 +17,10 @@ from jaxtyping import Array, Bool, Float
 
 from kernels._common import rows as rows_lib
 from kernels._common.arrays import vary_over, varying_axes
-from kernels._common.convolution import direct
 from kernels._common.geometry import Geometry, is_empty
 from kernels._common.trilinear import convolve
 from kernels._common.windows import padded_pixels, tap_offsets, unpadded_image, window_rows
+from kernels.dense_conv import direct
 from kernels.masked_conv import cost
 from kernels.masked_conv.active import (
     fold_over_pieces,

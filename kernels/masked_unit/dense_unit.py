@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernels._common import rows as rows_lib
 from kernels._common.arrays import vary_over, varying_axes
-from kernels._common.convolution import direct
+from kernels.dense_conv import direct
 from kernels.masked_conv.active import fold_over_all_positions, piece_sizes
 from kernels.masked_unit.chain import BlockState, Chain
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels._common.cost import FEW_GROUPS, FILL, GATHER, ROW_ENDS
+from kernels._common.cost import FILL, GATHER, ROW_ENDS
 from kernels._common.geometry import Geometry, is_static
 from kernels._common.target import current_target
 from kernels.perforated_conv.plan import Plan
@@ -11,14 +11,11 @@ from kernels.perforated_conv.plan import Plan
 _FEW_ROWS = 40.0
 # Slowdown of larger strides, which use less of each loaded cache line.
 _STRIDED = 1.1
-# Slowdown of XLA's grouped convolution against one convolution per group.
-_GROUPED = 3.0
 
 
 def dense(geometry: Geometry) -> float:
-    """Estimates the cost of the dense convolution: 1 plus overhead of short rows and groups."""
-    grouped = _GROUPED if 1 < geometry.groups <= FEW_GROUPS else 1
-    return grouped + ROW_ENDS / geometry.output_size[1]
+    """Estimates the cost of the dense convolution: 1 plus overhead of short rows."""
+    return 1 + ROW_ENDS / geometry.output_size[1]
 
 
 def gathered(geometry: Geometry, plan: Plan) -> float:

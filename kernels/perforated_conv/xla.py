@@ -13,10 +13,10 @@ from jaxtyping import Array, Float
 
 from kernels._common import rows as rows_lib
 from kernels._common.arrays import vary_over, varying_axes
-from kernels._common.convolution import direct, direct_by_group
 from kernels._common.geometry import Geometry
 from kernels._common.trilinear import convolve
 from kernels._common.windows import padded_pixels, tap_offsets, unpadded_image, window_rows
+from kernels.dense_conv import direct
 from kernels.perforated_conv import cost
 from kernels.perforated_conv.compact import dense_positions, window_table
 from kernels.perforated_conv.plan import Plan
@@ -51,7 +51,7 @@ def strided_compact(x: Array, w: Array, geometry: Geometry, plan: Plan) -> Float
         inside.append(slice(max(-before, 0), geometry.size[axis] - max(-after, 0)))
         padding.append((max(before, 0), max(after, 0)))
         strides.append(step)
-    y = direct_by_group(
+    y = direct(
         x[:, inside[0], inside[1]],
         w,
         strides=(strides[0], strides[1]),

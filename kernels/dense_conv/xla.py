@@ -1,0 +1,39 @@
+"""Choice of the algorithm of a dense convolution on a CPU, by its shapes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jax import lax
+from jaxtyping import Array
+
+from kernels.dense_conv import grouped, weight_gradient
+
+
+def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Array:
+    """Computes a convolution by the algorithm chosen for its shapes.
+
+    Args:
+        lhs: input, in any layout.
+        rhs: weights, in any layout.
+        one_device: whether one device holds the operands; loops over images are slow if the
+            partitioner has divided the batch.
+        **params: parameters of `jax.lax.conv_general_dilated_p`.
+    """
+    plain = _has_known_shapes(lhs, rhs) and not params.get("out_sharding")
+    if not plain or not math.prod(lhs.shape) * math.prod(rhs.shape):
+        return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
+    if params["feature_group_count"] > 1 or params["batch_group_count"] > 1:
+
+        def ungrouped(lhs, rhs, **params):
+            return convolve(lhs, rhs, one_device=one_device, **params)
+
+        return grouped.convolve(lhs, rhs, ungrouped, **params)
+    if one_device and weight_gradient.is_worthwhile(lhs, rhs, **params):
+        return weight_gradient.by_rows(lhs, rhs, **params)
+    return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
+
+
+def _has_known_shapes(*operands: Array) -> bool:
+    return all(isinstance(size, int) for operand in operands for size in operand.shape)
