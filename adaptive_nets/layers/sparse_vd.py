@@ -67,9 +67,7 @@ class _SparseVariational(nn.Module):
         if self.mask_in_training:
             theta = masked
             sigma2 = jnp.where(kept, sigma2, 0.0) if self._masks_noise else sigma2
-        y = sample_linear(
-            self.make_rng(NOISE), x, theta.astype(self.dtype), sigma2.astype(self.dtype), linear
-        )
+        y = sample_linear(self.make_rng(NOISE), x, theta.astype(self.dtype), sigma2, linear)
         return _add_bias(y, bias)
 
 

@@ -34,14 +34,17 @@ def sample_linear(
         key: PRNG key.
         x: inputs, float[N, ...].
         theta: means of the weights, in the layout that `linear` takes.
-        sigma2: variances of the weights, same shape as `theta`.
+        sigma2: variances of the weights, same shape as `theta`; a wider dtype is kept.
         linear: map (x, weights) -> outputs, linear in both, such as a product or a convolution.
 
     Returns:
         Γ + √(Δ + 1e-8)·ε with Γ = linear(x, θ), Δ = linear(x², σ²) and ε ~ N(0, 1) independent per
-        output.
+        output, in the dtype of Γ. Δ and its root are computed in float32 at least: in float16 the
+        floor would round to zero, and squares of inputs above 256 would be infinite.
     """
     mean = linear(x, theta)
-    variance = linear(jnp.square(x), sigma2)
+    wide = jnp.promote_types(mean.dtype, jnp.float32)
+    variance = linear(jnp.square(x.astype(wide)), sigma2.astype(wide))
     noise = jax.random.normal(key, mean.shape, mean.dtype)
-    return mean + jnp.sqrt(variance + jnp.asarray(VARIANCE_FLOOR, mean.dtype)) * noise
+    deviation = jnp.sqrt(variance + jnp.asarray(VARIANCE_FLOOR, wide))
+    return mean + (deviation * noise.astype(wide)).astype(mean.dtype)

@@ -52,7 +52,9 @@ def noise_variance(
         float[...], same shape; zero where θ is zero.
     """
     square = jnp.square(theta)
-    return jnp.clip(jnp.exp(log_sigma2), math.exp(-limit) * square, math.exp(limit) * square)
+    # An infinite exponential has an infinite derivative, which is NaN after clipping.
+    largest = math.log(jnp.finfo(log_sigma2.dtype).max) - 1
+    return jnp.clip(jnp.exp(jnp.minimum(log_sigma2, largest)), math.exp(-limit) * square, math.exp(limit) * square)
 
 
 def kl_log_uniform(

@@ -207,3 +207,32 @@ def test_max_pool_is_flax_max_pool(shape, window, strides, padding, key):
         jax.grad(lambda x, pool=pool: jnp.sum(weight * pool(x)))(x) for pool in (actual, expected)
     ]
     np.testing.assert_array_equal(*gradients)
+
+
+@cases
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_zero_rows_and_patches_have_finite_gradients(case, dtype, key):
+    layer, _, x, variables = initialised(case, key, dtype=dtype)
+    x = x.at[1].set(0)
+
+    def loss(params, x):
+        y = layer.apply({"params": params}, x, train=True, rngs={"noise": key})
+        return jnp.sum(y.astype(jnp.float32))
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss, (0, 1)))(variables["params"], x)):
+        assert np.all(np.isfinite(leaf.astype(jnp.float32)))
+
+
+@cases
+@pytest.mark.parametrize("log_sigma2", [-1e4, 80.0, 89.0, 1e4])
+def test_extreme_variances_have_finite_gradients(case, log_sigma2, key):
+    layer, _, x, variables = initialised(case, key, mask_in_training=False)
+    params = {**variables["params"]}
+    params["log_sigma2"] = jnp.full_like(params["log_sigma2"], log_sigma2)
+    params["kernel"] = params["kernel"].at[0].set(0)
+
+    def loss(params):
+        return jnp.sum(layer.apply({"params": params}, x, train=True, rngs={"noise": key}))
+
+    for leaf in jax.tree.leaves(jax.jit(jax.value_and_grad(loss))(params)):
+        assert np.all(np.isfinite(leaf))

@@ -73,3 +73,23 @@ def test_gradient_is_finite_where_inputs_are_zero(key):
 
     for gradient in jax.grad(loss, argnums=(0, 1, 2))(theta, sigma2, jnp.zeros((2, 6))):
         assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("size", [0.0, 1e-4, 1.0, 300.0, 60_000.0])
+@pytest.mark.parametrize("case", CASES)
+def test_no_dtype_and_size_of_the_inputs_gives_nan(case, size, dtype, key):
+    linear, x_shape, w_shape = CASES[case]
+    x = jnp.full(x_shape, size, dtype)
+    theta = jnp.full(w_shape, 1e-3, dtype)
+
+    def loss(theta, sigma2, x):
+        y = sample_linear(key, x, theta, sigma2, linear)
+        assert y.dtype == dtype
+        return jnp.mean(y.astype(jnp.float32))
+
+    sigma2 = jnp.full(w_shape, 1e-6, jnp.float32)
+    value, gradients = jax.value_and_grad(loss, (0, 1, 2))(theta, sigma2, x)
+    assert np.isfinite(value)
+    for gradient in gradients:
+        assert np.all(np.isfinite(gradient.astype(jnp.float32)))
