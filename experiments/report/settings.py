@@ -75,7 +75,7 @@ def settings_of(main: Role, beside: Role, records: Sequence[Record]) -> list[Set
     )
     made = []
     for group in of_main:
-        partners = [g for g in of_beside if _size(g) == _size(group)]
+        partners = [g for g in of_beside if _size(g) == _size(group) and not g.row_changes]
         made.append(Setting(main, beside, group, partners[0] if partners else None))
     paired = {id(s.beside) for s in made}
     made += [Setting(main, beside, None, g) for g in of_beside if id(g) not in paired]

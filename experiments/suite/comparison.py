@@ -56,9 +56,7 @@ class Cell:
     def name(self) -> str:
         """Network and method of the row, and what a run of another row changed."""
         name = f"{self.row.network}, {self.row.method}"
-        if self.group is None or not self.group.row_changes:
-            return name
-        return f"{name}; changed: {changes(self.group.records[0], self.group.row_changes)}"
+        return name + self.group.row_text if self.group else name
 
     @property
     def difference(self) -> float | None:

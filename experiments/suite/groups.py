@@ -34,6 +34,12 @@ class Group:
         return tuple(name for name in first.changed if not is_recipe(name, own))
 
     @property
+    def row_text(self) -> str:
+        """Says which flags make this another row, "; changed: halting.tau=0.005"; "" if none."""
+        names = self.row_changes
+        return f"; changed: {changes(self.records[0], names)}" if names else ""
+
+    @property
     def is_reduced(self) -> bool:
         """True if data set or schedule are smaller than the paper's."""
         first = self.records[0]

@@ -78,6 +78,7 @@ def estimators(records: Sequence[Record]) -> Figure | Missing:
             continue
         name = experiment.row.partition(".")[2].partition("-")[0]
         groups = groups_without_smoke([r for r in records if r.experiment == experiment.id])
+        groups = [group for group in groups if not group.row_changes]
         if groups and groups[0].preset != "smoke":
             points[name].append((groups[0].values("latents")[0], groups[0]))
     if not all(points.values()):
@@ -123,6 +124,7 @@ def parity(records: Sequence[Record]) -> Figure | Missing:
     for rule, colour in (("act", "dense"), ("pact", "sparse")):
         name = f"pact.recurrent.parity-{rule}"
         groups = groups_without_smoke([r for r in records if r.experiment == name])
+        groups = [group for group in groups if not group.row_changes]
         if groups and groups[0].preset != "smoke":
             found.append((rule.upper(), LIGHT[colour], groups[0]))
     if not found:

@@ -38,7 +38,7 @@ def speed_table(records: Sequence[Record]) -> str:
 
                 rows.append(
                     (
-                        experiment.title,
+                        experiment.title + group.row_text,
                         group.preset,
                         str(batch),
                         value(f"milliseconds_batch{batch}", 1),
@@ -59,7 +59,11 @@ def saving(records: Sequence[Record]) -> str:
     rows = {}
     for row in ("vgg16-cpu-3x", "nin-cpu-2x"):
         chosen = [r for r in records if r.experiment == f"perforated_cnn.table3.{row}"]
-        groups = [group for group in group_records(chosen) if group.preset != "smoke"]
+        groups = [
+            group
+            for group in group_records(chosen)
+            if group.preset != "smoke" and not group.row_changes
+        ]
         if not groups:
             return f"{name} Not run.\n"
         rows[row] = groups[0].records[0]

@@ -17,7 +17,8 @@ def summary_table(records: Sequence[Record]) -> str:
     for experiment in select("sparse_vd.table1"):
         chosen = [record for record in records if record.experiment == experiment.id]
         (cells,) = compare([experiment], chosen).values()
-        for block in render.blocks([cell for cell in cells if cell.group is not None]):
+        ours = [c for c in cells if c.group is not None and c.verdict != "other row"]
+        for block in render.blocks(ours):
             group = block[0].group
             assert group is not None
             found = {cell.measure.name: cell for cell in block}

@@ -64,7 +64,7 @@ def ponder_table(records: Sequence[Record], *, prefix: str) -> str:
         first = group.records[0]
         rows.append(
             (
-                f"`{first.experiment}`", f"{first.config['halting']['tau']:g}",
+                f"`{first.experiment}`{group.row_text}", f"{first.config['halting']['tau']:g}",
                 f"{centre:.3f}", f"{border:.3f}", f"{centre / border:.3f}", f"{more:.1f}",
             )
         )  # fmt: skip

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from experiments.report.charts import Missing
 from experiments.suite import config as config_lib
 from experiments.suite.recipe import is_recipe
-from experiments.suite.records import PUBLISHED, collect
+from experiments.suite.records import PUBLISHED, Record, collect
 from experiments.suite.registry import experiments, load_paper, papers
 
 # Every value that may be tagged verified, read in the named sources independently of the files of
@@ -140,6 +141,34 @@ def test_the_values_that_define_a_row(name, defines):
     found = experiments()[experiment]
     assert flag in config_lib.flat(config_lib.to_dict(found.presets["paper"].config))
     assert is_recipe(flag, found.recipe) is not defines
+
+
+@each_paper
+def test_tables_and_figures_never_show_another_row_as_the_row(name):
+    """Every part and figure is drawn from runs of other rows alone; what names them says so."""
+    flags = (
+        "rule.falloff",
+        "halting.bias",
+        "search.target",
+        "layer.rates",
+        "variational.kl_weight",
+    )
+    content = []
+    for record in collect([PUBLISHED]):
+        values = config_lib.flat(record.config)
+        changed = [flag for flag in flags if flag in values]
+        if record.paper == name and changed:
+            edited = {**record.content, "changed": changed, "config_hash": "0123"}
+            content.append(Record(edited, record.path))
+    assert content
+    entry = papers()[name]
+    for part, render in entry.load("tables").PARTS.items():
+        for line in render(content).splitlines():
+            stated = "changed: " in line or any(f"{flag}=" in line for flag in flags)
+            # A line with numbers is of a run.
+            assert stated or "Not run" in line or not re.search(r"\| [\d–]", line), (part, line)
+    for figure in entry.load("figures").figures(content):
+        assert isinstance(figure, Missing) or any(f"{flag}=" in figure.runs for flag in flags)
 
 
 def test_rows_whose_factor_is_our_target_are_marked():

@@ -41,7 +41,7 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
             makers = (search_path, masks, impact_maps, tuning)
             drawn += _one_by_one(section, experiment.id, makers, records)
     section = "AlexNet and VGG-16: measured speed-up"
-    of_whole = [g for prefix in _RULED for g in _groups(prefix, records)]
+    of_whole = [g for prefix in _RULED for g in _groups(prefix, records) if not g.row_changes]
     figure = whole_networks(of_whole) if of_whole else None
     if figure is not None:
         drawn.append(dataclasses.replace(figure, section=section))
