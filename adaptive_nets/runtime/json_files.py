@@ -82,24 +82,11 @@ def _kind(value: Any) -> str:
 def read_json_lines(
     path: Path, *, entries: Mapping[str, type | tuple[type, ...]] | None = None
 ) -> list[dict[str, Any]]:
-    """Returns the objects of a JSON-lines file up to its first damaged line.
-
-    See `scan_json_lines`.
-    """
-    return scan_json_lines(path, entries=entries)[0]
-
-
-def scan_json_lines(
-    path: Path, *, entries: Mapping[str, type | tuple[type, ...]] | None = None
-) -> tuple[list[dict[str, Any]], int]:
-    """Reads the objects of a JSON-lines file up to its first damaged line.
+    """Reads the objects of a JSON-lines file without damaged lines, such as a cut-off last one.
 
     Args:
         path: file to read; one that does not exist has no lines.
-        entries: types of the entries that every object must have.
-
-    Returns:
-        The objects, and the number of the first damaged line, from 1; 0 if there is none.
+        entries: types of the entries that an object must have.
 
     Raises:
         UserError: the file exists and cannot be read, or is a folder or a device.
@@ -107,20 +94,19 @@ def scan_json_lines(
     try:
         texts = read_regular_file(path).splitlines()
     except FileNotFoundError:
-        return [], 0
+        return []
     except OSError as error:
         raise UserError(
             f"{path} cannot be read: {error.strerror}; move it away and run the same command"
         ) from error
     lines: list[dict[str, Any]] = []
-    for number, text in enumerate(texts, start=1):
+    for text in texts:
         try:
             line = _decoded(text)
         except ValueError:
-            return lines, number
-        if not isinstance(line, dict) or any(
-            not _is_of(line.get(name), kind) for name, kind in (entries or {}).items()
+            continue
+        if isinstance(line, dict) and all(
+            _is_of(line.get(name), kind) for name, kind in (entries or {}).items()
         ):
-            return lines, number
-        lines.append(line)
-    return lines, 0
+            lines.append(line)
+    return lines

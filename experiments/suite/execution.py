@@ -179,6 +179,8 @@ def execute(
             directory = out / f"seed{seed}"
             path = directory / RECORD
             if broadcast_from_process_0(path.exists()):
+                if is_process_0():
+                    _check_finished(path)
                 announce(f"seed {seed}: finished earlier, {path}")
             else:
                 directory.mkdir(exist_ok=True)
@@ -187,6 +189,16 @@ def execute(
             if path.exists():
                 records.append(read_record(path))
         return records
+
+
+def _check_finished(path: Path) -> None:
+    """Raises a `UserError` that says what to do if the record of a finished seed is damaged."""
+    try:
+        read_record(path)
+    except UserError as error:
+        raise UserError(
+            f"{error}; move it away and run the same command to measure this seed again"
+        ) from error
 
 
 def _run_seed(
