@@ -54,7 +54,11 @@ def noise_variance(
     square = jnp.square(theta)
     # An infinite exponential has an infinite derivative, which is NaN after clipping.
     largest = math.log(jnp.finfo(log_sigma2.dtype).max) - 1
-    return jnp.clip(jnp.exp(jnp.minimum(log_sigma2, largest)), math.exp(-limit) * square, math.exp(limit) * square)
+    return jnp.clip(
+        jnp.exp(jnp.minimum(log_sigma2, largest)),
+        math.exp(-limit) * square,
+        math.exp(limit) * square,
+    )
 
 
 def kl_log_uniform(

