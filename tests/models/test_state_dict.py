@@ -26,14 +26,8 @@ from adaptive_nets.models.weights.files import (
     read_state_dict,
     resolve_normalisation,
 )
-from adaptive_nets.models.weights.state_dict import (
-    convert,
-    convert_all,
-    find_state_dict,
-    foreign_shape,
-    match_names,
-    unwrap,
-)
+from adaptive_nets.models.weights.state_dict import convert, convert_all, foreign_shape, match_names
+from adaptive_nets.models.weights.wrappers import find_state_dict, unwrap
 from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core

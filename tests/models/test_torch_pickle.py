@@ -21,9 +21,9 @@ import pytest
 import torch_files
 from torch_files import Tensor, archive, evil, sequence
 
-from adaptive_nets.models.weights.state_dict import find_state_dict
 from adaptive_nets.models.weights.torch_pickle import read_torch
 from adaptive_nets.models.weights.unreadable import Unreadable
+from adaptive_nets.models.weights.wrappers import find_state_dict
 from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core

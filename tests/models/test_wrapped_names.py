@@ -16,7 +16,8 @@ from adaptive_nets.models.weights.files import (
     load_foreign,
     read_state_dict,
 )
-from adaptive_nets.models.weights.state_dict import find_state_dict, match_names, unwrap
+from adaptive_nets.models.weights.state_dict import match_names
+from adaptive_nets.models.weights.wrappers import find_state_dict, unwrap
 from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core

@@ -19,15 +19,11 @@ from adaptive_nets.models.registry import create_model, model_entry
 from adaptive_nets.models.shapes import abstract_variables, flatten_paths, flattened_inputs
 from adaptive_nets.models.weights.header import FORMAT
 from adaptive_nets.models.weights.safetensors_files import read_metadata, read_safetensors
-from adaptive_nets.models.weights.state_dict import (
-    convert_all,
-    find_state_dict,
-    match_names,
-    unwrap,
-)
+from adaptive_nets.models.weights.state_dict import convert_all, match_names
 from adaptive_nets.models.weights.stored import StoredNetwork, unflatten
 from adaptive_nets.models.weights.torch_pickle import read_torch
 from adaptive_nets.models.weights.unreadable import Unreadable
+from adaptive_nets.models.weights.wrappers import find_state_dict, unwrap
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.reading import open_file
 
