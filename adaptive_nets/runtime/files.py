@@ -59,25 +59,6 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def read_regular_file(path: Path) -> bytes:
-    """Returns the content of a regular file, or of the one that a link names.
-
-    Raises:
-        OSError: the file cannot be read, or is a folder, device, FIFO or socket, which might have
-            no end; the error names the path.
-    """
-    with naming(path):
-        # Without O_NONBLOCK, opening a FIFO that nobody writes would wait forever.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            os.close(handle)
-            kind = "a folder" if stat.S_ISDIR(mode) else "a device, FIFO or socket"
-            raise OSError(errno.EINVAL, f"it is {kind}; expected a file", str(path))
-        with os.fdopen(handle, "rb") as file:
-            return file.read()
-
-
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Writes a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 

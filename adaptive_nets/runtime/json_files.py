@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import read_regular_file
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _decoded(text: bytes) -> Any:
-    """Decodes JSON.
-
-    Raises:
-        ValueError: the text is not JSON; the message says why.
-    """
-    if not text.strip():
-        raise ValueError("it is empty")
-    try:
-        return json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8 at byte {error.start}") from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON at line {error.lineno}: {error.msg}") from error
-    except ValueError as error:
-        if "digits" in str(error):  # Python refuses to convert thousands of digits.
-            raise ValueError("it has a number of thousands of digits") from error
-        raise
+from adaptive_nets.runtime.reading import TEXT_LIMIT, parse_json, read_file
 
 
 def _is_of(value: Any, kind: type | tuple[type, ...]) -> bool:
@@ -59,7 +32,7 @@ def read_json_object(
         UserError: the file cannot be read, is not a JSON object, or lacks an entry.
     """
     try:
-        content = _decoded(read_regular_file(path))
+        content = parse_json(read_file(path, limit=TEXT_LIMIT))
         if not isinstance(content, dict):
             raise ValueError(f"it holds {_kind(content)}; expected an object")
         for name, kind in (entries or {}).items():
@@ -92,7 +65,7 @@ def read_json_lines(
         UserError: the file exists and cannot be read, or is a folder or a device.
     """
     try:
-        texts = read_regular_file(path).splitlines()
+        texts = read_file(path, limit=TEXT_LIMIT).splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -102,7 +75,7 @@ def read_json_lines(
     lines: list[dict[str, Any]] = []
     for text in texts:
         try:
-            line = _decoded(text)
+            line = parse_json(text)
         except ValueError:
             continue
         if isinstance(line, dict) and all(

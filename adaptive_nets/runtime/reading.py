@@ -64,7 +64,7 @@ def open_file(path: Path | str) -> io.BufferedReader:
     # Opening a device may act on it, hence the check before; the file may be replaced by a FIFO in
     # between, hence the flag and the check after.
     check_file(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         _check_regular(os.fstat(descriptor).st_mode, path)
         return cast(io.BufferedReader, os.fdopen(descriptor, "rb"))
@@ -112,26 +112,36 @@ def parse_json(text: str | bytes) -> Any:
     """Parses JSON; unlike `json.loads`, every defect is a `ValueError` and NaN is one.
 
     Raises:
-        ValueError: the text is not UTF-8, not JSON, nested too deeply, holds NaN or an infinity, or
-            has a name twice in one object.
+        ValueError: the text is empty, not UTF-8, not JSON, nested too deeply, holds NaN or an
+            infinity, or has a name twice in one object; the message is a clause about the file.
     """
+    if not text.strip():
+        raise ValueError("it is empty")
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
         return json.loads(
             text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_object
         )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 at byte {error.start}") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON at line {error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        if "digits" in str(error):  # Python refuses to convert thousands of digits.
+            raise ValueError("it has a number of thousands of digits") from error
+        raise
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}, which is not a JSON value")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     if math.isinf(value := float(text)):
-        raise ValueError(f"it holds {text[:40]}, which is out of the range of numbers")
+        raise ValueError(f"{text[:40]} is out of the range of numbers")
     return value
 
 

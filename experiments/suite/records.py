@@ -18,11 +18,11 @@ import numpy as np
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import (
     naming,
-    read_regular_file,
     write_bytes_atomically,
     write_json_atomically,
 )
 from adaptive_nets.runtime.json_files import read_json_lines
+from adaptive_nets.runtime.reading import TEXT_LIMIT, check_unpacked_size, read_file
 from experiments.suite import config as config_lib
 from experiments.suite import provenance
 from experiments.suite.experiment import Experiment, Metric, Outcome
@@ -84,9 +84,20 @@ class Record:
         if not path.exists():
             return {}
         try:
-            with np.load(io.BytesIO(read_regular_file(path)), allow_pickle=False) as file:
+            content = io.BytesIO(read_file(path))
+            with zipfile.ZipFile(content) as archive:
+                check_unpacked_size(archive)
+            content.seek(0)
+            with np.load(content, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            MemoryError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             warn(f"{path} cannot be read and is skipped: {error}")
             return {}
 
@@ -207,7 +218,7 @@ def read_record(path: Path) -> Record:
         UserError: the file cannot be read or is not a record.
     """
     try:
-        text = read_regular_file(path)
+        text = read_file(path, limit=TEXT_LIMIT)
     except OSError as error:
         raise UserError(f"record {path} cannot be read: {error.strerror}") from error
     content = decode(text, source=str(path))
@@ -273,7 +284,7 @@ def publish(record: Record, root: Path = PUBLISHED) -> Path:
     with naming(target):
         write_json_atomically(target, record.content)
         if arrays.is_file():
-            write_bytes_atomically(target.with_suffix(".npz"), read_regular_file(arrays))
+            write_bytes_atomically(target.with_suffix(".npz"), read_file(arrays))
     return target
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.reading import check_file, file_sha256
 
 if TYPE_CHECKING:
     from adaptive_nets.models.weights import StoredNetwork
@@ -133,7 +134,11 @@ def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) ->
     expected = _expectation(field)
     if not path.exists():
         raise UserError(f"{name} is {text!r}, which does not exist; expected {expected}")
-    if path.is_file():
+    if not path.is_dir():
+        try:
+            check_file(path)
+        except OSError as error:
+            raise UserError(f"{name} is {text!r}: {error.strerror}; expected {expected}") from error
         if field.part != "network":
             raise UserError(f"{name} is {text!r}, which is a file; expected {expected}")
         from adaptive_nets.models.weights.files import is_native_format
@@ -298,6 +303,5 @@ def _digest(files: list[Path]) -> str:
     for path in files:
         if len(files) > 1:
             sums.update(f"{path.name}\n".encode())
-        with path.open("rb") as file:
-            sums.update(hashlib.file_digest(file, "sha256").digest())
+        sums.update(bytes.fromhex(file_sha256(path)))
     return sums.hexdigest()[:16]

@@ -76,11 +76,12 @@ def test_a_file_of_the_kernel_has_no_size(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "Expecting value"),
-        (b"\xff", "utf-8"),
+        (b"", "it is empty"),
+        ("{", "not JSON at line 1"),
+        (b"\xff", "not UTF-8 at byte 0"),
         ("[" * 100_000, "nested too deeply"),
-        ("NaN", "holds NaN"),
-        ('{"a": -Infinity}', "holds -Infinity"),
+        ("NaN", "NaN is not a JSON number"),
+        ('{"a": -Infinity}', "-Infinity is not"),
         ("1e999", "out of the range"),
         ("9" * 5000, "digits"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is there twice"),
