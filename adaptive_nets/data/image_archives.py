@@ -11,7 +11,8 @@ from typing import IO
 from adaptive_nets.data.errors import DamagedDataError
 from adaptive_nets.data.folders import error_summary
 from adaptive_nets.data.image_classes import check_class, read_labels
-from adaptive_nets.data.image_locations import HIDDEN, ImageFile, ending, is_hidden, is_image
+from adaptive_nets.data.image_files import HIDDEN, ending, is_image
+from adaptive_nets.data.image_locations import ImageFile, is_hidden
 from adaptive_nets.runtime.reading import open_file
 
 _BLOCK = tarfile.BLOCKSIZE

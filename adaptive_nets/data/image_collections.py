@@ -17,8 +17,8 @@ from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
 from adaptive_nets.data.folders import error_summary, list_names
 from adaptive_nets.data.image_archives import list_archive
 from adaptive_nets.data.image_classes import LABELS, check_class, read_labels
-from adaptive_nets.data.image_files import SUFFIXES
-from adaptive_nets.data.image_locations import HIDDEN, ImageFile, ending, is_image
+from adaptive_nets.data.image_files import HIDDEN, SUFFIXES, ending, is_image
+from adaptive_nets.data.image_locations import ImageFile
 
 # Part -> folder names in order of preference.
 PARTS = {"train": ("train", "training"), "validation": ("val", "validation", "test")}

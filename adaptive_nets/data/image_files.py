@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,19 @@ from adaptive_nets.runtime.reading import open_file
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+HIDDEN = "hidden files and folders"
 _SIXTEEN_BITS = 65535
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
+def find_images(paths: Iterable[str | Path], skipped: Counter[str] | None = None) -> list[Path]:
     """Lists image files; a folder stands for the images in it, sorted by name.
 
-    Hidden files and files with other suffixes than `SUFFIXES` are left out of a folder. A file that
-    is named itself is always taken.
+    Hidden files, folders, and files with other suffixes than `SUFFIXES` are left out of a folder. A
+    file that is named itself is always taken.
+
+    Args:
+        paths: files and folders.
+        skipped: counts what is left out of a folder, by reason.
 
     Raises:
         AbsentDataError: A path does not exist, or a folder has no image in it.
@@ -33,11 +39,10 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in (Path(path).expanduser() for path in paths):
         if path.is_dir():
-            names = sorted(
-                name
-                for name in list_names(path)
-                if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-            )
+            there = list_names(path)
+            names = sorted(name for name in there if is_image(name))
+            if skipped is not None:
+                skipped.update(_reason(path, name) for name in there.difference(names))
             if not names:
                 raise AbsentDataError(
                     f"folder {path} has no image in it; expected files ending in "
@@ -51,6 +56,29 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
                 f"image {path} does not exist; expected an image file or a folder of images"
             )
     return found
+
+
+def is_image(name: str) -> bool:
+    """Returns whether a name has the ending of an image and is not hidden."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def ending(name: str) -> str:
+    """Returns the reason for which a file that is no image is passed over."""
+    suffix = PurePath(name).suffix.lower()
+    return f"files ending in {suffix}" if suffix.isprintable() and suffix else "files of no ending"
+
+
+def passed_over(skipped: Mapping[str, int]) -> str:
+    """Describes what was passed over, by reason, in one line."""
+    found = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()) if count)
+    return f"{found}; images end in {', '.join(SUFFIXES)}" if found else ""
+
+
+def _reason(folder: Path, name: str) -> str:
+    if name.startswith("."):
+        return HIDDEN
+    return "folders" if (folder / name).is_dir() else ending(name)
 
 
 def read_image(

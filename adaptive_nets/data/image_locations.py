@@ -7,10 +7,7 @@ from pathlib import Path, PurePath
 
 from adaptive_nets.data.errors import DamagedDataError
 from adaptive_nets.data.folders import error_summary
-from adaptive_nets.data.image_files import SUFFIXES
 from adaptive_nets.runtime.reading import open_file
-
-HIDDEN = "hidden files and folders"
 
 
 @dataclass(frozen=True)
@@ -57,17 +54,6 @@ class ImageFile:
         return content
 
 
-def is_image(name: str) -> bool:
-    """Returns whether a name has the ending of an image and is not hidden."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
 def is_hidden(path: PurePath) -> bool:
     """Returns whether a part of a relative path begins with a dot."""
     return any(part.startswith(".") and part not in (".", "..") for part in path.parts)
-
-
-def ending(name: str) -> str:
-    """Returns the reason for which a file that is no image is passed over."""
-    suffix = PurePath(name).suffix.lower()
-    return f"files ending in {suffix}" if suffix.isprintable() and suffix else "files of no ending"

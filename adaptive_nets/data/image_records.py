@@ -24,7 +24,7 @@ from adaptive_nets.data.errors import AlreadyImportedError, DamagedDataError
 from adaptive_nets.data.folders import error_summary
 from adaptive_nets.data.image_classes import class_labels
 from adaptive_nets.data.image_collections import EMPTY, Progress, find_parts
-from adaptive_nets.data.image_files import SUFFIXES, to_mode
+from adaptive_nets.data.image_files import SUFFIXES, passed_over, to_mode
 from adaptive_nets.data.image_locations import ImageFile
 from adaptive_nets.data.tfds_sets import describe_prepared, import_tfds
 from adaptive_nets.runtime.errors import UserError
@@ -242,9 +242,8 @@ def _remarks(
         yield (
             f"{len(shown)} of {len(classes)} classes have images; labels are those of {info.title}"
         )
-    if passed := {reason: count for reason, count in sorted(skipped.items()) if count}:
-        what = ", ".join(f"{count} {reason}" for reason, count in passed.items())
-        yield f"passed over: {what}; images end in {', '.join(SUFFIXES)}"
+    if passed := passed_over(skipped):
+        yield f"passed over: {passed}"
 
 
 def _describe(

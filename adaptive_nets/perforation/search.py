@@ -40,6 +40,7 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_json_atomically
 from adaptive_nets.runtime.interrupt import Interrupted, InterruptGuard
 from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
+from adaptive_nets.runtime.reading import read_json_file
 
 # Plan -> t. It may have `margin` and `measured` as `MeasuredTime` does.
 CostFn = Callable[[PerforationPlan], float]
@@ -334,7 +335,7 @@ class GreedySearch:
         if not path.exists():
             return
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json_file(path)
             identity = content["identity"]
             steps = [Step(**step) for step in content["steps"]]
             loss, amounts = content["loss"], dict(content["amounts"])

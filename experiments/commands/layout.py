@@ -18,7 +18,12 @@ _GAP = "  "
 
 
 def json_value(value: Any) -> Any:
-    """Converts a value to JSON types: tuples to lists, paths to strings, infinities to null."""
+    """Converts a value to JSON types.
+
+    Tuples become lists, paths strings, scalars of NumPy and JAX numbers; infinities and NaN null.
+    """
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
     if isinstance(value, Mapping):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -177,5 +177,5 @@ def write_measured(path: Path | None, kind: str, values: Any, **packages: str) -
     if is_stdout(path):
         print_json(content)
     else:
-        write_json_atomically(path, content)
+        write_json_atomically(path, json_value(content))
         note(f"written to {path}")

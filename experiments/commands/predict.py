@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from adaptive_nets.data.image_files import find_images, read_image
+from adaptive_nets.data.image_files import find_images, passed_over, read_image
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.ranges import Count
 from experiments.commands.output import is_terminal, print_json, print_lines
@@ -184,7 +185,10 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Predict, arguments, program=PROGRAM, examples=EXAMPLES)
     if not options.images:
         raise UserError(f"{PROGRAM} expects image files or folders (see: {PROGRAM} --help)")
-    files = find_images(options.images)
+    skipped: Counter[str] = Counter()
+    files = find_images(options.images, skipped)
+    if skipped:
+        print_error(f"passed over: {passed_over(skipped)}")
     model, variables, config = _load(options)
     names = _class_names(options, config)
     shape, data = config["input_shape"], config.get("data", {}).get("name")

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.reading import check_file, file_sha256
+from adaptive_nets.runtime.reading import check_file, file_sha256, read_json_file
 
 if TYPE_CHECKING:
     from adaptive_nets.models.weights import StoredNetwork
@@ -277,7 +276,7 @@ def _checkpoint(folder: Path, step: int, name: str, flag: str, seed: int) -> Run
 
 def _identity(seed_folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads((seed_folder.parent / RUN_FILE).read_text(encoding="utf-8"))
+        content = read_json_file(seed_folder.parent / RUN_FILE)
         identity = content["identity"]
         return identity if isinstance(identity, dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
@@ -288,7 +287,7 @@ def _origin(seed_folder: Path) -> tuple[str | None, int | None]:
     """Returns experiment and seed of a run from its folder; None if unknown."""
     number = re.fullmatch(r"seed(\d+)", seed_folder.name)
     try:
-        content = json.loads((seed_folder.parent / RUN_FILE).read_text(encoding="utf-8"))
+        content = read_json_file(seed_folder.parent / RUN_FILE)
         experiment = content.get("experiment") if isinstance(content, dict) else None
     except (OSError, ValueError):
         experiment = None

@@ -15,6 +15,7 @@ from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.perforation import PerforationPlan, average_impact
 from adaptive_nets.runtime.files import write_json_atomically
+from adaptive_nets.runtime.json_files import read_json_object
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import TrainConfig
@@ -53,7 +54,7 @@ def cached_json(path: Path, name: str, make: Callable[[], Values]) -> dict[str, 
         name: Name of the values.
         make: Measures the values.
     """
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = read_json_object(path, remedy="delete it to measure again") if path.exists() else {}
     if name not in known:
         known[name] = dict(make())
         write_json_atomically(path, known)
