@@ -35,6 +35,7 @@ from adaptive_nets.training.checkpoint_errors import (
 )
 from adaptive_nets.training.checksum import checksums
 from adaptive_nets.training.distributed import is_process_0, max_over_processes, put
+from adaptive_nets.training.lost_peer import is_lost_peer
 
 _FORMAT = 1
 
@@ -301,6 +302,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            if jax.process_count() > 1 and is_lost_peer(error) and not is_disk_full(error):
+                raise
             if jax.process_count() == 1:
                 for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
                     shutil.rmtree(leftover, ignore_errors=True)

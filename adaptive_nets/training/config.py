@@ -50,9 +50,9 @@ class DataConfig(FlagGroup, flags="data"):
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
     """Source of the data set; auto takes the first of tfds, files and embedded that is there."""
     batch_size: Annotated[int, Range(1, 2**20)] = 100
-    """Examples per optimiser step, over all devices."""
+    """Examples per optimiser step, over all devices; a multiple of their number."""
     eval_batch_size: EvalBatch = 1000
-    """Examples per step of evaluation, over all devices."""
+    """Examples per step of evaluation, rounded up to a multiple of the number of devices."""
     accumulation: Count = 1
     """Number of gradient accumulation parts of a batch, to save memory."""
     pixel_scale: PixelScale = 255.0

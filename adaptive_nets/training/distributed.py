@@ -10,12 +10,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import re
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -23,37 +25,56 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.native_abort import translated_aborts
 from adaptive_nets.training.config import DistributedConfig
+from adaptive_nets.training.lost_peer import (
+    LostPeerError,
+    brief,
+    causes,
+    describe,
+    is_lost_peer,
+    parse_fatal,
+)
+from adaptive_nets.training.roll_call import PeerLink, call_roll
 
 # Exit code of a process that lost another one: EX_TEMPFAIL of sysexits, "try again".
 LOST_PEER_EXIT_CODE = 75
 
-# Words in the errors that JAX's runtime, Gloo and NCCL raise when another process is lost.
-_PEER_GONE = re.compile(
-    r"gloo|nccl|coordination|connection (reset|closed|refused)|unavailable|deadline_exceeded|"
-    r"heartbeat|barrier|socket closed|peer",
-    re.IGNORECASE,
-)
+# After an error of a collective, the time for the operating systems to close the connections of the
+# process that caused it.
+_LINK_SECONDS = 3.0
 
 
-def start(config: DistributedConfig) -> None:
+def start(config: DistributedConfig) -> PeerLink | None:
     """Joins the other processes; call it before any other use of JAX.
 
     Args:
         config: address of process 0, or the cluster that provides it. If neither is given, this
             does nothing.
 
+    Returns:
+        The link to the other processes if the configuration names all of them, else None.
+
     Raises:
-        UserError: the processes do not connect in time, the cluster does not identify them, or
+        LostPeerError: the processes do not connect in time, or the address cannot be used.
+        UserError: the cluster does not identify the processes, two of them have the same index, or
             they have different numbers of devices.
     """
     if not config.is_requested:
-        return
+        return None
     # `InterruptGuard` records signals, and the loop agrees on them across processes. JAX's handler
     # would swallow a signal that arrives before the loop.
     jax.config.update("jax_enable_preemption_service", False)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     method = {"off": "deactivate", "auto": None}.get(config.cluster, config.cluster)
+    link = None
+    if config.coordinator and config.num_processes and config.process_id is not None:
+        link = call_roll(
+            config.coordinator,
+            process=config.process_id,
+            count=config.num_processes,
+            seconds=config.start_seconds,
+        )
     try:
         jax.distributed.initialize(
             config.coordinator,
@@ -68,19 +89,20 @@ def start(config: DistributedConfig) -> None:
     except ValueError as error:
         raise UserError(
             f"--distributed.cluster is {config.cluster!r}, which does not identify the processes "
-            f"({_brief(error)}); give --distributed.coordinator, --distributed.num-processes and "
+            f"({brief(error)}); give --distributed.coordinator, --distributed.num-processes and "
             "--distributed.process-id"
         ) from error
     except RuntimeError as error:
         where = config.coordinator or f"the cluster ({config.cluster})"
-        raise UserError(
+        raise LostPeerError(
             f"the processes of --distributed.coordinator {where} did not all connect within "
-            f"--distributed.start-seconds {config.start_seconds}: {_brief(error)}"
+            f"--distributed.start-seconds {config.start_seconds}: {brief(error)}"
         ) from error
     devices = collections.Counter(device.process_index for device in jax.devices())
     if len(set(devices.values())) > 1:
         counts = ", ".join(f"{devices[i]} in process {i}" for i in sorted(devices))
         raise UserError(f"device counts are {counts}; expected the same number in each process")
+    return link
 
 
 def is_process_0() -> bool:
@@ -173,44 +195,125 @@ def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 @contextlib.contextmanager
-def process_group(config: DistributedConfig, report: Callable[[str], None]) -> Iterator[None]:
+def process_group(
+    config: DistributedConfig,
+    report: Callable[[str], None],
+    *,
+    folder: Path | None = None,
+    command: str | None = None,
+) -> Iterator[None]:
     """Joins the other processes; if this one fails, exits without waiting for them.
 
-    The other processes notice within the heartbeat timeout and exit too, each with a non-zero code.
-    A scheduler or the user then restarts all of them.
+    The other processes notice by a failed collective or within the heartbeat timeout. Each prints
+    one line and exits with `LOST_PEER_EXIT_CODE`. A scheduler or the user restarts all of them.
 
     Args:
         config: coordinator or cluster, see `start`.
         report: prints one line of an error.
+        folder: folder of the run, for the step that is saved; that of process 0 counts.
+        command: command of this process, for the line about a lost process.
     """
-    start(config)
-    if jax.process_count() == 1:
+    if not config.is_requested:
         yield
         return
-    who = f"process {jax.process_index()} of {jax.process_count()}"
-    try:
-        yield
-    except UserError as error:
-        report(f"{error} ({who})")
-        _exit_without_cleanup(2)
-    except Exception as error:
-        if not _PEER_GONE.search(f"{type(error).__name__} {error}"):
-            traceback.print_exc()
-            _exit_without_cleanup(1)
-        report(
-            f"{who} lost another process of the run ({_brief(error)}); see the output of that one; "
-            "the same command resumes from the last checkpoint"
+    group = _ProcessGroup(config, report, folder, command)
+    with translated_aborts(group.explain_abort):
+        try:
+            group.join()
+            yield
+            group.leave()
+        except UserError as error:
+            group.exit(f"{error} ({group.name})", 2)
+        except KeyboardInterrupt:
+            group.exit(f"stopped by ^C ({group.name})", 128 + signal.SIGINT)
+        except SystemExit:
+            group.leave()
+            raise
+        except Exception as error:
+            if not is_lost_peer(error):
+                traceback.print_exc()
+                group.exit(None, 1)
+            group.exit_after(error)
+
+
+class _ProcessGroup:
+    """Membership of this process in a run of several, and its end."""
+
+    def __init__(
+        self,
+        config: DistributedConfig,
+        report: Callable[[str], None],
+        folder: Path | None,
+        command: str | None,
+    ):
+        self._config, self._report = config, report
+        self._folder, self._command = folder, command
+        self._link: PeerLink | None = None
+        self._process, self._count = config.process_id, config.num_processes
+        self._ending = threading.Lock()  # Taken once, and never released.
+
+    @property
+    def name(self) -> str:
+        """Index of this process and number of all."""
+        return f"process {self._process} of {self._count}"
+
+    def join(self) -> None:
+        """Joins the other processes."""
+        self._link = start(self._config)
+        self._process, self._count = jax.process_index(), jax.process_count()
+        if self._folder is not None:
+            self._folder = broadcast_path_from_process_0(self._folder)
+
+    def leave(self) -> None:
+        """Waits for the other processes to finish, and disconnects."""
+        jax.distributed.shutdown()
+        if self._link is not None:
+            self._link.leave()
+
+    def exit_after(self, error: Exception) -> NoReturn:
+        """Exits after an error that a lost process caused."""
+        own = next((e for e in causes(error) if isinstance(e, LostPeerError)), None)
+        if own is not None:
+            self._exit_for(own)
+        if self._link is None:
+            # JAX's client ends this process as soon as it knows which one is lost.
+            time.sleep(self._config.heartbeat_seconds + _LINK_SECONDS)
+        self._exit_for(LostPeerError(brief(error)))
+
+    def explain_abort(self, text: str) -> None:
+        """Exits if a fatal message of native code is about a lost process."""
+        error = parse_fatal(text)
+        if error is not None:
+            self._exit_for(error)
+
+    def _exit_for(self, error: LostPeerError) -> NoReturn:
+        if self._link is not None:
+            # A process that ends because another one is lost is not the one to be named.
+            first = self._link.first_lost(0 if error.processes not in ((), (0,)) else _LINK_SECONDS)
+            if first is not None:
+                error = LostPeerError(first.why, (first.process,))
+            elif error.processes:
+                self._link.report_lost(error.processes[0], error.why)
+        line = describe(
+            error,
+            process=self._process,
+            count=self._count,
+            hosts=self._link.hosts if self._link else (),
+            folder=self._folder,
+            command=self._command,
         )
-        _exit_without_cleanup(LOST_PEER_EXIT_CODE)
+        self.exit(line, LOST_PEER_EXIT_CODE)
 
-
-def _exit_without_cleanup(code: int) -> None:
-    # Not sys.exit: JAX's exit handlers would wait for processes that are lost.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def _brief(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    def exit(self, line: str | None, code: int) -> NoReturn:
+        """Prints a line and exits, once; not by sys.exit, whose handlers wait for the others."""
+        self._ending.acquire()
+        if self._link is not None:
+            self._link.leave(f"exited with code {code}, see its output")
+        if sys.stderr.isatty():
+            # A progress bar may have left its line unfinished and the cursor hidden.
+            print("\r\x1b[2K\x1b[?25h", end="", file=sys.stderr)
+        if line is not None:
+            self._report(line)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

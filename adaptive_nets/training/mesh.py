@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.pytrees import path_name
+from adaptive_nets.training.batch_size import require_divisible_batch
 from adaptive_nets.training.config import MeshConfig
 
 DATA, MODEL = "data", "model"
@@ -50,14 +51,18 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh((rest, config.model), (DATA, MODEL), axis_types, devices=devices)
 
 
-def check_batch(mesh: Mesh, batch_size: int, *, flag: str) -> None:
-    """Raises a `UserError` unless a batch divides evenly over the data axis."""
+def check_batch(mesh: Mesh, batch_size: int, *, accumulation: int = 1) -> None:
+    """Raises a `UserError` unless a training batch divides evenly over the data axis."""
+    require_divisible_batch(batch_size, mesh.shape[DATA], accumulation=accumulation)
+
+
+def eval_batch_size(mesh: Mesh, size: int) -> int:
+    """Returns an evaluation batch size, rounded up to a multiple of the data axis.
+
+    Results do not change: what pads the last batch has weight 0.
+    """
     parts = mesh.shape[DATA]
-    if batch_size % parts:
-        raise UserError(
-            f"--{flag} is {batch_size}, which does not divide over {parts} devices; "
-            f"expected a multiple of {parts}"
-        )
+    return -(-size // parts) * parts
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

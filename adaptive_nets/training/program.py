@@ -80,8 +80,7 @@ def make_program(
     Raises:
         UserError: batch sizes do not fit the devices or the data set.
     """
-    check_batch(mesh, config.data.batch_size, flag="data.batch-size")
-    check_batch(mesh, config.data.eval_batch_size, flag="data.eval-batch-size")
+    check_batch(mesh, config.data.batch_size, accumulation=config.data.accumulation)
     timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
     schedule = make_schedule(config.schedule, timing, peak=config.optimiser.learning_rate)
     optimiser = make_optimiser(config.optimiser, schedule)

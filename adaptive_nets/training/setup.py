@@ -29,7 +29,7 @@ from adaptive_nets.training.distributed import check_same_on_all_processes, put
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate, make_evaluate
 from adaptive_nets.training.feed import Feed, ResidentFeed, TrainSteps
-from adaptive_nets.training.mesh import batch_sharding, make_mesh, replicated
+from adaptive_nets.training.mesh import batch_sharding, eval_batch_size, make_mesh, replicated
 from adaptive_nets.training.program import Program, make_program
 from adaptive_nets.training.state import TrainState, zero_metrics
 from adaptive_nets.training.step import SHUFFLE
@@ -197,11 +197,14 @@ def _resident(
         jax.jit(order_of, out_shardings=replicated(program.mesh)),
         steps_per_epoch=program.timing.steps_per_epoch,
     )
-    size = config.data.eval_batch_size
-    sharding = batch_sharding(program.mesh)
-    evaluate = make_evaluate(task, batch_size=size, batch_sharding=sharding)
+    own = config.data.eval_batch_size
+    evaluate = make_evaluate(
+        task,
+        batch_size=eval_batch_size(program.mesh, own),
+        batch_sharding=batch_sharding(program.mesh),
+    )
     several = jax.process_count() > 1
-    return feed, evaluate, make_evaluate(task, batch_size=size) if several else evaluate
+    return feed, evaluate, make_evaluate(task, batch_size=own) if several else evaluate
 
 
 def _streamed(
@@ -230,10 +233,11 @@ def _streamed(
         flip=config.data.flip,
         crop_area=config.data.crop_area,
     )
+    size = eval_batch_size(program.mesh, config.data.eval_batch_size)
     evaluate = make_streamed_evaluate(
         task,
-        maker(config.data.eval_batch_size),
-        batch_size=config.data.eval_batch_size,
+        maker(size),
+        batch_size=size,
         sharding=sharding,
         options=options,
     )

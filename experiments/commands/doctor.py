@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,7 +144,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(Doctor, arguments, program="adaptive-nets doctor", examples=EXAMPLES)
     from adaptive_nets.training import distributed
 
-    with distributed.process_group(options.distributed, print_error):
+    command = shlex.join(["adaptive-nets", "doctor", *arguments])
+    with distributed.process_group(options.distributed, print_error, command=command):
         everywhere = [
             json.loads(text)
             for text in distributed.allgather_text(json.dumps(examine(options.data_dir)))

@@ -115,7 +115,7 @@ def main(arguments: Sequence[str]) -> None:
     from adaptive_nets.training.classification import classification_task
     from adaptive_nets.training.config import MeshConfig
     from adaptive_nets.training.evaluation import make_evaluate
-    from adaptive_nets.training.mesh import batch_sharding, check_batch, make_mesh
+    from adaptive_nets.training.mesh import batch_sharding, eval_batch_size, make_mesh
     from adaptive_nets.training.streamed import BatchMaker, make_streamed_evaluate
 
     entry = model_entry(options.model)
@@ -151,13 +151,13 @@ def main(arguments: Sequence[str]) -> None:
     task = classification_task(model)
     if test is None:
         mesh = make_mesh(MeshConfig())
-        check_batch(mesh, options.batch_size, flag="batch-size")
+        size = eval_batch_size(mesh, options.batch_size)
         sharding = batch_sharding(mesh)
         split = dataclasses.replace(dataset.streams["test"], image_shape=shape)
         result = make_streamed_evaluate(
             task,
-            BatchMaker(options.batch_size, sharding, constants, per_image=normalisation.per_image),
-            batch_size=options.batch_size,
+            BatchMaker(size, sharding, constants, per_image=normalisation.per_image),
+            batch_size=size,
             sharding=sharding,
             options=StreamOptions(threads=16),
         )(variables, split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import tyro
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import DistributedConfig
-from adaptive_nets.training.ranges import Range
+from adaptive_nets.training.ranges import Range, Seed
 from experiments.commands.output import console, hint
 from experiments.commands.parsing import fill_example, parse, print_error
 from experiments.suite.experiment import Experiment, PresetName
@@ -39,6 +40,8 @@ class Run:
     schedule and data. 'adaptive-nets show ID' lists the measured time of each."""
     seeds: Annotated[int | None, Range(1, 100_000)] = None
     """Number of seeds; that of the preset if not given."""
+    first_seed: Seed = 0
+    """First seed; with --seeds 1 a run of one seed alone, as in a job array."""
     out: Path | None = None
     """Folder of the run; runs/ID/PRESET if not given."""
     fresh: bool = False
@@ -127,7 +130,12 @@ def main(arguments: Sequence[str]) -> None:
 
     with (
         ConsoleProgress(console(stderr=True)) as bar,
-        process_group(options.distributed, print_error),
+        process_group(
+            options.distributed,
+            print_error,
+            folder=out,
+            command=shlex.join(["adaptive-nets", "run", *arguments]),
+        ),
     ):
         progress = bar if is_process_0() else SilentProgress()
         try:
@@ -136,6 +144,7 @@ def main(arguments: Sequence[str]) -> None:
                 preset=preset_name,
                 config=options.values,
                 seeds=seeds,
+                first_seed=options.first_seed,
                 out=out,
                 data_dir=options.data_dir,
                 fresh=options.fresh,

@@ -2,7 +2,6 @@
 #SBATCH --job-name=@NAME@
 #SBATCH --nodes=@NODES@
 #SBATCH --ntasks-per-node=@TASKS@
-@GPU_LINES@
 #SBATCH --cpus-per-task=@CPUS@
 #SBATCH --time=@TIME@
 #SBATCH --requeue
@@ -10,7 +9,7 @@
 # SIGTERM this many seconds before the time limit, to save a checkpoint.
 #SBATCH --signal=TERM@@GRACE@
 #SBATCH --output=@LOG@
-@PARTITION_LINES@
+@OPTION_LINES@
 set -euo pipefail
 cd @DIRECTORY@
 @ENVIRONMENT_LINES@

@@ -2,12 +2,15 @@
 # Run on a machine with password-less ssh to all hosts. ^C or SIGTERM saves on all hosts and stops.
 set -uo pipefail
 hosts=(@HOSTS@)
+# As the shell on a host reads them.
 directory=@DIRECTORY@
+command=@COMMAND@
+coordinator=@COORDINATOR@
 marks="/tmp/@NAME@.$$"
 
 start() { # host, process index; `exec` makes the recorded pid that of the training
-  ssh -o BatchMode=yes "$1" "cd $directory && echo \$\$ > $marks.$2 && exec @COMMAND@ \
---distributed.coordinator ${hosts[0]#*@}:@PORT@ --distributed.num-processes ${#hosts[@]} --distributed.process-id $2"
+  ssh -o BatchMode=yes "$1" "cd $directory && echo \$\$ > $marks.$2 && exec $command \
+--distributed.coordinator $coordinator --distributed.num-processes ${#hosts[@]} --distributed.process-id $2"
 }
 
 stop() {

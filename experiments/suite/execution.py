@@ -135,6 +135,7 @@ def execute(
     progress: ProgressReporter,
     announce: Callable[[str], None],
     fresh: bool = False,
+    first_seed: int = 0,
 ) -> list[Record]:
     """Runs every seed that has no record yet, and returns all records.
 
@@ -144,12 +145,13 @@ def execute(
         experiment: experiment to run.
         preset: name of the preset.
         config: configuration of the preset with the user's flags.
-        seeds: number of seeds, 0 … seeds − 1.
+        seeds: number of seeds.
         out: folder of the run; seed s works in out/seed{s}.
         data_dir: data root; None for the default.
         progress: reporter of progress.
         announce: prints a line.
         fresh: move an earlier run in the folder aside and start from step 0.
+        first_seed: first seed; the others follow it.
 
     Raises:
         UserError: the run fails for a reason that the user can remove.
@@ -175,7 +177,7 @@ def execute(
             dataset = empty_dataset(data.name if data else "none")
             announce("data: none, this experiment reads no data set")
         records = []
-        for seed in range(seeds):
+        for seed in range(first_seed, first_seed + seeds):
             directory = out / f"seed{seed}"
             path = directory / RECORD
             if broadcast_from_process_0(path.exists()):

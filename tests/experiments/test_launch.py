@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from toy_papers import TRAINED as ID
 
 from experiments.__main__ import main
+from experiments.launch import kubernetes, slurm, ssh
+from experiments.launch.quoting import yaml_string
+from experiments.launch.request import RunRequest
 
 pytestmark = pytest.mark.usefixtures("toy_paper")
 
@@ -61,6 +67,131 @@ def test_slurm(launch, tmp_path):
     assert "#SBATCH --ntasks-per-node=1\n" in one
     assert "export JAX_LOCAL_DEVICE_IDS=0,1,2,3,4,5,6,7\n" in one
     check_shell(script, tmp_path)
+
+
+def test_slurm_options_and_evaluation_batches_of_any_size(launch):
+    script = rendered(
+        launch, "slurm", ID, "--data.batch-size", "96", "--data.eval-batch-size", "7",
+        "--job.account", "lab", "--job.qos", "long", "--job.memory", "64G", "--job.name", "mine",
+        "--job.extra", "constraint=a100&nvlink", "exclusive", "--job.time", "2-12",
+    )  # fmt: skip
+    for line in (
+        "account=lab", "qos=long", "mem=64G", "job-name=mine", "constraint=a100&nvlink",
+        "exclusive", "time=2-12", "output=mine-%j.log",
+    ):  # fmt: skip
+        assert f"#SBATCH --{line}\n" in script
+    # All options stand before the first command, where sbatch stops reading them.
+    assert script.index("set -euo") > script.rindex("#SBATCH")
+
+
+def test_slurm_runs_each_seed_as_a_job_of_its_own(launch, tmp_path):
+    script = rendered(
+        launch, "slurm", ID, *SMALL, "--seeds", 3, "--first-seed=4", "--out", "a b",
+        "--job.seed-array",
+    )  # fmt: skip
+    assert "#SBATCH --array=4-6\n" in script
+    assert "-%A-%a.log\n" in script
+    words = words_of_srun(script, tmp_path, SLURM_ARRAY_TASK_ID="5")
+    assert words[:3] == [".venv/bin/adaptive-nets", "run", ID]
+    assert words[3:7] == list(SMALL)
+    assert words[7:-2] == ["--seeds", "1", "--first-seed", "5", "--out", "a b/array-5"]
+    plain = rendered(launch, "slurm", ID, *SMALL, "--job.seed-array")
+    assert f"--out runs/{ID}/quick/array-" in plain
+
+
+def bash_functions(tmp_path, script, functions, **environment):
+    """Sources a script with functions in place of commands; returns what they recorded."""
+    (tmp_path / "script").write_text(script)
+    subprocess.run(["bash", "-n", tmp_path / "script"], check=True)
+    record = 'note() { printf "%s\\0" "$@" >> record; }; export -f note\n'
+    (tmp_path / "record").write_text("")
+    subprocess.run(
+        ["bash", "-c", f"{record}{functions}\n. ./script"], cwd=tmp_path, check=True,
+        env={"PATH": "/usr/bin:/bin", **environment}, timeout=20,
+    )  # fmt: skip
+    return (tmp_path / "record").read_bytes().decode().split("\0")[:-1]
+
+
+def words_of_srun(script, tmp_path, **environment):
+    functions = 'cd() { :; }; srun() { shift; note "$@"; }'
+    return bash_functions(tmp_path, script, functions, **environment)
+
+
+def expand_as_kubernetes(text, environment):
+    """Expands references in a container's arguments as Kubernetes documents it."""
+    found, i = "", 0
+    while i < len(text):
+        pair = text[i : i + 2]
+        end = text.find(")", i)
+        if pair == "$$":
+            found, i = found + "$", i + 2
+        elif pair == "$(" and end > 0:
+            name = text[i + 2 : end]
+            found, i = found + environment.get(name, text[i : end + 1]), end + 1
+        else:
+            found, i = found + text[i], i + 1
+    return found
+
+
+WORDS = st.text(
+    st.sampled_from("ab $(){}'\"`\\!#&;|<>*?~-=:,%@[]\u00e9\u00a0\U0001f600")
+    | st.characters(exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")),
+    max_size=12,
+)
+NASTY = [
+    "", "$(JOB_COMPLETION_INDEX)", "$$(HOME)", "$$$", "'", '"', "\\", "`id`", "a b", "# no", "!!",
+    "- x", "{a: b}", "%j", "@NAME@", "~", "*", "\u00e9\U0001f600", "@COMMAND@", "null", "&a *a",
+]  # fmt: skip
+
+
+def request(arguments):
+    return RunRequest(
+        tuple(arguments), config=None, name="job", folder=Path("runs/x"), out=Path("/shared/x"),
+        first_seed=0, seeds=1,
+    )  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=6), WORDS)
+@example(NASTY, "/work dir/$(id)'\"")
+def test_every_script_gives_back_the_arguments(tmp_path_factory, words, folder):
+    yaml = pytest.importorskip("yaml")
+    tmp_path = tmp_path_factory.mktemp("script")
+    run, directory = request(words), Path("/") / folder.replace("/", "")
+    expected = ["a b", "run", *words]
+
+    script = slurm.render(slurm.Slurm(directory=directory, program="a b"), run)
+    record = bash_functions(tmp_path, script, 'cd() { note "$@"; }; srun() { shift; note "$@"; }')
+    assert record == [str(directory), *expected, "--distributed.cluster", "slurm"]
+
+    script = ssh.render(ssh.Ssh(directory=directory, program="a b", hosts=("me@::1",)), run)
+    functions = (
+        'cd() { note "$@"; }; exec() { note "$@"; }; export -f cd exec\n'
+        'ssh() { [ "$3" = me@::1 ] && bash -c "$4"; }'
+    )
+    record = bash_functions(tmp_path, script, functions)
+    assert record[: 1 + len(expected)] == [str(directory), *expected]
+    assert record[1 + len(expected) :][:2] == ["--distributed.coordinator", "[::1]:12345"]
+
+    _, _, pod = jobset(kubernetes.render(kubernetes.Kubernetes(), run))
+    environment = {"JOB_COMPLETION_INDEX": "7", "HOME": "/root"}
+    command = expand_as_kubernetes(pod["containers"][0]["args"][0], environment)
+    record = bash_functions(tmp_path, command, 'exec() { note "$@"; }', **environment)
+    assert record[: 2 + len(words)] == ["adaptive-nets", "run", *words]
+    assert record[-2:] == ["--distributed.process-id", "7"]
+    assert yaml.safe_load(yaml_string("".join(words))) == "".join(words)
+
+
+@pytest.mark.parametrize("kind", ["slurm", "k8s", "ssh"])
+@pytest.mark.parametrize(
+    "character", ["\n", "\r", "\t", "\0", "\x1b", "\x85", "\u2028", "\u202e", "\udc80"]
+)
+def test_invisible_characters_are_refused(launch, kind, character):
+    for flag in ("--out", "--data-dir", "--job.name"):
+        code, out, err = launch(kind, ID, *SMALL, flag, f"/shared/a{character}b")
+        assert (code, out) == (2, "")
+        assert f"U+{ord(character):04X}" in err
+        assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -125,10 +256,11 @@ def jobset(text):
 def test_kubernetes_with_gpus(launch):
     text = rendered(
         launch, "k8s", ID, *SMALL, "--out", "/shared/run", "--schedule.length", "9 steps",
-        "--job.nodes", 2, "--job.devices-per-node", 4,
+        "--job.nodes", 2, "--job.devices-per-node", 4, "--job.namespace", "research",
     )  # fmt: skip
     manifest, job, pod = jobset(text)
     name = manifest["metadata"]["name"]
+    assert manifest["metadata"]["namespace"] == "research"
     assert job["completions"] == 2
     container = pod["containers"][0]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 4}
@@ -156,6 +288,8 @@ def test_kubernetes_with_tpus(launch):
     }
     assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": 4}
     assert "--distributed.cluster gketpu" in pod["containers"][0]["args"][0]
+    # Without --out, the run is on the volume all the same.
+    assert f"--out /shared/runs/{ID}/quick" in pod["containers"][0]["args"][0]
     code, _, err = launch("k8s", ID, *SMALL, *flags, "--job.tpu-topology", "2x2")
     assert code == 2
     assert "--job.tpu-topology is '2x2'; expected the 8 chips of all nodes" in err
@@ -206,7 +340,36 @@ def test_ssh_starts_every_host_and_stops_all(launch, tmp_path):
         (("slurm", "nothing"), "experiment 'nothing' is unknown"),
         (("slurm", ID, "--job.nodes", "0"), "--job.nodes is 0; expected a positive number"),
         (("slurm", ID, "--mesh.model", "3"), "--mesh.model is 3; expected a divisor of the 8"),
-        (("slurm", ID), "--data.batch-size is 100; expected a multiple of 8"),
+        (
+            ("slurm", ID),
+            "--data.batch-size is 100, which does not divide over 8 devices; expected a multiple "
+            "of 8, such as 96 or 104",
+        ),
+        (
+            ("slurm", ID, "--data.batch-size", "3"),
+            "--data.batch-size is 3, which does not divide over 8 devices; expected a multiple of "
+            "8, such as 8",
+        ),
+        (("slurm", ID, *SMALL, "--job.time", "soon"), "--job.time is 'soon'; expected a time"),
+        (("slurm", ID, *SMALL, "--job.nodes", "two"), "--job.nodes"),
+        (("slurm", ID, *SMALL, "--job.memory", "lots"), "--job.memory is 'lots'; expected a size"),
+        (("slurm", ID, *SMALL, "--job.partition", "a b"), "--job.partition is 'a b'; expected"),
+        (("slurm", ID, *SMALL, "--job.qos", "a#b"), "--job.qos is 'a#b'; expected a name"),
+        (("slurm", ID, *SMALL, "--job.account=-x"), "--job.account is '-x'; expected a name"),
+        (("slurm", ID, *SMALL, "--job.extra", "nodes=3"), "--job.extra is 'nodes=3'; use --job.n"),
+        (("slurm", ID, *SMALL, "--job.extra", "a $(b)"), "--job.extra is 'a $(b)'; expected an o"),
+        (("slurm", ID, *SMALL, "--out", "a\nb"), "contains the character U+000A; expected print"),
+        (("ssh", ID, *SMALL, "--job.hosts=-oProxyCommand=x"), "--job.hosts is '-oProxy"),
+        (("ssh", ID, *SMALL, "--job.hosts", "a;b"), "--job.hosts is 'a;b'; expected [user@]host"),
+        (("ssh", ID, *SMALL, "--job.hosts", "a", "b@"), "--job.hosts is 'b@'; expected [user@]"),
+        (("ssh", ID, *SMALL, "--job.port", "99999"), "--job.port is 99999; expected a port from"),
+        (("k8s", ID, *SMALL, "--job.name", "A_b"), "--job.name is 'A_b'; expected at most 50 low"),
+        (("k8s", ID, *SMALL, "--job.namespace", "a.b"), "--job.namespace is 'a.b'; expected a na"),
+        (("k8s", ID, *SMALL, "--job.image", "a b"), "--job.image is 'a b'; expected an image"),
+        (("k8s", ID, *SMALL, "--job.mount", "shared"), "--job.mount is 'shared'; expected an abs"),
+        (("k8s", ID, *SMALL, "--out", "runs/x"), "--out is 'runs/x'; expected a folder below --j"),
+        (("k8s", ID, *SMALL, "--out", "/shared/../x"), "expected a folder below --job.mount '/sh"),
+        (("k8s", ID, *SMALL, "--out", "/shared2/x"), "expected a folder below --job.mount '/shar"),
         (("slurm", ID, "--optimiser.learning-rate", "-1"), "--optimiser.learning-rate is -1"),
         (("k8s", ID, "--distributed.cluster", "auto"), "are set by the script; leave them out"),
         (("pbs", ID), "has no 'pbs'"),

@@ -1,0 +1,1 @@
+"""Scripts for clusters: templates, and the values that fill them."""
