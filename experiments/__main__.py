@@ -14,6 +14,7 @@ from pathlib import Path
 import adaptive_nets
 from adaptive_nets.runtime.errors import UserError, describe_os_error, did_you_mean
 from adaptive_nets.runtime.files import naming
+from adaptive_nets.runtime.platforms import absent_platform, check_requested_platform
 from experiments.commands import complete
 from experiments.commands.catalogue import COMMANDS, GROUPS
 from experiments.commands.encoding import replace_unknown_characters
@@ -23,6 +24,9 @@ STANDARD_OUTPUT = "standard output"
 
 # Commands that look papers up, and name those that cannot be loaded.
 _OF_EXPERIMENTS = {"list", "show", "run", "launch", "table", "report", "publish", "docs"}
+
+# Commands of a single process that need a device, but print or read something first.
+_OF_DEVICES = {"bench", "evaluate", "predict"}
 
 USAGE = """usage: adaptive-nets COMMAND [arguments]
 
@@ -71,6 +75,8 @@ def dispatch(arguments: Sequence[str]) -> None:
 
         for line in problems():
             print_error(line)
+    if name in _OF_DEVICES and not {"-h", "--help"} & set(rest):
+        check_requested_platform()
     importlib.import_module(f"experiments.commands.{name}").main(rest)
 
 
@@ -114,6 +120,14 @@ def _discard_output() -> None:
             os.dup2(null, stream.fileno())
 
 
+def _out_of_memory_text(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return (
+        f"out of memory ({text[0][:160] if text else 'MemoryError'}); use smaller batches "
+        "(--data.batch-size, --data.eval-batch-size) or more parts (--data.accumulation)"
+    )
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     """Returns whether Python or, by the name of its error, XLA has run out of memory."""
     return isinstance(error, MemoryError) or (
@@ -146,13 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _discard_output()
         return 2
     except Exception as error:
-        if not _is_out_of_memory(error):
+        mistake = absent_platform(error)
+        if mistake is None and not _is_out_of_memory(error):
             raise
-        text = str(error).strip().splitlines()
-        print_error(
-            f"out of memory ({text[0][:160] if text else 'MemoryError'}); use smaller batches "
-            "(--data.batch-size, --data.eval-batch-size) or more parts (--data.accumulation)"
-        )
+        print_error(str(mistake) if mistake is not None else _out_of_memory_text(error))
         return 2
     return 0
 

@@ -74,12 +74,12 @@ def losses(directory: Path) -> dict[int, float]:
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 
-def make_config(mesh: dict[str, Any]):
+def make_config(mesh: dict[str, Any], batch_size: int = 8):
     from adaptive_nets.training import config as c
 
     return c.TrainConfig(
         # 22 test examples divide neither into batches of 8 nor over 4 devices.
-        data=c.DataConfig(batch_size=8, eval_batch_size=8, crop_padding=1, flip=True),
+        data=c.DataConfig(batch_size=batch_size, eval_batch_size=8, crop_padding=1, flip=True),
         optimiser=c.OptimiserConfig(name="sgd", learning_rate=0.05),
         schedule=c.ScheduleConfig(length="50 steps", kind="cosine"),
         mesh=c.MeshConfig(**mesh),
@@ -134,16 +134,19 @@ def main(spec: dict[str, Any]) -> None:
         heartbeat_seconds=10,
         start_seconds=120,
     )
-    with process_group(distributed, lambda line: print("error:", line, flush=True)):
-        directory = Path(spec["directory"])
+    directory = Path(spec["directory"])
+    with process_group(
+        distributed, lambda line: print("error:", line, flush=True), folder=directory,
+        command="train again",
+    ):  # fmt: skip
         if not is_process_0():
             directory = directory / "elsewhere"
         objective = classification(penalty=penalty)
         task = classification_task(make_model(), lambda timing: objective, describe=describe)
         try:
+            config = make_config(spec.get("mesh", {}), spec.get("batch_size", 8))
             result = train(
-                task, make_config(spec.get("mesh", {})), dataset=make_dataset(),
-                directory=directory, seed=3,
+                task, config, dataset=make_dataset(), directory=directory, seed=3,
             )  # fmt: skip
         except Interrupted as stop:
             sys.exit(stop.exit_code)

@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.native_abort import translated_aborts
+from adaptive_nets.runtime.platforms import absent_platform
 from adaptive_nets.training.config import DistributedConfig
 from adaptive_nets.training.lost_peer import (
     LostPeerError,
@@ -230,6 +231,9 @@ def process_group(
             group.leave()
             raise
         except Exception as error:
+            mistake = absent_platform(error)
+            if mistake is not None:
+                group.exit(f"{mistake} ({group.name})", 2)
             if not is_lost_peer(error):
                 traceback.print_exc()
                 group.exit(None, 1)
@@ -268,7 +272,7 @@ class _ProcessGroup:
         """Waits for the other processes to finish, and disconnects."""
         jax.distributed.shutdown()
         if self._link is not None:
-            self._link.leave()
+            self._link.close()
 
     def exit_after(self, error: Exception) -> NoReturn:
         """Exits after an error that a lost process caused."""

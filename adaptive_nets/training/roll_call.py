@@ -25,6 +25,7 @@ from adaptive_nets.training.lost_peer import CoordinatorAddressError, LostPeerEr
 
 _LONGEST_MESSAGE = 1 << 16
 _RETRY_SECONDS = 0.2
+_GRACE_SECONDS = 2
 _MAGIC = "adaptive-nets roll call 1"
 
 
@@ -118,6 +119,14 @@ class PeerLink:
         """Tells the others that this process ends, and why unless it has finished."""
         for connection in list(self._connections.values()):
             connection.send(leaving=why)
+
+    def close(self) -> None:
+        """Closes the connections, for the others without a reason."""
+        self.leave()
+        for connection in list(self._connections.values()):
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
 
     def _watch(self) -> None:
         connections = self._connections
@@ -259,6 +268,8 @@ class _Host:
         why = f"did not connect to {self._address} within {self._limit}"
         for connection in self._present.values():
             connection.send(missing=missing, why=why)
+        for connection in (*self._present.values(), *self._waiting):
+            connection.close()
         raise LostPeerError(why, missing)
 
 
@@ -289,7 +300,7 @@ def _join(address: str, process: int, count: int, deadline: float, limit: str) -
                     magic=_MAGIC, process=process, count=count, host=_own_host()
                 )
                 # Process 0 names the missing ones at its own deadline.
-                answer = _await_answer(attempt.connection, deadline + 5)
+                answer = _await_answer(attempt.connection, deadline + _GRACE_SECONDS)
                 if answer is not None:
                     attempt.joined = True
                     hosts = tuple(_printable(host) for host in answer)
@@ -305,7 +316,9 @@ def _join(address: str, process: int, count: int, deadline: float, limit: str) -
 
 def _await_answer(connection: _Connection, deadline: float) -> Iterable[str] | None:
     """Returns the hosts of all processes, or None if the other end does not call the roll."""
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([connection], [], [], left)[0]:
+            return None
         messages = connection.receive()
         if messages is None:
             return None

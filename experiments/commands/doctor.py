@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -83,24 +84,36 @@ def check_processes() -> Finding:
 
 
 def check_kernels() -> Finding:
-    """Lists the kernel implementations that run here, and what the others need."""
+    """Lists for each operation the implementations that run here, and what the others need."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
-    from kernels.masked_conv import IMPLEMENTATIONS, choose
-
+    rooms = {
+        name: importlib.import_module(f"kernels.{name}")
+        for name in ("masked_conv", "perforated_conv", "masked_unit")
+    }
     x = jax.ShapeDtypeStruct((1, 16, 16, 64), jnp.bfloat16)
     w = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.bfloat16)
     mask = jax.ShapeDtypeStruct((1, 16, 16), jnp.bool_)
-    here, missing = [], []
-    for name in IMPLEMENTATIONS:
-        try:
-            choose(x, w, mask, implementation=name)
-        except NotImplementedError as error:
-            missing.append(str(error))
-        else:
-            here.append(name)
-    return "ok", "; ".join([f"{', '.join(here)} run here", *missing])
+    static_mask = np.indices((16, 16)).sum(axis=0) % 2 == 0
+    arguments = {
+        "masked_conv": (x, w, mask),
+        "perforated_conv": (x, w, static_mask),
+        "masked_unit": (x, mask, (w, w)),
+    }
+    lines, needs = [], {}
+    for operation, room in rooms.items():
+        here = []
+        for name in room.IMPLEMENTATIONS:
+            try:
+                room.choose(*arguments[operation], implementation=name)
+            except NotImplementedError as error:
+                needs[str(error)] = None  # A kernel of two operations has the same need twice.
+            else:
+                here.append(name)
+        lines.append(f"{operation}: {', '.join(here)}")
+    return "ok", "; ".join([*lines, *needs])
 
 
 def check_tensorflow() -> Finding:

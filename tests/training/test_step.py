@@ -146,8 +146,16 @@ def test_shardings_leave_what_does_not_divide(config, dataset):
 
 def test_a_batch_that_does_not_divide_is_named():
     mesh = make_mesh(MeshConfig())
-    with pytest.raises(UserError, match=r"--data\.batch-size is 10, which .* 4 devices; .* of 4"):
-        check_batch(mesh, 10, flag="data.batch-size")
+    with pytest.raises(
+        UserError,
+        match=r"--data\.batch-size is 10, which .* 4 devices; .* of 4, such as 8 or 12",
+    ):
+        check_batch(mesh, 10)
+    with pytest.raises(UserError, match=r"of 12, such as 24 or 36"):
+        check_batch(mesh, 30, accumulation=6)
+    with pytest.raises(UserError, match=r"of 4, such as 4"):
+        check_batch(mesh, 3)
+    check_batch(mesh, 12, accumulation=3)
 
 
 def test_a_model_axis_that_does_not_divide_is_named():
