@@ -7,7 +7,7 @@ pre-activation, the stem has neither BN nor ReLU, and class 0 is the background.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet import STAGES
-from adaptive_nets.models.stages import RunStage, run_sequentially
+from adaptive_nets.models.stages import RunStage, per_stage, run_sequentially
 
 DEPTHS = (50, 101, 152)
 
@@ -112,8 +112,14 @@ class ResNetV2(nn.Module):
 
 
 def _builder(depth: int) -> Callable[..., nn.Module]:
-    def build(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
-        return ResNetV2(STAGES[depth], num_classes=num_classes, dtype=dtype)
+    def build(
+        *,
+        num_classes: int,
+        dtype: Any = jnp.float32,
+        stage_sizes: Sequence[int] | None = None,
+    ) -> nn.Module:
+        sizes = per_stage("stage_sizes", stage_sizes, STAGES[depth])
+        return ResNetV2(sizes, num_classes=num_classes, dtype=dtype)
 
     build.__doc__ = f"Pre-activation ResNet-{depth} with 1001 classes, class 0 the background."
     return build

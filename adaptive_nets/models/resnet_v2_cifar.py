@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ from adaptive_nets.layers.pooling import global_avg_pool
 from adaptive_nets.layers.shortcut import average, pad_channels
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet_cifar import units_per_stage
-from adaptive_nets.models.stages import RunStage, run_sequentially
+from adaptive_nets.models.stages import RunStage, per_stage, run_sequentially
 
 DEPTHS = (32, 110)
 SLOPE = 0.1
@@ -108,8 +108,15 @@ class CifarResNetV2(nn.Module):
 
 
 def _builder(depth: int) -> Callable[..., nn.Module]:
-    def build(*, num_classes: int, dtype: Any = jnp.float32, depth: int = depth) -> nn.Module:
-        return CifarResNetV2((units_per_stage(depth),) * 3, num_classes=num_classes, dtype=dtype)
+    def build(
+        *,
+        num_classes: int,
+        dtype: Any = jnp.float32,
+        depth: int = depth,
+        stage_sizes: Sequence[int] | None = None,
+    ) -> nn.Module:
+        sizes = per_stage("stage_sizes", stage_sizes, (units_per_stage(depth),) * 3)
+        return CifarResNetV2(sizes, num_classes=num_classes, dtype=dtype)
 
     build.__doc__ = f"Pre-activation ResNet-{depth} for 32x32 images with leaky ReLU."
     return build

@@ -17,7 +17,7 @@ from adaptive_nets.data.splits import WEIGHT
 from adaptive_nets.models import auxiliary_logits_of, logits_of
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import replicated_sharding
-from adaptive_nets.training.losses import cross_entropy, is_error
+from adaptive_nets.training.losses import cross_entropy, is_error, is_top_error
 from adaptive_nets.training.metrics import Mean
 from adaptive_nets.training.task import Batch, Objective, Task
 
@@ -66,11 +66,21 @@ def classification_measures(output: Any, batch: Batch) -> dict[str, Mean]:
     }
 
 
+def classification_measures_with_top5(output: Any, batch: Batch) -> dict[str, Mean]:
+    """Computes the measures of `classification_measures` and ``top5_error``."""
+    errors = is_top_error(logits_of(output), batch["label"], top=5)
+    return {
+        **classification_measures(output, batch),
+        "top5_error": Mean.of(errors, batch[WEIGHT]),
+    }
+
+
 def classification_task(
     model: Any,
     objective: Callable[[Timing], Objective] | None = None,
     *,
     label_smoothing: float = 0.0,
+    top5: bool = False,
     **others: Any,
 ) -> Task:
     """Builds the task of predicting ``"label"`` from ``"image"``.
@@ -79,12 +89,14 @@ def classification_task(
         model: network whose output has logits.
         objective: objective of the task, see `Task`; None for mean cross-entropy.
         label_smoothing: label smoothing of the default objective.
+        top5: whether to measure the top-5 error too.
         **others: further attributes of `Task`.
     """
     if objective is None:
         plain = classification(label_smoothing=label_smoothing)
         objective = lambda timing: plain  # noqa: E731
-    return Task(model, objective, classification_measures, _error_in_percent, **others)
+    measures = classification_measures_with_top5 if top5 else classification_measures
+    return Task(model, objective, measures, _error_in_percent, **others)
 
 
 def _error_in_percent(measured: Mapping[str, float]) -> dict[str, float]:

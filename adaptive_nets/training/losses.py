@@ -27,6 +27,17 @@ def cross_entropy(
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
+def is_top_error(
+    logits: Float[Array, "N K"], labels: Int[Array, " N"], *, top: int
+) -> Float[Array, " N"]:
+    """Returns 1 where the label is not among the `top` largest logits, 0 elsewhere.
+
+    Among equal logits the label ranks last, so that ties never count as correct.
+    """
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    return (jnp.sum(logits >= own, axis=1) > top).astype(jnp.float32)
+
+
 def is_error(logits: Float[Array, "N K"], labels: Int[Array, " N"]) -> Float[Array, " N"]:
     """Returns 1 where the largest logit is not that of the label, 0 elsewhere."""
     return (jnp.argmax(logits, axis=-1) != labels).astype(jnp.float32)

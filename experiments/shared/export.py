@@ -8,17 +8,28 @@ from typing import Any
 
 import jax
 
+from adaptive_nets.data.device import DeviceSplit
 from adaptive_nets.models.weights import InputNormalisation, save_network
-from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.config import DataConfig, TrainConfig
 from adaptive_nets.training.loop import TrainResult
+from adaptive_nets.training.streamed import normalisation_constants
 from experiments.suite.experiment import Metric
 
 NETWORK = "network.safetensors"
 
 
-def normalisation_of(result: TrainResult) -> InputNormalisation:
-    """Returns the input normalisation of a trained network."""
+def normalisation_of(result: TrainResult, config: DataConfig | None = None) -> InputNormalisation:
+    """Returns the input normalisation of a trained network.
+
+    Args:
+        result: result of the training.
+        config: normalisation of images; needed if the test set is streamed.
+    """
     data = result.test
+    if not isinstance(data, DeviceSplit):
+        assert config is not None
+        offset, scale, pixel_scale = normalisation_constants(data, config)
+        return InputNormalisation(float(pixel_scale), offset, scale, config.per_image)
     offset, scale, pixel_scale = jax.device_get((data.offset, data.scale, data.pixel_scale))
     return InputNormalisation(float(pixel_scale), offset, scale, data.per_image)
 
@@ -47,7 +58,7 @@ def export_network(
         model=config.model.name,
         num_classes=num_classes,
         variables=jax.device_get(result.state.eval_variables),
-        normalisation=normalisation_of(result),
+        normalisation=normalisation_of(result, config.data),
         note={"seed": seed, "data": config.data.name, "overrides": dict(overrides or {})},
     )
     return {"file_size": Metric(float(size), "bytes")}

@@ -54,7 +54,8 @@ def test_entries_are_complete(experiment):
     assert experiment.row in load_paper(experiment.paper).rows
     assert callable(experiment.load_runner())
     for preset in experiment.presets.values():
-        assert model_entry(config_lib.group(preset.config, "model").name)
+        model = config_lib.group(preset.config, "model")
+        assert model is None or model_entry(model.name)
         assert preset.seeds >= 1
     for bound in experiment.presets["paper"].bounds:
         assert bound.low < bound.high
@@ -71,6 +72,8 @@ def test_presets_differ_in_size_only(experiment):
             # What makes up for a short schedule.
             "schedule.hold", "optimiser.learning_rate",
             "data.batch_size", "data.train_limit", "data.test_limit",
+            # A shallower network of the same family, and points of a curve.
+            "model.name", "baseline.units", "curve.points",
             "layer.batch_size", "layer.images", "layer.impact_images", "layer.rates",
             "search.batch_size", "search.cost", "search.images", "search.impact_images",
             "search.repetitions", "search.steps", "timing.batches", "timing.seconds",

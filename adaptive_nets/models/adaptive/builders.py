@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -32,7 +32,8 @@ def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[
 
     Args:
         rule: halting rule of the blocks.
-        make: makes the network from ``num_classes``, ``dtype``, ``halting`` and ``execution``.
+        make: makes the network from ``num_classes``, ``dtype``, ``halting``, ``execution``,
+            ``stage_sizes`` and ``widths``; the last two are None for the published network.
         title: title of the plain network, for the description.
     """
     if rule == "pact":
@@ -45,10 +46,19 @@ def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[
             groups: int | None = None,
             temperature: float = TEMPERATURE,
             execution: Execution = "dense",
+            stage_sizes: Sequence[int] | None = None,
+            widths: Sequence[int] | None = None,
         ) -> nn.Module:
             check_execution(execution)
             halting = Halting(rule, head_norm, groups=groups, temperature=temperature)
-            return make(num_classes=num_classes, dtype=dtype, halting=halting, execution=execution)
+            return make(
+                num_classes=num_classes,
+                dtype=dtype,
+                halting=halting,
+                execution=execution,
+                stage_sizes=stage_sizes,
+                widths=widths,
+            )
 
         build: Callable[..., nn.Module] = build_probabilistic
     else:
@@ -60,10 +70,19 @@ def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[
             head_norm: bool = True,
             eps: float = EPSILON,
             execution: Execution = "dense",
+            stage_sizes: Sequence[int] | None = None,
+            widths: Sequence[int] | None = None,
         ) -> nn.Module:
             check_execution(execution)
             halting = Halting(rule, head_norm, eps=eps)
-            return make(num_classes=num_classes, dtype=dtype, halting=halting, execution=execution)
+            return make(
+                num_classes=num_classes,
+                dtype=dtype,
+                halting=halting,
+                execution=execution,
+                stage_sizes=stage_sizes,
+                widths=widths,
+            )
 
         build = build_summed
     build.__doc__ = f"{title}, {_TITLES[rule]}."

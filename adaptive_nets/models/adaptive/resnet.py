@@ -21,6 +21,7 @@ from adaptive_nets.models.adaptive.units import BottleneckUnits, MapSize
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet import STAGES
 from adaptive_nets.models.resnet_v2 import ResNetV2
+from adaptive_nets.models.stages import per_stage
 
 
 class AdaptiveResNetV2(AdaptiveResidualNetwork, ResNetV2):
@@ -48,7 +49,14 @@ class AdaptiveResNetV2(AdaptiveResidualNetwork, ResNetV2):
 
 
 def _make(depth: int) -> Callable[..., nn.Module]:
-    return lambda **options: AdaptiveResNetV2(stage_sizes=STAGES[depth], **options)
+    def make(*, stage_sizes, widths, **options) -> AdaptiveResNetV2:
+        return AdaptiveResNetV2(
+            stage_sizes=per_stage("stage_sizes", stage_sizes, STAGES[depth]),
+            widths=per_stage("widths", widths, AdaptiveResNetV2.widths),
+            **options,
+        )
+
+    return make
 
 
 for _rule in get_args(Rule):

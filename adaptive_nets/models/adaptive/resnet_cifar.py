@@ -21,6 +21,7 @@ from adaptive_nets.models.adaptive.units import BasicUnits, MapSize
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.models.resnet_cifar import units_per_stage
 from adaptive_nets.models.resnet_v2_cifar import EPSILON, SLOPE, CifarResNetV2
+from adaptive_nets.models.stages import per_stage
 
 
 class AdaptiveCifarResNet(AdaptiveResidualNetwork, CifarResNetV2):
@@ -44,9 +45,14 @@ class AdaptiveCifarResNet(AdaptiveResidualNetwork, CifarResNetV2):
 
 
 def _make(depth: int) -> Callable[..., nn.Module]:
-    return lambda **options: AdaptiveCifarResNet(
-        stage_sizes=(units_per_stage(depth),) * 3, **options
-    )
+    def make(*, stage_sizes, widths, **options) -> AdaptiveCifarResNet:
+        return AdaptiveCifarResNet(
+            stage_sizes=per_stage("stage_sizes", stage_sizes, (units_per_stage(depth),) * 3),
+            widths=per_stage("widths", widths, AdaptiveCifarResNet.widths),
+            **options,
+        )
+
+    return make
 
 
 for _rule in get_args(Rule):

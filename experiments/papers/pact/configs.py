@@ -13,6 +13,7 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from experiments.papers.pact.fields import DiscontinuityConfig, ScoreCurveConfig
 from experiments.shared.adaptive_depth import recipes
 from experiments.shared.adaptive_depth.configs import (
     LatentConfig,
@@ -28,6 +29,9 @@ RUNNER = "experiments.papers.pact.experiments.latent:run"
 # Groups of positions per axis, for 3, 48, 576 and 1344 latent variables per image.
 REINFORCE_GROUPS = (1, 4, 16, 32)
 RECIPE = ("halting.tau_ramp",)
+# With tau 0.01, which other experiments have: `table1.r32-tau1e-2`, and SACT's own.
+CURVE_TAUS = (0.001, 0.005, 0.02)
+_EXPONENTS = {0.02: "2e-2", 0.01: "1e-2", 0.005: "5e-3", 0.001: "1e-3"}
 _PARITY_TAU = {"act": 0.15, "pact": 0.3}
 
 _OPEN = (
@@ -41,12 +45,12 @@ _SMALL = (
     "The network is ours: two units per block and half the channels.",
     "The reward baseline is an exponential moving average; the paper's is unknown.",
 )
+_CURVE = ("The values of tau along the paper's curve are unknown; these are ours.",)
 
 
 def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experiment:
     """Defines relaxed training of a network on CIFAR-10."""
-    exponent = {0.01: "1e-2", 0.001: "1e-3"}[tau]
-    row = f"table1.r{depth}-tau{exponent}"
+    row = f"table1.r{depth}-tau{_EXPONENTS[tau]}"
     config = LatentTrainConfig(recipes.cifar(f"resnet{depth}_pact_cifar10"), LatentConfig(tau=tau))
     return Experiment(
         id=f"pact.{row}",
@@ -82,6 +86,46 @@ def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Ex
         measures=("latents",),
         chosen={"latents": "a setting of the experiment"},
         recipe=RECIPE,
+    )
+
+
+def _curve(rule: Literal["pact", "sact"], tau: float) -> Experiment:
+    """Defines one point of the FLOPs-accuracy curve of ResNet-32."""
+    train = recipes.cifar(f"resnet32_{rule}_cifar10")
+    config = (
+        LatentTrainConfig(train, LatentConfig(tau=tau))
+        if rule == "pact"
+        else ScoresTrainConfig(train, ScoresConfig(tau=tau))
+    )
+    row = f"curve.r32-{rule}-tau{_EXPONENTS[tau]}"
+    sizes = recipes.presets(config, quick="200 steps", test_limit=2000)
+    brief = sizes["quick"].config
+    data = dataclasses.replace(brief.train.data, batch_size=64)
+    sizes["quick"] = Preset(config_lib.replace_groups(brief, data=data))
+    return Experiment(
+        id=f"pact.{row}",
+        title=f"ResNet-32 on CIFAR-10, {rule.upper()}, tau {tau:g}: a point of the curve",
+        row=row,
+        presets=sizes,
+        runner=RUNNER if rule == "pact" else "experiments.shared.adaptive_depth.scores:run",
+        data="cifar10",
+        deviations=(*(_OPEN if rule == "pact" else ()), *_CURVE),
+    )
+
+
+def _discontinuity() -> Experiment:
+    """Defines the figure of ACT's ponder cost over its first score, which needs no training."""
+
+    def preset(points: int) -> Preset:
+        return Preset(DiscontinuityConfig(curve=ScoreCurveConfig(points=points)))
+
+    return Experiment(
+        id="pact.discontinuity.ponder-cost",
+        title="ponder cost of ACT jumps in a score; the expected number of units does not",
+        row="discontinuity.ponder-cost",
+        presets={"smoke": preset(101), "quick": preset(1001), "paper": preset(10001)},
+        runner="experiments.papers.pact.experiments.discontinuity:run",
+        data="none",
     )
 
 
@@ -125,6 +169,8 @@ EXPERIMENTS = (
         for groups in REINFORCE_GROUPS
         for estimator in ("relaxation", "reinforce")
     ),
+    *(_curve(rule, tau) for tau in CURVE_TAUS for rule in ("pact", "sact")),
+    _discontinuity(),
     _parity("act"),
     _parity("pact"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,10 @@ from experiments.report.settings import curve, curve_data, rounded
 from experiments.shared.adaptive_depth.figures import series_panel
 from experiments.shared.adaptive_depth.paper_figures import (
     ADAPTIVE_FIGURES,
+    PACT,
     experiment_figures,
     groups_without_smoke,
+    trade_offs,
 )
 from experiments.suite.groups import Group
 from experiments.suite.records import Record, mean_and_deviation
@@ -36,9 +39,63 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
     for experiment in EXPERIMENTS:
         if ".table1." in experiment.id:
             drawn += experiment_figures(experiment, records, (modes, *ADAPTIVE_FIGURES))
+    drawn += curves(records)
     drawn.append(estimators(records))
+    drawn.append(discontinuity(records))
     drawn.append(parity(records))
     return drawn
+
+
+def curves(records: Sequence[Record]) -> list[Figure | Missing]:
+    """Draws accuracy over FLOPs for several τ, beside SACT and plain networks."""
+    section = "Accuracy against cost for several values of tau"
+    found = trade_offs(records, several_of=PACT)
+    if found:
+        return [dataclasses.replace(figure, section=section) for figure in found]
+    commands = tuple(
+        f"adaptive-nets run {experiment.id} --preset quick"
+        for experiment in EXPERIMENTS
+        if ".curve." in experiment.id
+    )
+    return [Missing("The curve is missing: fewer than two values of tau", commands, section)]
+
+
+def discontinuity(records: Sequence[Record]) -> Figure | Missing:
+    """Draws ACT's ponder cost and PACT's expected number of units over the first score."""
+    section = "Discontinuity of the ponder cost"
+    name = "pact.discontinuity.ponder-cost"
+    found = [r for r in records if r.experiment == name and not r.changed]
+    if not found:
+        command = f"adaptive-nets run {name} --preset paper"
+        return Missing("No figure: there is no record", (command,), section)
+    record = max(found, key=lambda r: len(r.arrays()["first_score"]))
+    arrays = record.arrays()
+    first, cost, expected = (arrays[k] for k in ("first_score", "ponder_cost", "expected"))
+    ends = np.flatnonzero(np.diff(arrays["units"])) + 1
+    with panel("Cost over the first score, units", margins=(46, 14, 50, 42)) as drawn:
+        # One line for each N, so that jumps stay open.
+        for i, part in enumerate(np.split(np.arange(len(first)), ends)):
+            drawn.axes.plot(first[part], cost[part], color=LIGHT["dense"],
+                            label=None if i else "ACT: ponder cost")  # fmt: skip
+        drawn.axes.plot(first, expected, color=LIGHT["sparse"], label="PACT: expected units")
+        drawn.axes.set_ylim(0, None)
+        drawn.axes.set_xlabel("score of the first unit")
+        axes_lib.legend_above(drawn.axes)
+    curve_config = record.config["curve"]
+    others = ", ".join(f"{score:.3g}" for score in curve_config["others"])
+    largest = record.metric("largest_jump")
+    assert largest is not None
+    caption = (
+        f"One block of {len(curve_config['others']) + 2} units; the scores after the first are "
+        f"{others}. ACT's cost N + R jumps by up to {largest.value:.2f} units where the number of "
+        "units changes. The expected number of units, of the same numbers read as probabilities of "
+        "stopping, is continuous."
+    )
+    chosen = np.linspace(0, len(first) - 1, min(len(first), 101)).astype(int)
+    rows = [[rounded(float(a[i])) for a in (first, cost, expected)] for i in chosen]
+    data = {"columns": ["first score", "ponder cost", "expected units"], "rows": rows}
+    return Figure(section, caption, (drawn.svg,), data=data, section=section,
+                  runs=f"preset {record.preset}")  # fmt: skip
 
 
 def modes(group: Group) -> Figure | None:

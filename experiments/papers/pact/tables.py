@@ -58,7 +58,27 @@ def parity_table(records: Sequence[Record]) -> str:
     return render.markdown_table(header, rows, tuple(range(1, len(header))))
 
 
+def discontinuity_table(records: Sequence[Record]) -> str:
+    """Renders the jumps of ACT's ponder cost and the steps of the expected number of units."""
+    rows = [
+        (
+            f"preset {group.preset}",
+            f"{group.records[0].config['curve']['points']:,}",
+            text_of(group, "jumps", 0, 1.0, 0),
+            text_of(group, "largest_jump", 0, 1.0, 3),
+            text_of(group, "largest_step_expected", 0, 1.0, 4),
+        )
+        for group in group_records(records)
+        if group.records[0].experiment.startswith("pact.discontinuity.")
+    ]
+    header = ("runs", "points", "jumps of the ponder cost", "largest jump, units",
+              "largest step of E z, units")  # fmt: skip
+    return render.markdown_table(header, rows, (1, 2, 3, 4))
+
+
 PARTS = {
+    "curve": functools.partial(cost_table, prefix=("pact.curve.", "pact.table1.r32-")),
+    "discontinuity": discontinuity_table,
     "cost": functools.partial(cost_table, prefix="pact.table1."),
     "ponder": functools.partial(ponder_table, prefix="pact.table1."),
     "saving": functools.partial(

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
+from adaptive_nets.training.config import ModelConfig, TrainConfig
+from experiments.papers.sact.fields import (
+    EqualFlopsConfig,
+    EqualFlopsTrainConfig,
+    PretrainedScoresConfig,
+    PretrainedScoresTrainConfig,
+)
 from experiments.shared.adaptive_depth import recipes
 from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
 from experiments.suite.experiment import Bound, Experiment
@@ -47,6 +57,89 @@ def _plain(depth: int, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experim
     )
 
 
+_EQUAL_FLOPS = (
+    "The numbers of units are those that a run measured, rounded, or, for a published cost without "
+    "numbers of units, of the plain network nearest to it with all blocks shrunk equally.",
+)
+
+
+def _equal_flops(
+    config: TrainConfig, row: str, title: str, *, units: tuple[int, ...], **options: Any
+) -> Experiment:
+    """Defines training of a plain network with the cost of a network of adaptive depth."""
+    smoke = {"baseline": EqualFlopsConfig(units=units or (2, 2, 2))}
+    smoke |= options.pop("smoke_groups", {})
+    deviations = options.pop("deviations", ())
+    return Experiment(
+        id=f"sact.baseline.{row}",
+        title=title,
+        row=f"baseline.{row}",
+        presets=recipes.presets(
+            EqualFlopsTrainConfig(config, EqualFlopsConfig(units=units)),
+            smoke_groups=smoke,
+            **options,
+        ),
+        runner=RUNNER,
+        data=config.data.name,
+        deviations=(*_EQUAL_FLOPS, *deviations),
+    )
+
+
+# ImageNet: updates of the authors' 50 workers are asynchronous.
+_IMAGENET = (
+    "Updates are synchronous, one batch of 32 at a time; the authors' are asynchronous, by 50 "
+    "workers with batches of 32.",
+    "The classifier has 1,000 outputs instead of 1,001, of which one is the background.",
+    "Photographs are resized bilinearly; the authors draw one of four methods for each image.",
+)
+_IMAGENET_QUICK: dict[str, Any] = {"quick": "2000 steps", "test_limit": 2000}
+
+
+def _imagenet_smoke(model: str) -> dict[str, Any]:
+    """Returns groups of the preset smoke: four photographs at a time, the smallest network."""
+    small = dataclasses.replace(
+        recipes.IMAGENET_DATA, batch_size=4, eval_batch_size=4, train_limit=8, test_limit=8
+    )
+    return {"data": small, "model": ModelConfig(name=model)}
+
+
+def _imagenet_plain() -> Experiment:
+    """Defines the first stage: training of the plain network on ImageNet."""
+    return Experiment(
+        id="sact.baseline.imagenet-resnet101",
+        title="plain ResNet-101 on ImageNet, from which the adaptive ones start",
+        row="baseline.imagenet-resnet101",
+        presets=recipes.presets(
+            recipes.imagenet("resnetv2_101"),
+            smoke_groups=_imagenet_smoke("resnetv2_50"),
+            **_IMAGENET_QUICK,
+        ),
+        runner=RUNNER,
+        data="imagenet",
+        deviations=_IMAGENET,
+    )
+
+
+def _imagenet_adaptive(rule: str, tau: float, row: str) -> Experiment:
+    """Defines the second stage: training of a network of adaptive depth from the plain one."""
+    halting = PretrainedScoresConfig(tau=tau)
+    smoke = _imagenet_smoke(f"resnet50_{rule}")
+    smoke["halting"] = dataclasses.replace(halting, start_from="random")
+    return Experiment(
+        id=f"sact.{row}",
+        title=f"ResNet-101 on ImageNet, {_TITLES[rule]}, tau {tau:g}",
+        row=row,
+        presets=recipes.presets(
+            PretrainedScoresTrainConfig(recipes.imagenet(f"resnet101_{rule}"), halting),
+            smoke_groups=smoke,
+            **_IMAGENET_QUICK,
+        ),
+        runner=RUNNER,
+        data="imagenet, and a run of sact.baseline.imagenet-resnet101",
+        deviations=_IMAGENET,
+    )
+
+
 EXPERIMENTS = (
     _plain(32, quick="900 steps", bounds=(Bound("test_accuracy", 91, 94),)),
     _adaptive(
@@ -67,5 +160,34 @@ EXPERIMENTS = (
         row="cifar10.r110-act-tau1e-3",
         quick="180 steps",
         bounds=(Bound("test_accuracy", 93.3, 95),),
+    ),
+    _equal_flops(
+        recipes.cifar("resnetv2_32_cifar10"),
+        "resnet32-equal-flops",
+        "plain network on CIFAR-10 with the FLOPs of ResNet-32 SACT, tau 0.01",
+        units=(3, 3, 3),
+        quick="900 steps",
+    ),
+    _equal_flops(
+        recipes.cifar("resnetv2_110_cifar10"),
+        "resnet110-equal-flops",
+        "plain network on CIFAR-10 with the FLOPs of a run of ResNet-110 of adaptive depth",
+        units=(),
+        quick="240 steps",
+    ),
+    _imagenet_plain(),
+    _imagenet_adaptive("sact", 0.005, "imagenet.r101-sact-tau5e-3"),
+    _imagenet_adaptive("act", 0.005, "imagenet.r101-act-tau5e-3"),
+    _equal_flops(
+        recipes.imagenet("resnetv2_101"),
+        "imagenet-resnet101-equal-flops",
+        "plain network on ImageNet with the FLOPs of ResNet-101 SACT, tau 0.005",
+        units=(2, 3, 16, 2),
+        smoke_groups={
+            **_imagenet_smoke("resnetv2_50"),
+            "baseline": EqualFlopsConfig(units=(1, 1, 2, 1)),
+        },
+        deviations=_IMAGENET,
+        **_IMAGENET_QUICK,
     ),
 )

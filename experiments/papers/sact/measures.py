@@ -1,49 +1,32 @@
-"""Cost per image of plain networks and of networks of adaptive depth."""
+"""Cost per image of plain networks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from adaptive_nets.analysis import count_macs
-from adaptive_nets.training.loop import TrainResult
-from experiments.shared.adaptive_depth.measures import (
-    counter,
-    flops_metrics,
-    measure_usage,
-    use_arrays,
-    use_metrics,
-)
+from experiments.shared.adaptive_depth.measures import flops_metrics
 from experiments.suite.experiment import Metric
 
 
-def plain_costs(model: Any, result: TrainResult) -> dict[str, Metric]:
+def plain_costs(model: Any, image_size: tuple[int, int], *, count: int) -> dict[str, Metric]:
     """Returns the FLOPs of a network that computes everything for every image.
 
     Args:
-        model: The network.
-        result: Result of its training.
+        model: the network.
+        image_size: (H, W) of the images.
+        count: number of test images.
     """
-    macs = count_macs(model, input_shape=result.test.images.shape[1:])
-    return flops_metrics(np.array([2.0 * macs]), count=result.test.size)
+    macs = count_macs(model, input_shape=(*image_size, 3))
+    return flops_metrics(np.array([2.0 * macs]), count=count)
 
 
-def adaptive_costs(
-    model: Any, result: TrainResult, *, batch_size: int
-) -> tuple[dict[str, Metric], dict[str, np.ndarray]]:
-    """Returns cost and use of units over the test set, and arrays for figures.
-
-    Args:
-        model: A network of adaptive depth.
-        result: Result of its training.
-        batch_size: Images per batch.
-    """
-    use = measure_usage(
-        model,
-        result.state.eval_variables,
-        result.test,
-        flops=counter(model, result.test),
-        batch_size=batch_size,
-    )
-    return use_metrics(use), use_arrays(use)
+def stage_metrics(sizes: Sequence[int]) -> dict[str, Metric]:
+    """Returns the units of each block of a plain network; empty for the published sizes."""
+    return {
+        f"units.block{i}": Metric(float(size), "units", 1, "chosen for equal FLOPs")
+        for i, size in enumerate(sizes, start=1)
+    }

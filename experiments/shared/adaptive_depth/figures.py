@@ -18,34 +18,56 @@ from experiments.suite.records import mean_and_deviation
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Method in a trade-off figure.
+    """Point of a method in a trade-off figure.
 
     Attributes:
-        name: name of the method.
-        colour: colour of its point.
-        group: records of the method.
+        method: name of the method.
+        note: setting of the point, such as its τ; may be empty.
+        colour: colour of the method.
+        group: records of the point.
     """
 
-    name: str
+    method: str
+    note: str
     colour: str
     group: Group
 
 
 def trade_off(title: str, points: Sequence[Point]) -> Figure:
-    """Draws test accuracy over FLOPs per image, a point for each method."""
+    """Draws test accuracy over FLOPs per image, a curve for each method with several points."""
     rows = []
+    points = sorted(points, key=lambda p: mean_and_deviation(p.group.values("flops"))[0])
+    methods = list(dict.fromkeys(p.method for p in points))
     with panel("Test accuracy, %", margins=(50, 20, 46, 42)) as drawn:
         axes = drawn.axes
+        for method in methods:
+            own = [p for p in points if p.method == method]
+            means = [
+                [mean_and_deviation(p.group.values(name))[0] for p in own]
+                for name in ("flops", "test_accuracy")
+            ]
+            if len(own) > 1:
+                axes.plot(
+                    [flops / 1e6 for flops in means[0]], means[1],
+                    color=own[0].colour, linewidth=1, label=method,
+                )  # fmt: skip
         for point in points:
+            alone = sum(p.method == point.method for p in points) == 1
+            name = ", ".join(part for part in (point.method, point.note) if part)
             flops, _ = mean_and_deviation(point.group.values("flops"))
             accuracy, spread = mean_and_deviation(point.group.values("test_accuracy"))
             std = mean_and_deviation(point.group.values("flops_std") or [0.0])[0]
             axes.errorbar(
                 flops / 1e6, accuracy, xerr=std / 1e6, fmt="o", color=point.colour,
-                markersize=7, capsize=3, label=point.name,
+                markersize=7, capsize=3, label=name if alone else None,
                 fillstyle="none" if point.group.row_changes else "full",
             )  # fmt: skip
-            rows.append([point.name, *(rounded(v) for v in (flops, std, accuracy, spread))])
+            if not alone and point.note:
+                axes.annotate(
+                    point.note, (flops / 1e6, accuracy), xytext=(4, -11),
+                    textcoords="offset points", fontsize=7, color=point.colour,
+                )  # fmt: skip
+            rows.append([name, *(rounded(v) for v in (flops, std, accuracy, spread))])
         values = [row[3] for row in rows]
         room = max(1.0, 0.3 * (max(values) - min(values)))
         axes.set_ylim(min(values) - room, max(values) + room)

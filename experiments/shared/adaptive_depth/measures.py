@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from adaptive_nets.data.device import DeviceSplit, take_eval_batch
+from adaptive_nets.data.device import take_eval_batch
 from adaptive_nets.models import ModelOutput, full_output, ponder_map
 from adaptive_nets.models.adaptive.cost import flops_per_image
 from adaptive_nets.models.adaptive.network import Execution
 from adaptive_nets.training.losses import cross_entropy, is_error
+from experiments.shared.adaptive_depth.images import TestImages, batches_of, image_size
 from experiments.suite.experiment import Metric
 
 PICTURED_IMAGES = 12
@@ -92,7 +93,7 @@ def central_half(height: int, width: int) -> np.ndarray:
 def measure_usage(
     model: nn.Module,
     variables: Any,
-    data: DeviceSplit,
+    data: TestImages,
     *,
     flops: Flops,
     batch_size: int,
@@ -105,7 +106,7 @@ def measure_usage(
     Args:
         model: network of adaptive depth.
         variables: variables of the network.
-        data: split to run on.
+        data: images to run on, in memory or streamed.
         flops: counts the FLOPs of a batch.
         batch_size: images per compiled step.
         rngs: keys by random stream, for modes that sample.
@@ -121,26 +122,27 @@ def measure_usage(
         variables = model.fold(variables)  # pyright: ignore[reportAttributeAccessIssue]
 
     @jax.jit
-    def run(variables, data, start, rngs):
+    def run(variables, data, start, number, rngs):
         batch = take_eval_batch(data, start, batch_size=batch_size)
-        keys = {name: jax.random.fold_in(key, start) for name, key in rngs.items()}
+        keys = {name: jax.random.fold_in(key, number) for name, key in rngs.items()}
         output = full_output(
             model, variables, batch["image"], rngs=keys, execution=execution, **options
         )
         logits = output.logits
-        image_size = batch["image"].shape[1:3]
         return (
             output,
             cross_entropy(logits, batch["label"]),
             is_error(logits, batch["label"]),
-            ponder_map(output, image_size),  # pyright: ignore[reportArgumentType]
+            ponder_map(output, image_size(data)),
         )
 
-    sums = _Sums(data)
-    for start in range(0, data.size, batch_size):
-        done = run(variables, data, jnp.int32(start), dict(rngs or {}))
+    sums = _Sums(image_size(data))
+    for part, start, number in batches_of(data, batch_size):
+        done = run(variables, part, jnp.int32(start), jnp.int32(number), dict(rngs or {}))
         output, nll, error, maps = jax.device_get(done)
-        count = min(batch_size, data.size - start)
+        count = min(batch_size, data.size - number)
+        if not number:
+            sums.pictures = np.asarray(part.images[: min(PICTURED_IMAGES, count)])
         sums.add(output, nll[:count], error[:count], maps[:count], flops(output)[:count])
     return sums.use()
 
@@ -148,9 +150,9 @@ def measure_usage(
 class _Sums:
     """Accumulator of batches."""
 
-    def __init__(self, data: DeviceSplit):
-        self._data = data
-        self._inside = central_half(*data.images.shape[1:3])
+    def __init__(self, image_size: tuple[int, int]):
+        self.pictures = np.zeros((0, *image_size, 3), np.uint8)
+        self._inside = central_half(*image_size)
         self._columns: dict[str, list[np.ndarray]] = {}
         self._blocks: list[dict[str, Any]] = []
         self._map: Any = 0.0
@@ -170,7 +172,7 @@ class _Sums:
         self._map = self._map + maps.sum(axis=0, dtype=np.float64)
         if not self._blocks:
             self._blocks = [{"cost": [], "units": []} for _ in output.blocks]
-            shown = min(PICTURED_IMAGES, count)
+            shown = len(self.pictures)
             self._picture_maps = tuple(
                 np.asarray(b.broadcast_to_map(jnp.asarray(b.ponder_cost[:shown])))
                 for b in output.blocks
@@ -198,7 +200,7 @@ class _Sums:
             self._map / len(columns["nll"]),
             columns["centre"],
             columns["border"],
-            np.asarray(self._data.images[: len(self._picture_maps[0])]),
+            self.pictures,
             self._picture_maps,
         )
 
@@ -278,7 +280,7 @@ def flops_metrics(flops: np.ndarray, *, count: int | None = None) -> dict[str, M
     }
 
 
-def counter(model: Any, data: DeviceSplit) -> Flops:
+def counter(model: Any, data: TestImages) -> Flops:
     """Returns a function that counts the FLOPs of each image from the units that ran."""
-    height, width = data.images.shape[1:3]
-    return lambda output: flops_per_image(model, output, image_size=(height, width))
+    size = image_size(data)
+    return lambda output: flops_per_image(model, output, image_size=size)

@@ -19,12 +19,15 @@ ADAPTIVE_FIGURES: tuple[Callable[[Group], Figure | None], ...] = (
     figures.unit_usage,
 )
 
+PACT = "PACT, thresholded"
+"""Method of probabilistic networks in a trade-off."""
+
 # Pattern of model names, label and colour of each method in a trade-off.
 _METHODS = (
-    (re.compile(r"resnetv2_(\d+)_cifar10"), "plain", LIGHT["dense"]),
-    (re.compile(r"resnet(\d+)_sact_cifar10"), "SACT", LIGHT["sparse"]),
-    (re.compile(r"resnet(\d+)_act_cifar10"), "ACT", LIGHT["layer1"]),
-    (re.compile(r"resnet(\d+)_pact_cifar10"), "PACT, thresholded", LIGHT["layer4"]),
+    (re.compile(r"resnetv2_(\d+)(?:_cifar10)?"), "plain", LIGHT["dense"]),
+    (re.compile(r"resnet(\d+)_sact(?:_cifar10)?"), "SACT", LIGHT["sparse"]),
+    (re.compile(r"resnet(\d+)_act(?:_cifar10)?"), "ACT", LIGHT["layer1"]),
+    (re.compile(r"resnet(\d+)_pact(?:_cifar10)?"), PACT, LIGHT["layer4"]),
 )
 
 
@@ -56,8 +59,13 @@ def groups_without_smoke(records: Sequence[Record]) -> list[Group]:
     return [g for g in groups if g.preset != "smoke"] or groups
 
 
-def trade_offs(records: Sequence[Record]) -> list[Figure]:
-    """Draws accuracy over FLOPs, a figure for each depth and length that two methods share."""
+def trade_offs(records: Sequence[Record], *, several_of: str | None = None) -> list[Figure]:
+    """Draws accuracy over FLOPs, a figure for each depth and length that two methods share.
+
+    Args:
+        records: records of any experiments.
+        several_of: draw only figures with at least two points of this method.
+    """
     settings: dict[tuple, list[figures.Point]] = {}
     for group in group_records(records):
         first = group.records[0]
@@ -71,16 +79,20 @@ def trade_offs(records: Sequence[Record]) -> list[Figure]:
             if named is None or not group.values("flops"):
                 continue
             tau = halting.get("tau")
-            label = name if tau is None else f"{name}, tau {tau:g}"
+            note = "" if tau is None else f"tau {tau:g}"
+            if config.get("baseline") is not None:
+                units = [group.values(f"units.block{i}") for i in range(1, 5)]
+                note = "/".join(f"{v[0]:g}" for v in units if v) + " units"
             key = (
                 named[1],
                 first.steps,
                 config["data"]["batch_size"],
                 first.dataset["fingerprint"],
             )
-            settings.setdefault(key, []).append(figures.Point(label, colour, group))
+            settings.setdefault(key, []).append(figures.Point(name, note, colour, group))
     return [
         figures.trade_off(f"ResNet-{depth}, {steps:,} steps of {batch} images", points)
         for (depth, steps, batch, _), points in sorted(settings.items(), key=lambda s: -s[0][1])
         if len(points) > 1
+        and (several_of is None or sum(p.method == several_of for p in points) > 1)
     ]

@@ -1,8 +1,9 @@
-"""Training recipes of the authors on CIFAR-10, and presets, for networks of adaptive depth."""
+"""Training recipes of the authors, and presets, for networks of adaptive depth."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from adaptive_nets.training.config import (
@@ -36,6 +37,47 @@ _QUICK_RUN = RunConfig(log_every="2%", eval_every="20%", checkpoint_every="10%")
 _SMOKE_RUN = RunConfig(log_every="50%", eval_every="100%", checkpoint_every="100%")
 
 
+# Inception preprocessing: crops from 5 % of the area, full colour distortion, pixels in [-1, 1].
+IMAGENET_DATA = DataConfig(
+    name="imagenet",
+    batch_size=32,
+    eval_batch_size=100,
+    pixel_scale=127.5,
+    centre="middle",
+    flip=True,
+    crop_area=(0.05, 1.0),
+    colour_distortion=True,
+)
+IMAGENET_OPTIMISER = OptimiserConfig(
+    name="sgd", learning_rate=0.05, momentum=0.9, weight_decay=1e-4, label_smoothing=0.1
+)
+# The step of the authors' released checkpoint, 156 epochs of batches of one worker.
+IMAGENET_SCHEDULE = ScheduleConfig(
+    length="6266164 steps",
+    kind="step",
+    boundaries=tuple(f"{30 * i} epochs" for i in range(1, 6)),
+    factor=0.1,
+)
+
+
+def imagenet(model: str) -> TrainConfig:
+    """Returns the authors' ImageNet training configuration for a network of the zoo."""
+    return TrainConfig(
+        data=IMAGENET_DATA,
+        model=ModelConfig(name=model),
+        optimiser=IMAGENET_OPTIMISER,
+        schedule=IMAGENET_SCHEDULE,
+        run=RunConfig(
+            log_every="1000 steps", eval_every="1 epochs", checkpoint_every="10000 steps"
+        ),
+    )
+
+
+def measures_top5(config: TrainConfig) -> bool:
+    """Returns whether the top-5 error is measured: on ImageNet."""
+    return config.data.name == "imagenet"
+
+
 def cifar(model: str) -> TrainConfig:
     """Returns the authors' CIFAR-10 training configuration for a network of the zoo."""
     return TrainConfig(
@@ -60,6 +102,7 @@ def presets(
     smoke: str = "2 steps",
     bounds: tuple[Bound, ...] = (),
     test_limit: int = 0,
+    smoke_groups: Mapping[str, Any] | None = None,
 ) -> dict[str, Preset]:
     """Returns the presets smoke, quick and paper of an experiment.
 
@@ -69,6 +112,8 @@ def presets(
         smoke: length of training of the preset smoke, which also limits the number of images.
         bounds: bounds of the preset paper.
         test_limit: number of test images of the preset quick; 0 for all.
+        smoke_groups: groups of the preset smoke that replace those of `config`, such as a smaller
+            network.
     """
     data = config_lib.training(config).data
     small_data = dataclasses.replace(
@@ -77,7 +122,9 @@ def presets(
     brief_data = dataclasses.replace(data, test_limit=test_limit)
     small, brief = shorter(config, smoke, _SMOKE_RUN), shorter(config, quick, _QUICK_RUN)
     return {
-        "smoke": Preset(config_lib.replace_groups(small, data=small_data)),
+        "smoke": Preset(
+            config_lib.replace_groups(small, **{"data": small_data, **(smoke_groups or {})})
+        ),
         "quick": Preset(config_lib.replace_groups(brief, data=brief_data)),
         "paper": Preset(config, bounds=bounds),
     }

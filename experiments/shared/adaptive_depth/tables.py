@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from experiments.suite import render
@@ -9,12 +10,12 @@ from experiments.suite.groups import Group, group_records
 from experiments.suite.records import Record, mean_and_deviation
 
 
-def cost_table(records: Sequence[Record], *, prefix: str) -> str:
+def cost_table(records: Sequence[Record], *, prefix: str | tuple[str, ...]) -> str:
     """Formats accuracy and cost of runs, beside the plain network of the same training length.
 
     Args:
         records: records of any experiments, including those of plain networks.
-        prefix: prefix of the ids in the table.
+        prefix: prefix of the ids in the table, or several.
     """
     everything = group_records(records)
     groups = [g for g in everything if g.records[0].experiment.startswith(prefix)]
@@ -33,7 +34,7 @@ def cost_table(records: Sequence[Record], *, prefix: str) -> str:
                 _share(group, beside),
                 " / ".join(
                     text_of(group, f"units.block{i}", 0, 1.0, 2)
-                    for i in range(1, 4)
+                    for i in range(1, 5)
                     if group.values(f"units.block{i}")
                 )
                 or "all",
@@ -109,16 +110,21 @@ def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
 
 
 def _plain(groups: Sequence[Group]) -> dict[tuple, Group]:
-    """Returns the groups of plain networks by length of training."""
-    baselines = [g for g in groups if ".baseline." in g.records[0].experiment]
+    """Returns the groups of whole plain networks by the key of comparable runs."""
+    baselines = [
+        g
+        for g in groups
+        if ".baseline." in g.records[0].experiment and "baseline" not in g.records[0].config
+    ]
     return {_length(g): g for g in baselines if not g.row_changes}
 
 
 def _length(group: Group) -> tuple:
     """Returns the key of comparable runs: depth, steps, batch size and data set."""
     first = group.records[0]
-    depth = "110" if "110" in first.experiment else "32"
-    return depth, first.steps, first.config["data"]["batch_size"], first.dataset["fingerprint"]
+    found = re.match(r"resnet(?:v2_)?(\d+)", first.config.get("model", {}).get("name", ""))
+    depth, size = found and found[1], first.config["data"]["batch_size"]
+    return depth, first.steps, size, first.dataset["fingerprint"]
 
 
 def _share(group: Group, beside: Group | None) -> str:

@@ -11,7 +11,7 @@ from adaptive_nets.training.depth import TauSchedule, set_head_bias
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.variational import linear_warmup
 from experiments.shared.adaptive_depth.configs import DepthConfig
-from experiments.suite.run_inputs import RunInputField, load_variables, resolve
+from experiments.suite.run_inputs import RANDOM, RunInputField, load_variables, resolve
 
 
 def tau_schedule(halting: DepthConfig, timing: Timing) -> TauSchedule:
@@ -30,7 +30,7 @@ def warm_start_fn(halting: DepthConfig, *, seed: int) -> Callable[[Any, Any], tu
     """Builds a function (initial params, model state) -> params and model state to train from.
 
     It sets the bias of the halting heads. If ``start_from`` is given, it copies all other variables
-    from that trained plain network.
+    from that trained plain network; "random" keeps the initial ones.
 
     Args:
         halting: bias of the heads and source of the weights.
@@ -40,7 +40,7 @@ def warm_start_fn(halting: DepthConfig, *, seed: int) -> Callable[[Any, Any], tu
         UserError: the network cannot be read.
     """
     stored = None
-    if halting.start_from:
+    if halting.start_from and halting.start_from != RANDOM:
         found = resolve(halting.start_from, RunInputField(), flag="halting.start_from", seed=seed)
         stored = load_variables(found)
 

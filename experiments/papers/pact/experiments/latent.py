@@ -35,6 +35,8 @@ from experiments.suite.experiment import Metric, Outcome
 
 # Number of test images on which the three modes are compared during training.
 _WATCHED = 1000
+# Number of blocks of a CIFAR network.
+_BLOCKS = 3
 
 
 def run(
@@ -130,21 +132,21 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveResidua
         **model_overrides(halting),
     )
     assert isinstance(network, AdaptiveResidualNetwork)
-    if halting.units:
-        network = network.clone(stage_sizes=(halting.units,) * len(network.stage_sizes))
-    if halting.width:
-        widths = tuple(halting.width * 2**i for i in range(len(network.widths)))
-        network = network.clone(widths=widths)
     return network
 
 
 def model_overrides(halting: LatentConfig) -> dict[str, Any]:
     """Returns the options of the model that its configuration decides."""
-    return {
+    options: dict[str, Any] = {
         "head_norm": halting.head_norm,
         "temperature": halting.temperature,
         "groups": halting.groups or None,
     }
+    if halting.units:
+        options["stage_sizes"] = (halting.units,) * _BLOCKS
+    if halting.width:
+        options["widths"] = tuple(halting.width * 2**i for i in range(_BLOCKS))
+    return options
 
 
 def unwrapped_network(task: Task) -> AdaptiveResidualNetwork:
@@ -173,4 +175,4 @@ def _watch(
 
 def _maps(side: int) -> list[tuple[int, int]]:
     """Returns the map sizes of the three blocks of a CIFAR network."""
-    return [(side >> i, side >> i) for i in range(3)]
+    return [(side >> i, side >> i) for i in range(_BLOCKS)]

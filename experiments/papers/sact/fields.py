@@ -1,0 +1,52 @@
+"""Configuration of plain networks of equal cost, and of training from a plain network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from adaptive_nets.training.config import TrainConfig, require
+from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
+from experiments.suite.config import Training
+from experiments.suite.run_inputs import RunInputField
+
+
+@dataclasses.dataclass(frozen=True)
+class EqualFlopsConfig:
+    """Units per block of a plain network with the cost of a network of adaptive depth."""
+
+    like: Annotated[str, RunInputField()] = ""
+    """Run of a network of adaptive depth; its mean units per block are rounded. Empty: as given."""
+    units: tuple[int, ...] = ()
+    """Units per block, if no run is named."""
+
+    def __post_init__(self):
+        require(
+            all(size > 0 for size in self.units),
+            "baseline.units",
+            self.units,
+            "a positive number of units for each block",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EqualFlopsTrainConfig:
+    """Training of a plain network with the cost of a network of adaptive depth."""
+
+    train: Training = dataclasses.field(default_factory=TrainConfig)
+    baseline: EqualFlopsConfig = EqualFlopsConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedScoresConfig(ScoresConfig):
+    """Settings of halting by summed scores, trained from a plain network."""
+
+    start_from: Annotated[str, RunInputField("required", random=True)] = ""
+    """Trained plain network to start from: a run, RUN@STEP or a weights file; or random."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedScoresTrainConfig(ScoresTrainConfig):
+    """Configuration of a training run with ACT or SACT from a trained plain network."""
+
+    halting: PretrainedScoresConfig = PretrainedScoresConfig()
