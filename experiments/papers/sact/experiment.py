@@ -54,9 +54,16 @@ def run(
         )
     if isinstance(config, ScoresTrainConfig):
         return scores.run(config, **options)
-    values, overrides = training(config), {}
+    values = training(config)
+    overrides: dict[str, Any] = {}
     if isinstance(config, EqualFlopsTrainConfig):
-        overrides = {"stage_sizes": stage_sizes(config, seed=seed)}
+        sizes = stage_sizes(config, seed=seed)
+        overrides = {"stage_sizes": sizes}
+        try:
+            create_model(values.model.name, **overrides)
+        except UserError as error:
+            name = "like" if config.baseline.like else "units"
+            raise UserError(f"--baseline.{name} gives {sizes} units per block: {error}") from error
     task = plain_task(values, dataset, overrides)
     result = train(task, values, **options)
     metrics = accuracy_metrics(result) | stage_metrics(overrides.get("stage_sizes", ()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +107,11 @@ def test_a_control_without_units_says_where_they_come_from():
         sact.stage_sizes(config, seed=0)
     with pytest.raises(UserError, match=r"--baseline.units is"):
         EqualFlopsConfig(units=(3, 0, 3))
+    short = find_experiment("sact.baseline.resnet32-equal-flops").presets["smoke"].config
+    short = dataclasses.replace(short, baseline=EqualFlopsConfig(units=(3, 3)))
+    options: dict[str, Any] = {"dataset": None, "directory": Path(), "progress": None, "title": ""}
+    with pytest.raises(UserError, match=r"--baseline.units gives \(3, 3\) units per block"):
+        sact.run(short, seed=0, **options)
 
 
 def test_training_on_imagenet_starts_from_a_plain_network(tmp_path):
