@@ -70,6 +70,7 @@ def _equal_flops(
     smoke = {"baseline": EqualFlopsConfig(units=units or (2, 2, 2))}
     smoke |= options.pop("smoke_groups", {})
     deviations = options.pop("deviations", ())
+    published = {"flops": "the published cost, to which the units are chosen"} if units else {}
     return Experiment(
         id=f"sact.baseline.{row}",
         title=title,
@@ -82,6 +83,9 @@ def _equal_flops(
         runner=RUNNER,
         data=config.data.name,
         deviations=(*_EQUAL_FLOPS, *deviations),
+        measures=tuple(published),
+        chosen=published,
+        recipe=("baseline.like", "baseline.units"),
     )
 
 
@@ -117,6 +121,7 @@ def _imagenet_plain() -> Experiment:
         runner=RUNNER,
         data="imagenet",
         deviations=_IMAGENET,
+        measures=("top1", "top5", "flops"),
     )
 
 
@@ -137,6 +142,8 @@ def _imagenet_adaptive(rule: str, tau: float, row: str) -> Experiment:
         runner=RUNNER,
         data="imagenet, and a run of sact.baseline.imagenet-resnet101",
         deviations=_IMAGENET,
+        measures=("top1", "top5", "flops", "flops_std"),
+        recipe=("halting.tau_ramp",),
     )
 
 
