@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from tolerances import close
 
 from adaptive_nets.training import metrics
-from adaptive_nets.training.losses import cross_entropy, is_error
+from adaptive_nets.training.losses import cross_entropy, is_error, is_top_error
 from adaptive_nets.training.metrics import Mean
 
 pytestmark = pytest.mark.core
@@ -36,6 +36,17 @@ def test_cross_entropy_of_bfloat16_logits_is_float32():
 def test_is_error():
     logits = jnp.asarray([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]])
     np.testing.assert_array_equal(is_error(logits, jnp.array([1, 1, 0])), [0, 1, 1])
+
+
+def test_top_error_is_that_of_sorted_logits(rng):
+    logits, labels = rng.normal(size=(40, 9)), rng.integers(0, 9, 40)
+    ranked = np.argsort(-logits, axis=1)
+    for top in (1, 5, 9):
+        expected = [label not in row[:top] for label, row in zip(labels, ranked, strict=True)]
+        found = is_top_error(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), top=top)
+        np.testing.assert_array_equal(found, expected)
+    # A network that cannot tell classes apart is wrong.
+    np.testing.assert_array_equal(is_top_error(jnp.zeros((2, 9)), jnp.array([0, 8]), top=5), [1, 1])
 
 
 def test_means_merge_as_if_computed_at_once(rng):
