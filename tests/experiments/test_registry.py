@@ -70,14 +70,15 @@ def test_presets_differ_in_size_only(experiment):
         assert set(changed) <= {
             "schedule.length", "variational.kl_start", "variational.kl_full",
             # What makes up for a short schedule.
-            "schedule.hold", "optimiser.learning_rate",
+            "schedule.hold", "optimiser.learning_rate", "network.dropout_rate",
             "data.batch_size", "data.train_limit", "data.test_limit",
             # A shallower network of the same family, and points of a curve.
             "model.name", "baseline.units", "curve.points",
-            "layer.batch_size", "layer.images", "layer.impact_images", "layer.rates",
+            "layer.batch_size", "layer.images", "layer.impact_images", "layer.rates", "layer.draws",
             "search.batch_size", "search.cost", "search.images", "search.impact_images",
             "search.repetitions", "search.steps", "timing.batches", "timing.seconds",
             "tradeoff.batch_size", "tradeoff.impact_images", "tradeoff.keeps", "tradeoff.sizes",
+            "tradeoff.draws",
         }  # fmt: skip
 
 
