@@ -125,7 +125,7 @@ def not_perforable_reason(equation: Any, *, fixed_kernel: bool = False) -> str:
     """
     params, output = equation.params, equation.outvars[0].aval
     if fixed_kernel:
-        return "its weights are constants, as in ConvLocal, which only gathers patches"
+        return "its weights are constants: a fixed filter, or the patches of ConvLocal"
     if not all(jnp.issubdtype(atom.aval.dtype, jnp.floating) for atom in equation.invars):
         return f"it convolves {equation.invars[0].aval.dtype}; expected floating-point values"
     if output.ndim != 4:

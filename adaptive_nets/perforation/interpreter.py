@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adaptive_nets.models.shapes import flatten_paths
 from adaptive_nets.perforation import compact_rules, equations
@@ -80,7 +81,11 @@ def trace(model: Any, variables: Any, x: Any, rngs: Any = None, **options: Any) 
 
     program, shapes = jax.make_jaxpr(forward, return_shape=True)(variables, x, rngs)
     named = list(flatten_paths(variables))
-    arguments = jax.tree.leaves((variables, x, rngs))
+    # NumPy arrays in the types that JAX gives them, as in the traced program.
+    arguments = [
+        jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
+        for leaf in jax.tree.leaves((variables, x, rngs))
+    ]
     paths = (*named, *[""] * (len(arguments) - len(named)))
     return Traced(program, arguments, paths, jax.tree.structure(shapes))
 

@@ -76,7 +76,7 @@ def test_presets_differ_in_size_only(experiment):
             "model.name", "baseline.units", "curve.points",
             "layer.batch_size", "layer.images", "layer.impact_images", "layer.rates", "layer.draws",
             "search.batch_size", "search.cost", "search.images", "search.impact_images",
-            "search.repetitions", "search.steps", "timing.batches", "timing.seconds",
+            "search.repetitions", "search.runs", "search.steps", "timing.batches", "timing.seconds",
             "tradeoff.batch_size", "tradeoff.impact_images", "tradeoff.keeps", "tradeoff.sizes",
             "tradeoff.draws",
         }  # fmt: skip

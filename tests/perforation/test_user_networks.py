@@ -375,6 +375,8 @@ def test_arguments_of_calls_are_completed_or_named(key):
         perforated.apply(variables, x, width=4.0), oracle(model, variables, x, plan, width=4.0),
         rtol=1e-5,
     )  # fmt: skip
+    double = perforated.apply(variables, x.astype(np.float64))
+    np.testing.assert_array_equal(double, perforated.apply(variables, x))
     with pytest.raises(UserError, match=r"no argument 'depth'; expected width, train"):
         perforated.apply(variables, x, depth=3)
     with pytest.raises(UserError, match=r"x has shape \(7, 9, 3\); expected images \[N, H, W, C\]"):

@@ -116,7 +116,7 @@ def _searched(row: int, target: float, device: Device) -> Experiment:
     )
     quick = _smaller(
         config, "200 steps", _SHORT_RUN,
-        search={"images": 1000, "impact_images": 512},
+        search={"images": 1000, "impact_images": 512, "runs": 9},
         timing={"seconds": 10.0},
         **_SHORT_TUNING,
     )  # fmt: skip

@@ -49,9 +49,12 @@ def search_path(group: Group) -> Figure | None:
                 *keeps.values(), strict=True)
         ],
     }  # fmt: skip
+    rule = "adds the least loss per saved cost"
+    if group.records[0].config["search"].get("order") == "saving first":
+        rule = f"saves most without an increase of the loss, or else {rule}"
     caption = (
-        "Each step perforates the layer whose next level adds the least loss per saved cost. "
-        "Weights are those of the trained network throughout."
+        f"Each step perforates further the layer that {rule}. Weights are those of the trained "
+        "network throughout."
     )
     return Figure("Path of the search", caption, (left.svg, right.svg), data=data)
 
