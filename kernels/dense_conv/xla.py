@@ -8,7 +8,7 @@ from typing import Any
 from jax import lax
 from jaxtyping import Array
 
-from kernels.dense_conv import grouped, weight_gradient
+from kernels.dense_conv import grouped, input_gradient, weight_gradient
 
 
 def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Array:
@@ -30,8 +30,12 @@ def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Arra
             return convolve(lhs, rhs, one_device=one_device, **params)
 
         return grouped.convolve(lhs, rhs, ungrouped, **params)
-    if one_device and weight_gradient.is_worthwhile(lhs, rhs, **params):
-        return weight_gradient.by_rows(lhs, rhs, **params)
+    layer = weight_gradient.layer_of(lhs, rhs, **params) if one_device else None
+    if layer is not None:
+        dtype = params["preferred_element_type"] or lhs.dtype
+        return weight_gradient.by_rows(lhs, rhs, layer, dtype)
+    if one_device and input_gradient.is_worthwhile(lhs, rhs, **params):
+        return input_gradient.by_taps(lhs, rhs, **params)
     return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
 
 
