@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from tolerances import close
 
 from adaptive_nets.layers.convolution import Conv
-from kernels.dense_conv import conv_general_dilated, grouped
+from kernels.dense_conv import conv_general_dilated, grouped, weight_gradient
 
 pytestmark = pytest.mark.core
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -62,6 +62,37 @@ def test_values_and_gradients(rng, case):
     found = jax.jit(lambda x, w: (ours(x, w), jax.grad(loss(ours), (0, 1))(x, w)))(x, w)
     wanted = xla(x, w), jax.grad(loss(xla), (0, 1))(x, w)
     jax.tree.map(lambda a, b: close(a, b, terms=1000), found, wanted)
+
+
+@pytest.fixture(params=[1, 6000, 20_000], ids=["one", "two, a remainder", "several"])
+def few_images_at_a_time(request, monkeypatch):
+    """Loops over parts of a batch of small images, as over large ones."""
+    monkeypatch.setattr(weight_gradient, "_ROW_BYTES", request.param)
+
+
+@pytest.mark.parametrize("case", ["plain", "strided", "dilated", "groups of few channels"])
+def test_gradients_in_parts_of_a_batch(rng, case, few_images_at_a_time):
+    x, w, ours, xla = operands(rng, case, images=5)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    specs = (P("data"), P())
+    gradient = jax.shard_map(
+        jax.grad(loss(ours), (0, 1)), mesh=mesh, in_specs=specs, out_specs=specs, check_vma=True
+    )
+    found, wanted = jax.jit(gradient)(x, w), jax.grad(loss(xla), (0, 1))(x, w)
+    jax.tree.map(lambda a, b: close(a, b, terms=1000), found, wanted)
+
+
+def test_images_are_divided_evenly():
+    assert weight_gradient.images_at_once(128, 600_000) == 2
+    assert weight_gradient.images_at_once(7, 400_000) == 3
+    assert weight_gradient.images_at_once(5, 0) == 5
+    assert weight_gradient.images_at_once(16, 10**8) == 1
+
+
+def test_xla_does_not_compute_the_gradients_of_a_small_layer(rng):
+    x, w, ours, _ = operands(rng, "strided")
+    text = jax.jit(jax.grad(loss(ours), (0, 1))).lower(x, w).as_text()
+    assert text.count("stablehlo.convolution") == 1  # the forward pass
 
 
 @pytest.mark.parametrize("case", ["strided", "groups of few channels", "depthwise"])
