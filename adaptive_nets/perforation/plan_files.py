@@ -1,4 +1,7 @@
-"""Safetensors files of perforation plans, with or without the variables of the network."""
+"""Safetensors files of perforation plans, with or without the variables of the network.
+
+Version 2 has a digest of header and tensors; in version 1 only the plan has one.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from adaptive_nets.models.weights.finite import first_not_finite
+from adaptive_nets.models.weights.header import digest
 from adaptive_nets.models.weights.safetensors_files import read_safetensors
 from adaptive_nets.models.weights.stored import flatten, unflatten
 from adaptive_nets.models.weights.unreadable import Unreadable
@@ -19,7 +24,9 @@ from adaptive_nets.runtime.files import write_bytes_atomically
 from adaptive_nets.runtime.reading import parse_json
 
 FORMAT = "adaptive_nets.perforation_plan"
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
+_CONTENTS = "contents"
 _MASK, _NEAREST = "mask:", "nearest:"
 
 
@@ -47,6 +54,7 @@ def save_plan(
         "digest": plan.digest,
         "kinds": {name: layer.kind for name, layer in plan.layers.items()},
     }
+    header[_CONTENTS] = digest(tensors, header)
     content = save(tensors, metadata={FORMAT: json.dumps(header, allow_nan=False)})
     write_bytes_atomically(Path(path), content)
     return len(content)
@@ -99,9 +107,9 @@ def _decode(
         header = parse_json(text)
     except ValueError as error:
         raise ValueError(f"is damaged: its header is not JSON ({error})") from error
-    if not isinstance(header, dict) or header.get("version") != VERSION:
-        found = str(header.get("version"))[:40] if isinstance(header, dict) else "none"
-        raise ValueError(f"has version {found}; expected {VERSION}")
+    version = header.get("version") if isinstance(header, dict) else None
+    if type(version) is not int or version not in _READABLE:
+        raise ValueError(f"has version {str(version)[:40]}; expected 1 or 2")
     for name, kind in (("kinds", dict), ("fingerprint", str), ("model", str), ("digest", str)):
         if not isinstance(header.get(name), kind):
             raise ValueError(f"is damaged: {name} in its header is {str(header.get(name))[:60]}")
@@ -109,7 +117,12 @@ def _decode(
     for name, leaf in tensors.items():
         if isinstance(leaf, Unreadable):
             raise ValueError(f"is damaged: {name} is {leaf.what}")
+        if (place := first_not_finite(leaf)) is not None:
+            raise ValueError(f"is refused: {name} has {place}; expected finite numbers")
         arrays[name] = leaf
+    rest = {name: entry for name, entry in header.items() if name != _CONTENTS}
+    if version > 1 and header.get(_CONTENTS) != digest(arrays, rest):
+        raise ValueError("is damaged: its contents do not match their digest")
     layers = {}
     for name, kind in header["kinds"].items():
         mask, nearest = arrays.pop(_MASK + name, None), arrays.pop(_NEAREST + name, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +57,10 @@ def test_a_folder_stands_for_its_images(tmp_path, complains):
     for name in ("b.png", "a.JPG", ".hidden.png"):
         Image.new("L", (4, 4)).save(tmp_path / name)
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "below").mkdir()
+    skipped = Counter()
+    assert len(find_images([tmp_path], skipped)) == 2
+    assert skipped == {"hidden files and folders": 1, "files ending in .txt": 1, "folders": 1}
     assert [p.name for p in find_images([tmp_path])] == ["a.JPG", "b.png"]
     single = tmp_path / ".hidden.png"
     assert find_images([single, tmp_path / "b.png"]) == [single, tmp_path / "b.png"]

@@ -132,14 +132,14 @@ def test_models_beside_stated_counts(call):
     assert (row["ours"], row["stated"], row["equal"]) == (3_188_840, 3_188_840, True)
 
 
-def lenet_state_dict(path, *, classes=10):
+def lenet_state_dict(path, *, classes=10, changes=None):
     rng = np.random.default_rng(3)
     sizes = {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "fc1": (500, 800)}
     tensors = {}
     for name, size in (sizes | {"fc2": (classes, 500)}).items():
         tensors[f"{name}.weight"] = (rng.normal(size=size) * 0.05).astype(np.float32)
         tensors[f"{name}.bias"] = np.zeros(size[0], np.float32)
-    path.write_bytes(torch_files.archive(torch_files.state_dict(tensors)))
+    path.write_bytes(torch_files.archive(torch_files.state_dict(tensors | (changes or {}))))
 
 
 def test_evaluate_takes_state_dicts(call, tmp_path):
@@ -156,6 +156,25 @@ def test_evaluate_takes_state_dicts(call, tmp_path):
     assert changed["normalisation"]["mean"] == [0.1307]
     assert changed["normalisation"]["std"] == [0.3081]
     assert changed["loss_nats"] != report["loss_nats"]
+
+
+@pytest.mark.parametrize("fault", ["nan", "overflow"])
+def test_evaluate_gives_no_number_that_is_not_finite(call, tmp_path, fault):
+    """Neither from weights that are not, nor from finite ones whose products are not."""
+    name = "conv2.bias"
+    changes = {name: np.full(50, np.nan, np.float32)}
+    if fault == "overflow":
+        changes = {
+            f"{n}.bias": np.full(c, 3e38, np.float32) for n, c in (("fc1", 500), ("fc2", 10))
+        }
+        changes["fc2.weight"] = np.full((10, 500), 3e38, np.float32)
+    lenet_state_dict(tmp_path / "lenet.pth", changes=changes)
+    command = ("evaluate", "lenet5_caffe", "--weights", "lenet.pth", "--data", "mnist", "--json")
+    code, out, err = call(*command)
+    assert (code, out) == (2, "")
+    assert "expected" in err
+    assert f"{name} has nan at [0]" in err if fault == "nan" else "gives nll" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

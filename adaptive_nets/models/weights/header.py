@@ -76,10 +76,16 @@ def read_header(text: str, tensors: Mapping[str, np.ndarray]) -> Header:
 
 
 def _digest(entries: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    if entries.get("version") == 1:
+        return digest(tensors)
+    return digest(tensors, {name: entry for name, entry in entries.items() if name != _DIGEST})
+
+
+def digest(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any] | None = None) -> str:
+    """Returns the sha256, hex, of tensors with their names, and of a header of JSON values."""
     sums = hashlib.sha256()
-    if entries.get("version") != 1:
-        rest = {name: entry for name, entry in entries.items() if name != _DIGEST}
-        sums.update(json.dumps(rest, sort_keys=True).encode() + b"\n")
+    if header is not None:
+        sums.update(json.dumps(header, sort_keys=True).encode() + b"\n")
     for name in sorted(tensors):
         leaf = tensors[name]
         sums.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
