@@ -93,7 +93,9 @@ def saved_step(folder: Path) -> tuple[int, Path] | None:
     """Returns the newest complete checkpoint below the folder of a run: its step and its folder."""
     steps = [path for path in folder.glob("**/checkpoints/*") if path.name.isdecimal()]
     newest = max(
-        steps, key=lambda path: (path.parent.stat().st_mtime, int(path.name)), default=None
+        steps,
+        key=lambda path: (path.parent.stat().st_mtime_ns, str(path.parent), int(path.name)),
+        default=None,
     )
     return None if newest is None else (int(newest.name), newest.parent)
 

@@ -134,7 +134,8 @@ def main(arguments: Sequence[str]) -> None:
             options.distributed,
             print_error,
             folder=out,
-            command=shlex.join(["adaptive-nets", "run", *arguments]),
+            # A flag --fresh would start from step 0 again.
+            command=shlex.join(["adaptive-nets", "run", *(a for a in arguments if a != "--fresh")]),
         ),
     ):
         progress = bar if is_process_0() else SilentProgress()

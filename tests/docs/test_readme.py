@@ -75,6 +75,35 @@ def test_commands_of_documents_are_understood(parse_only, line):
         dispatch(words)
 
 
+def dry_commands():
+    """Yields the commands that only print, and every run as a script that would start it."""
+    for command in commands():
+        words = shlex.split(_PROGRAM.sub("", command.values[0]), comments=True)
+        if words[0] in ("launch", "list", "show"):
+            yield pytest.param(words, id=command.id)
+        elif words[0] == "run":
+            job = ("--job.gpus-per-node", "0")
+            yield pytest.param(["launch", "slurm", *words[1:], *job], id=command.id)
+
+
+@pytest.mark.parametrize("words", list(dry_commands()))
+def test_commands_that_print_run_as_they_stand(words, capsys):
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out
+    assert err == ""
+    if words[0] == "launch":
+        # The script repeats the arguments of the run.
+        assert words[2] in out
+
+
+def test_the_documents_show_every_kind_of_launch():
+    shown = {
+        line.split()[2] for path in DOCUMENTS for line in shell_lines(path) if "launch" in line
+    }
+    assert shown == {"slurm", "k8s", "ssh"}
+
+
 def test_the_other_commands_of_the_readme_are_of_make_and_pip():
     targets = re.findall(r"^([\w-]+):", (docs.ROOT / "Makefile").read_text(), re.M)
     others = [line for line in shell_lines(README) if not _PROGRAM.match(line)]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest_training import with_values
+from conftest_training import network, with_values
 
 from adaptive_nets.data.device import DeviceSplit, finish_rows
 from adaptive_nets.layers import SparseVDLayers
@@ -17,8 +17,14 @@ from adaptive_nets.training.classification import classification, classification
 from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.distributed import put
-from adaptive_nets.training.mesh import batch_sharding, make_mesh, replicated
+from adaptive_nets.training.mesh import (
+    batch_sharding,
+    eval_batch_size,
+    make_mesh,
+    replicated,
+)
 from adaptive_nets.training.program import make_program
+from adaptive_nets.training.setup import set_up
 from adaptive_nets.variational import kl_divergence
 
 SHAPE, SIZE = (8, 8, 3), 8
@@ -76,3 +82,27 @@ def test_adaptive_losses_do_not_depend_on_the_devices(config, make, name):
         found = metrics_on(make(), config, devices, **mesh)
         for metric, value in alone.items():
             assert found[metric] == pytest.approx(value, rel=2e-6, abs=1e-7), metric
+
+
+@pytest.mark.parametrize("size", [1, 7, 22, 1000])
+def test_evaluation_batches_of_any_size_count_every_example_once(config, dataset, size):
+    """22 examples on 4 devices, beside the error computed with NumPy."""
+    task = classification_task(network())
+    setup = set_up(task, with_values(config, data={"eval_batch_size": size}), dataset, seed=0)
+    variables = setup.create_state().eval_variables
+    images = finish_rows(setup.test, setup.test.arrays)["image"]
+    logits = np.asarray(task.model.apply(jax.device_get(variables), images, train=False))
+    labels = np.asarray(setup.test.labels)
+    found = setup.evaluate(variables, setup.test)
+    assert found["count"] == len(labels) == 22
+    assert found["error"] == pytest.approx(np.mean(logits.argmax(axis=1) != labels), rel=1e-6)
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    expected = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(22), labels]
+    assert found["nll"] == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_evaluation_batches_are_rounded_up():
+    mesh = make_mesh(MeshConfig(), jax.devices()[:4])
+    assert [eval_batch_size(mesh, n) for n in (1, 4, 5, 500)] == [4, 4, 8, 500]
+    split = make_mesh(MeshConfig(model=2), jax.devices()[:4])
+    assert eval_batch_size(split, 5) == 6

@@ -30,7 +30,7 @@ def network():
 def config(config):
     return with_values(
         config,
-        data={"batch_size": 4, "eval_batch_size": 4, "flip": True, "standardise": True},
+        data={"batch_size": 4, "eval_batch_size": 3, "flip": True, "standardise": True},
         schedule={"length": "12 steps"},
         run={"eval_every": "6 steps", "checkpoint_every": "4 steps", "input_threads": 2},
     )
