@@ -78,7 +78,7 @@ def test_commands_of_documents_are_understood(parse_only, line):
 def dry_commands():
     """Yields the commands that only print, and every run as a script that would start it."""
     for command in commands():
-        words = shlex.split(_PROGRAM.sub("", command.values[0]), comments=True)
+        words = shlex.split(_PROGRAM.sub("", str(command.values[0])), comments=True)
         if words[0] in ("launch", "list", "show"):
             yield pytest.param(words, id=command.id)
         elif words[0] == "run":

@@ -386,3 +386,16 @@ def test_the_module_and_a_closed_pipe(tmp_path):
     )
     assert done.stdout.startswith("id")
     assert "Traceback" not in done.stderr
+
+
+def test_doctor_lists_the_implementations_of_every_operation():
+    from experiments.commands.doctor import check_kernels
+
+    state, text = check_kernels()
+    assert state == "ok"
+    for operation, name in (
+        ("masked_conv", "xla, dense, reference"),
+        ("perforated_conv", "xla, dense, reference"),
+        ("masked_unit", "xla, reference"),
+    ):
+        assert f"{operation}: {name}" in text
