@@ -176,7 +176,7 @@ def _single_layer(name: str, kind: Any) -> Experiment:
         data="cifar10, and a run of perforated_cnn.table1.nin",
         deviations=("conv2 of NIN on CIFAR-10 instead of layers of AlexNet on ImageNet.",),
         measures=("speed_share",),
-        recipe=("layer.images", "layer.impact_images", "layer.batch_size"),
+        recipe=("layer.draws", "layer.images", "layer.impact_images", "layer.batch_size"),
     )
 
 
@@ -262,7 +262,8 @@ EXPERIMENTS = (
         data="cifar10, and a run of perforated_cnn.table1.nin",
         measures=("perforation_best",),
         recipe=(
-            *_RECIPE, "tradeoff.search", "tradeoff.impact_images", "tradeoff.batch_size",
+            *_RECIPE, "tradeoff.search", "tradeoff.draws", "tradeoff.impact_images",
+            "tradeoff.batch_size",
         ),
         deviations=(
             "Perforation and stride keep the same fraction in all layers unless --tradeoff.search "
