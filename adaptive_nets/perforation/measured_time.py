@@ -3,10 +3,11 @@
 A search that times every candidate as a whole compares differences smaller than the scatter of the
 timings. Here every (layer, kind of mask, number of kept positions) is measured once:
 
-1. The network with this layer alone perforated and the whole network run in turns, `rounds` times
-   each, in alternating order. The saving is s = 1 − median over rounds of t' / t. A slow phase of
-   the machine affects both runs of a round and cancels in the quotient.
-2. The standard error of s is that of a median, 1.2533 · 1.4826 · MAD / sqrt(rounds).
+1. The network with this layer alone perforated and the whole network run in turns, in alternating
+   order. The saving is s = 1 − median over rounds of t' / t. A slow phase of the machine affects
+   both runs of a round and cancels in the quotient.
+2. The standard error of s is that of a median, 1.2533 · 1.4826 · MAD / sqrt(rounds). There are
+   `rounds` rounds, and up to four times as many while it exceeds 1 % of t.
 3. The savings of a layer and kind are made monotone in the number of kept positions by isotonic
    regression, weighted by their variances: computing fewer positions never counts as slower.
 4. t(plan) = t0 · (1 − Σ savings of its layers), so savings of layers add up. In the paper's
@@ -35,6 +36,8 @@ from adaptive_nets.runtime.errors import UserError
 
 # Standard error of the median of normal values in units of their median absolute deviation.
 _ERROR_OF_MEDIAN = math.sqrt(math.pi / 2) * 1.4826
+# Standard error at which no more rounds are needed, and how many times as many there are at most.
+_ENOUGH, _MORE = 0.01, 4
 # Least share of the time of the whole network that counts as a saving, below any timer's precision.
 _LEAST_SHARE = 1e-3
 
@@ -46,7 +49,7 @@ class MeasuredTime:
         model: the network.
         variables: its variables.
         images: float[N, H, W, C], batch to time.
-        rounds: number of rounds per layer and number of kept positions, at least 3.
+        rounds: least number of rounds per layer and number of kept positions, at least 3.
         clock: timer in seconds; for tests.
 
     Attributes:
@@ -138,17 +141,21 @@ class MeasuredTime:
     def _measure(self, name: str, mask: LayerMask, plan: PerforationPlan) -> tuple[float, float]:
         alone = self._forward_pass(PerforationPlan(plan.fingerprint, {name: mask}, plan.model))
         whole = self._whole_pass(plan)
-        ratios = []
-        for number in range(self._rounds):
-            if number % 2:
+        ratios: list[float] = []
+        saving = error = math.inf
+        while len(ratios) < self._rounds or (
+            error > _ENOUGH and len(ratios) < _MORE * self._rounds
+        ):
+            if len(ratios) % 2:
                 fast = self._time(alone)
                 ratios.append(fast / self._time(whole))
             else:
                 slow = self._time(whole)
                 ratios.append(self._time(alone) / slow)
-        middle = statistics.median(ratios)
-        spread = statistics.median(abs(ratio - middle) for ratio in ratios)
-        return 1 - middle, _ERROR_OF_MEDIAN * spread / math.sqrt(self._rounds)
+            middle = statistics.median(ratios)
+            spread = statistics.median(abs(ratio - middle) for ratio in ratios)
+            saving, error = 1 - middle, _ERROR_OF_MEDIAN * spread / math.sqrt(len(ratios))
+        return saving, error
 
     def _whole_pass(self, plan: PerforationPlan) -> Callable[[], Any]:
         if self._whole is None:

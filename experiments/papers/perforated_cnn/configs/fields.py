@@ -77,7 +77,7 @@ class SearchConfig(FlagGroup, flags="search"):
     batch_size: EvalBatch = 128
     """Images per batch, also of the timed pass."""
     runs: Annotated[int, Range(3, 10**5)] = 15
-    """Number of rounds, the whole and a perforated network in turns, of one measured time."""
+    """Least number of rounds of a measured time, the whole and a perforated network in turns."""
     order: Literal["saving first", "ratio"] = "saving first"
     """Order of candidates that do not increase the loss: by their saving, or the paper's ratio."""
     begin_from: Annotated[str, RunInputField("resumed", part="search")] = ""
