@@ -16,7 +16,6 @@ from adaptive_nets.runtime.errors import UserError, describe_os_error
 from adaptive_nets.runtime.files import (
     is_stream,
     lock_directory,
-    read_regular_file,
     remove_stale_temporaries,
     write_bytes_atomically,
     write_json_atomically,
@@ -140,17 +139,6 @@ def test_a_full_disk_is_named_and_the_file_stays(small_disk):
     assert message.startswith(f"{path} cannot be written: no space left on the disk")
     assert path.read_bytes() == b"old"
     assert names(small_disk) == ["file"]
-
-
-def test_only_regular_files_are_read(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "zeros").symlink_to("/dev/zero")
-    (tmp_path / "file").write_bytes(b"1")
-    (tmp_path / "link").symlink_to("file")
-    assert read_regular_file(tmp_path / "link") == b"1"
-    for name, what in (("fifo", "FIFO"), ("zeros", "a device"), (".", "a folder")):
-        with pytest.raises(OSError, match=what):
-            read_regular_file(tmp_path / name)
 
 
 def test_temporary_files_of_dead_processes_are_swept(tmp_path):
