@@ -28,6 +28,9 @@ VERIFIED = {
         },
         "baseline.resnet110": {"flops": 505775360},
         "cifar10.r110-act-tau1e-3": {"test_accuracy": 93.86},
+        "imagenet.r101-sact-tau5e-3": {
+            "top1": 75.61, "top5": 92.75, "flops": 11100941000, "flops_std": 456900000,
+        },
     },
     "sparse_vd": {
         "table1.lenet-300-100-original": {"error": 1.64, "compression": 1},
