@@ -87,6 +87,8 @@ def _silence_libraries() -> None:
 
     # Orbax logs every error that it also raises.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # asyncio logs what the remaining writes of a failed checkpoint raise.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _run_command(arguments: Sequence[str]) -> None:

@@ -94,7 +94,7 @@ def build(
         remark(text)
     work = root / "tfds" / f"{_UNFINISHED}{info.stored_as}"
     try:
-        with lock_directory(work):
+        with lock_directory(work, flag="--data-dir"):
             _agree_on_plan(work, parts, classes, shard_bytes)
             written = _write_parts(info, parts, classes, work / VERSION, shard_bytes, report)
             _describe(tfds, info, classes, work / VERSION, written)

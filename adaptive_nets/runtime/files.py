@@ -170,11 +170,15 @@ def write_json_atomically(path: Path, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def lock_directory(directory: Path) -> Iterator[None]:
+def lock_directory(directory: Path, *, flag: str = "--out") -> Iterator[None]:
     """Locks a directory for this process; the operating system releases the lock at process exit.
 
     If the work fails before it has written anything, the lock file and the directories that were
     created for it are removed again.
+
+    Args:
+        directory: folder to lock, created if absent.
+        flag: flag that names it, for messages.
 
     Raises:
         UserError: another process holds the lock, or the directory cannot be created.
@@ -187,14 +191,15 @@ def lock_directory(directory: Path) -> Iterator[None]:
         lock = _open_locked(path)
     except BlockingIOError as error:
         raise UserError(
-            f"{directory} is in use by another run; wait for it or choose another folder with --out"
+            f"{directory} is in use by another run; wait for it or choose another folder with "
+            f"{flag}"
         ) from error
     except OSError as error:
         with contextlib.suppress(OSError):
             for folder in absent:
                 folder.rmdir()
         raise UserError(
-            f"cannot write to {directory}: {error.strerror}; choose another folder with --out"
+            f"cannot write to {directory}: {error.strerror}; choose another folder with {flag}"
         ) from error
     with lock:
         try:

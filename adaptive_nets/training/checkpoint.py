@@ -146,7 +146,9 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            # Orbax raises the error of a failed write again, which `wait` has converted.
+            with contextlib.suppress(Exception):
+                self._manager.close()
 
     def restore(self, abstract_state: Any) -> Restored | None:
         """Restores the newest step that matches its checksums.
@@ -200,10 +202,13 @@ class Checkpoints:
             )["meta"]
             body, digest = meta["body"], meta["digest"]
             intact = _digest(body) == digest
+            found = body["step"]
         except Exception as error:
             raise DamagedCheckpoint(f"its description cannot be read ({brief(error)})") from error
         if not intact:
             raise DamagedCheckpoint("its description does not match its digest")
+        if found != step:
+            raise DamagedCheckpoint(f"it holds step {found}")
         return body
 
     def _read_arrays(self, step: int, body: dict[str, Any], restore: Any) -> dict[str, Any]:
@@ -307,7 +312,8 @@ class Checkpoints:
             if jax.process_count() == 1:
                 for leftover in self.directory.glob("*.orbax-checkpoint-tmp*"):
                     shutil.rmtree(leftover, ignore_errors=True)
-                self._manager.reload()
+                with contextlib.suppress(Exception):
+                    self._manager.reload()
             kept = self.steps()
             last = f"step {kept[-1]} is kept" if kept else "no earlier step was saved"
             which = "a checkpoint" if step is None else f"the checkpoint of step {step}"

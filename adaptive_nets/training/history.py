@@ -57,12 +57,8 @@ class History:
         return {
             "lines": self._count,
             "digest": self._sums.hexdigest(),
-            "sample": [dict(line) for line in _by_step(lines)],
+            "sample": [dict(line) for line in sorted(lines, key=lambda line: line["step"])],
         }
-
-
-def _by_step(lines: Sequence[Line]) -> list[Line]:
-    return sorted(lines, key=lambda line: line["step"])
 
 
 def restored_lines(lines: Sequence[Line], snapshot: Any) -> tuple[list[Line], str]:
@@ -83,8 +79,11 @@ def restored_lines(lines: Sequence[Line], snapshot: Any) -> tuple[list[Line], st
     lost = snapshot["lines"] - len(lines)
     if lost <= 0:
         return list(lines), "differs from what the checkpoint recorded, and is kept as it is"
+    # Of lines of one step, the kinds have the order in which they were first written.
+    kinds = {_kind(line): None for line in snapshot["sample"]}
+    order = {kind: rank for rank, kind in enumerate(kinds)}
     return (
-        _by_step([*lines, *taken]),
+        sorted([*lines, *taken], key=lambda line: (line["step"], order.get(_kind(line), 0))),
         f"has lost {lost} of its {snapshot['lines']} lines; {len(taken)} of them are taken from "
         "the checkpoint",
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import tyro
 
+from adaptive_nets.training.ranges import described_ranges
 from experiments.commands.layout import Column, grouped, table_lines, wrap
 from experiments.commands.list import cell_text
 from experiments.commands.models import size_text
@@ -73,6 +74,7 @@ def described(name: str, preset_name: PresetName) -> dict[str, Any]:
         "expected": [dataclasses.asdict(bound) for bound in preset.bounds],
         "config_hash": config_lib.identity_hash(preset.config),
         "config": config_lib.to_dict(preset.config),
+        "ranges": described_ranges(type(preset.config)),
         "network": described_network(model) if model else None,
         "deviations": list(experiment.deviations),
     }
@@ -107,6 +109,15 @@ def described_network(name: str) -> dict[str, Any]:
     }
 
 
+def _values_text(content: Mapping[str, Any]) -> str:
+    """Formats the values, one per line, each with its range."""
+    lines = config_lib.text_of(content["config"]).splitlines()
+    ranges = [content["ranges"].get(line.split(" = ")[0], "") for line in lines]
+    return "\n".join(
+        f"{line}    # {words}" if words else line for line, words in zip(lines, ranges, strict=True)
+    )
+
+
 def _draw(content: Mapping[str, Any]) -> None:
     """Prints the sections on a terminal."""
     screen, width = console(), terminal_width()
@@ -131,7 +142,7 @@ def _draw(content: Mapping[str, Any]) -> None:
     section("cost of a seed", content["cost_text"])
     bounds = [f"{b['measure']} in [{b['low']:g}, {b['high']:g}]" for b in content["expected"]]
     section("expected", "\n".join(bounds) or "no bounds for this preset")
-    section(f"values ({content['config_hash']})", config_lib.text_of(content["config"]))
+    section(f"values ({content['config_hash']})", _values_text(content))
     if content["network"]:
         network = content["network"]
         screen.print(f"network {network['name']}", style="bold")

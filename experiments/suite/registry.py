@@ -223,10 +223,15 @@ def find_experiment(name: str) -> Experiment:
     broken = _found()[1].get(name.split(".", 1)[0])
     if broken:
         raise UserError(broken)
-    raise UserError(
-        f"experiment {name!r} is unknown; {did_you_mean(name, experiments())} "
-        "(adaptive-nets list shows all)"
-    )
+    known = _run_in(name) or f"{did_you_mean(name, experiments())} (adaptive-nets list shows all)"
+    raise UserError(f"experiment {name!r} is unknown; {known}")
+
+
+def _run_in(name: str) -> str:
+    """Returns a hint if a name is the folder of a run instead of an id; "" otherwise."""
+    if not (Path(name) / "run.json").is_file():
+        return ""
+    return f"it is the folder of a run; expected an id, or {name} after --run or --results"
 
 
 def select(pattern: str) -> list[Experiment]:
@@ -245,9 +250,10 @@ def select(pattern: str) -> list[Experiment]:
     chosen = [e for e in experiments().values() if any(map(matches, (e.id, *e.aliases)))]
     if not chosen:
         known = [*experiments(), *papers()]
+        hint = _run_in(pattern) or did_you_mean(pattern, known)
         raise UserError(
             _found()[1].get(pattern.split(".", 1)[0])
-            or f"no experiment matches {pattern!r}; {did_you_mean(pattern, known)}"
+            or f"no experiment matches {pattern!r}; {hint}"
         )
     return chosen
 

@@ -17,7 +17,7 @@ import experiments
 from adaptive_nets.data.catalogue import CATALOGUE
 from adaptive_nets.models import list_models
 from experiments.__main__ import EXAMPLES, main
-from experiments.commands import completion, data, models, output, table
+from experiments.commands import completion, data, encoding, models, output, table
 from experiments.commands import list as listing
 from experiments.commands.catalogue import COMMANDS
 from experiments.commands.complete import complete
@@ -261,6 +261,37 @@ def test_a_stream_without_our_characters_gets_others(encoding, arguments):
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
     assert len(done.stdout) > 100
+
+
+def test_the_c_locale_and_letters_without_a_plain_form():
+    values = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = program("run", "sparse_vd.table1.lenet-300-100-sparse", "--help", **values)
+    assert done.returncode == 0, done.stderr
+    assert b"log alpha" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("character", "plain"), [("α", "alpha"), ("Σ", "sigma"), ("é", "e"), ("–", "-"), ("猫", "?")]
+)
+def test_characters_that_cannot_be_encoded_are_replaced(character, plain):
+    encoding.replace_unknown_characters()
+    assert character.encode("ascii", errors="adaptive_nets.plain") == plain.encode()
+
+
+@pytest.mark.parametrize(("arguments", "unbuffered"), [(("--help",), ""), (("list",), "1")])
+def test_output_that_cannot_be_written_is_one_line(arguments, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if " lacks " not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "adaptive-nets: standard output cannot be written: no space left on the disk"
+    )
 
 
 def test_listing_the_zoo_imports_no_network():

@@ -193,6 +193,60 @@ def test_when_all_are_damaged_it_says_so(saved):
         restore(saved)
 
 
+def remove_all_arrays(saved):
+    for step in (10, 20, 30):
+        (saved / str(step) / "state" / "manifest.ocdbt").unlink()
+    with pytest.raises(UserError, match="none of the 3 checkpoints"):
+        restore(saved)
+
+
+def test_when_all_are_damaged_it_says_so_every_time(saved):
+    remove_all_arrays(saved)
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            restore(saved)
+        aside = saved.parent / "damaged-checkpoints" / "30"
+        assert f"step 30 in {saved} is damaged and was moved to {aside}" in str(error.value)
+        assert f"to start from step 0, pass --fresh or move {saved} away" in str(error.value)
+
+
+@pytest.mark.parametrize("moved", ["checkpoints", "damaged-checkpoints"])
+def test_damaged_checkpoints_that_are_moved_away_are_forgotten(saved, moved):
+    remove_all_arrays(saved)
+    (saved.parent / moved).rename(saved.parent / "elsewhere")
+    assert restore(saved) is None
+
+
+def test_missing_steps_stay_known_until_a_newer_one_is_saved(saved):
+    for step in (10, 20, 30):
+        shutil.rmtree(saved / str(step))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"step 30 .* is missing; none of the 3 checkpoints"):
+            restore(saved)
+
+
+def test_a_step_under_the_name_of_another_is_damaged(saved):
+    shutil.copytree(saved / "20", saved / "40")
+    found = restore(saved)
+    assert (found.step, found.position) == (30, {"epoch": 3})
+    assert found.damaged == (f"checkpoint of step 40 in {saved} is damaged: it holds step 20",)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7\n", "[1]\n", '{"step": "a"}\n', '{"step": 1', "\x00\xff", '{"a": 1}\n']
+)
+def test_a_damaged_ledger_is_no_obstacle(saved, text):
+    (saved / "saved.jsonl").write_text(text, encoding="latin-1")
+    assert restore(saved).step == 30
+
+
+def test_a_ledger_that_cannot_be_read_is_named(saved):
+    (saved / "saved.jsonl").unlink()
+    (saved / "saved.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"saved\.jsonl cannot be read: it is a folder"):
+        restore(saved)
+
+
 def test_a_repaired_run_can_save_the_same_step_again(saved):
     (saved / "30" / "state" / "manifest.ocdbt").unlink()
     checkpoints = Checkpoints(saved)

@@ -82,6 +82,22 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(config, dataset, tmp_path
     assert logged(tmp_path / "whole") == logged(tmp_path / "killed")
 
 
+def test_a_lost_log_is_named_and_taken_from_the_checkpoint(config, dataset, tmp_path):
+    whole = run(config, dataset, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(config, dataset, tmp_path / "parts", progress=StopAt(17))
+    before = logged(tmp_path / "parts")
+    (tmp_path / "parts" / "metrics.jsonl").unlink()
+    shown = []
+    progress = SilentProgress()
+    progress.show = shown.append
+    continued = run(config, dataset, tmp_path / "parts", progress=progress)
+    (warning,) = [line for line in shown if line.startswith("warning")]
+    assert f"metrics.jsonl has lost {len(before)} of its {len(before)} lines" in warning
+    assert_same(whole.state, continued.state)
+    assert logged(tmp_path / "whole") == logged(tmp_path / "parts")
+
+
 def test_a_finished_run_is_not_run_again(config, dataset, tmp_path, monkeypatch):
     first = run(config, dataset, tmp_path)
     again = run(config, dataset, tmp_path)
