@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.reading import TEXT_LIMIT, parse_json, read_file
+from adaptive_nets.runtime.reading import READ_LIMIT, TEXT_LIMIT, parse_json, read_file
 
 
 def _is_of(value: Any, kind: type | tuple[type, ...]) -> bool:
@@ -65,7 +65,8 @@ def read_json_lines(
         UserError: the file exists and cannot be read, or is a folder or a device.
     """
     try:
-        texts = read_file(path, limit=TEXT_LIMIT).splitlines()
+        # A log of every step of a long run is large.
+        texts = read_file(path, limit=READ_LIMIT).splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:

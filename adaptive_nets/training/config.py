@@ -68,7 +68,7 @@ class DataConfig(FlagGroup, flags="data"):
     """Zero padding on each side before the random crop of training images, in pixels."""
     flip: bool = False
     """Flip training images left to right with probability 1/2."""
-    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_area: Annotated[tuple[float, float], Range(0, 1, open_low=True)] = (0.08, 1.0)
     """Smallest and largest area of random crops of streamed photographs, as shares of the image."""
     colour_distortion: bool = False
     """Change brightness, saturation, hue and contrast of training images at random."""
@@ -85,7 +85,7 @@ class DataConfig(FlagGroup, flags="data"):
         super().__post_init__()
         low, high = self.crop_area
         require(
-            0 < low <= high <= 1,
+            low <= high,
             "data.crop-area",
             self.crop_area,
             "two shares of the image above 0 and up to 1, the smaller first",

@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for path, make in ((tmp_path / "folder", os.mkdir), (tmp_path / "fifo", os.mkfifo)):
         make(path)
         for read in (read_json_lines, lambda path: read_json_object(path, remedy="move it")):
-            with pytest.raises(UserError, match=f"{path} cannot be read: it is a"):
+            with pytest.raises(UserError, match=f"{path} cannot be read: (Is|it is) a"):
                 read(path)
     with pytest.raises(UserError, match="No such file"):
         read_json_object(tmp_path / "none", remedy="move it")

@@ -243,7 +243,7 @@ def test_a_damaged_ledger_is_no_obstacle(saved, text):
 def test_a_ledger_that_cannot_be_read_is_named(saved):
     (saved / "saved.jsonl").unlink()
     (saved / "saved.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"saved\.jsonl cannot be read: it is a folder"):
+    with pytest.raises(UserError, match=r"saved\.jsonl cannot be read: Is a directory"):
         restore(saved)
 
 

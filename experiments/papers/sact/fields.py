@@ -5,28 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from adaptive_nets.training.config import TrainConfig, require
+from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.ranges import FlagGroup, Range
 from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
 from experiments.suite.config import Training
 from experiments.suite.run_inputs import RunInputField
 
 
 @dataclasses.dataclass(frozen=True)
-class EqualFlopsConfig:
+class EqualFlopsConfig(FlagGroup, flags="baseline"):
     """Units per block of a plain network with the cost of a network of adaptive depth."""
 
     like: Annotated[str, RunInputField()] = ""
     """Run of a network of adaptive depth; its mean units per block are rounded. Empty: as given."""
-    units: tuple[int, ...] = ()
+    units: Annotated[tuple[int, ...], Range(1, 1000)] = ()
     """Units per block, if no run is named."""
-
-    def __post_init__(self):
-        require(
-            all(size > 0 for size in self.units),
-            "baseline.units",
-            self.units,
-            "a positive number of units for each block",
-        )
 
 
 @dataclasses.dataclass(frozen=True)
