@@ -339,8 +339,11 @@ class GreedySearch:
             identity = content["identity"]
             steps = [Step(**step) for step in content["steps"]]
             loss, amounts = content["loss"], dict(content["amounts"])
-            measured = dict(content.get("measured", {}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            measured = {
+                name: [float(value) for value in values]
+                for name, values in content.get("measured", {}).items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} cannot be read; move {self.directory} away to start a new search"
             ) from error
