@@ -264,16 +264,16 @@ def test_masks_of_draws_differ_and_have_equal_costs(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SearchConfig(target=0.5), "--search.target is 0.5; expected a factor"),
+        (lambda: SearchConfig(target=0.5), "--search.target is 0.5; expected a number in [1, "),
         (lambda: SearchConfig(images=0), "--search.images is 0; expected a positive number"),
         (lambda: SearchConfig(kinds=()), "--search.kinds is (); expected at least one"),
-        (lambda: SearchConfig(runs=2), "--search.runs is 2; expected 3 or more rounds"),
+        (lambda: SearchConfig(runs=2), "--search.runs is 2; expected a whole number from 3"),
         (lambda: LayerConfig(draws=0), "--layer.draws is 0; expected a positive number"),
         (lambda: TradeoffConfig(draws=0), "--tradeoff.draws is 0; expected a positive number"),
         (lambda: TimingConfig(batches=(0,)), "--timing.batches is (0,)"),
         (lambda: TimingConfig(seconds=-1.0), "--timing.seconds is -1.0"),
         (lambda: RuleConfig(reduction=0.5), "--rule.reduction is 0.5"),
-        (lambda: RuleConfig(rate=1.0), "--rule.rate is 1.0; expected a perforation rate in [0, 1)"),
+        (lambda: RuleConfig(rate=1.0), "--rule.rate is 1.0; expected a number in [0, 1)"),
         (lambda: RuleConfig(falloff=2.0), "--rule.falloff is 2.0"),
         (
             lambda: LayerConfig(rates=(0.5, 0.25)),
