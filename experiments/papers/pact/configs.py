@@ -110,7 +110,6 @@ def _curve(rule: Literal["pact", "sact"], tau: float) -> Experiment:
         runner=RUNNER if rule == "pact" else "experiments.shared.adaptive_depth.scores:run",
         data="cifar10",
         deviations=(*(_OPEN if rule == "pact" else ()), *_CURVE),
-        measures=("test_accuracy", "flops"),
         recipe=RECIPE,
     )
 
