@@ -20,7 +20,7 @@ _BESIDE_ALL = 1 << 20
 
 
 def read_cifar_binary(
-    path: Path, *, num_labels: int, count: int | None = None, md5: str | None = None
+    path: str | Path, *, num_labels: int, count: int | None = None, md5: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads a file of the binary form: per example its labels, then three colour planes.
 
@@ -37,6 +37,7 @@ def read_cifar_binary(
         AbsentDataError: the file does not exist.
         DamagedDataError: the file is unreadable, has another size or is not the official file.
     """
+    path = Path(path)
     row = num_labels + _PIXELS
     content = read_bytes(path, limit=_limit(count, row))
     size = f"{count * row}" if count is not None else f"a multiple of {row}"
@@ -51,7 +52,11 @@ def read_cifar_binary(
 
 
 def read_cifar_python(
-    path: Path, *, label_keys: tuple[str, ...], count: int | None = None, md5: str | None = None
+    path: str | Path,
+    *,
+    label_keys: tuple[str, ...],
+    count: int | None = None,
+    md5: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads a file of the Python form, a pickle, without running code from it.
 
@@ -70,6 +75,7 @@ def read_cifar_python(
         DamagedDataError: the file is unreadable, is not such a pickle, refers to anything but plain
             arrays, or is not the official file.
     """
+    path = Path(path)
     content = read_bytes(path, limit=_limit(count, _PIXELS))
     _check_sum(path, content, md5)
     batch = _unpickle(path, content)

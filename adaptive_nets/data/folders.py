@@ -63,7 +63,7 @@ def data_root(flag: str | Path | None = None, *, must_exist: bool = True) -> Pat
     return root
 
 
-def list_names(folder: Path) -> frozenset[str]:
+def list_names(folder: str | Path) -> frozenset[str]:
     """Lists a folder.
 
     Args:
@@ -75,6 +75,7 @@ def list_names(folder: Path) -> frozenset[str]:
     Raises:
         DamagedDataError: the folder exists but cannot be read.
     """
+    folder = Path(folder)
     try:
         return frozenset(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -86,7 +87,7 @@ def list_names(folder: Path) -> frozenset[str]:
         ) from error
 
 
-def read_bytes(path: Path, *, limit: int = READ_LIMIT) -> bytes:
+def read_bytes(path: str | Path, *, limit: int = READ_LIMIT) -> bytes:
     """Reads a whole file.
 
     Args:
@@ -100,6 +101,7 @@ def read_bytes(path: Path, *, limit: int = READ_LIMIT) -> bytes:
         AbsentDataError: the file does not exist.
         DamagedDataError: the path is not a regular file, cannot be read or is larger.
     """
+    path = Path(path)
     try:
         return read_file(path, limit=limit)
     except FileNotFoundError as error:
@@ -110,13 +112,14 @@ def read_bytes(path: Path, *, limit: int = READ_LIMIT) -> bytes:
         ) from error
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: str | Path) -> str:
     """Computes the sha256, hex, of a file of any size.
 
     Raises:
         AbsentDataError: the file does not exist.
         DamagedDataError: the path is not a regular file or cannot be read.
     """
+    path = Path(path)
     try:
         return file_sha256(path)
     except FileNotFoundError as error:
@@ -127,12 +130,13 @@ def file_digest(path: Path) -> str:
         ) from error
 
 
-def check_files(folder: Path) -> None:
+def check_files(folder: str | Path) -> None:
     """Checks that a folder holds no device, FIFO or socket, for libraries that open its files.
 
     Raises:
         DamagedDataError: a path in the folder is one, or a link that leads nowhere.
     """
+    folder = Path(folder)
     for name in sorted(list_names(folder)):
         path = folder / name
         if path.is_dir():
@@ -145,7 +149,7 @@ def check_files(folder: Path) -> None:
             ) from error
 
 
-def read_json(path: Path, *, remedy: str) -> Any:
+def read_json(path: str | Path, *, remedy: str) -> Any:
     """Reads a JSON file.
 
     Args:
@@ -158,6 +162,7 @@ def read_json(path: Path, *, remedy: str) -> Any:
     Raises:
         DamagedDataError: the file is missing, unreadable or not JSON.
     """
+    path = Path(path)
     try:
         return parse_json(read_bytes(path, limit=TEXT_LIMIT))
     except AbsentDataError as error:

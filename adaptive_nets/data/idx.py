@@ -24,7 +24,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(
-    path: Path,
+    path: str | Path,
     *,
     shape: tuple[int, ...] | None = None,
     md5: str | None = None,
@@ -49,6 +49,7 @@ def read_idx(
             size, or is not the official file.
     """
     # Incompressible content grows by less than a thousandth.
+    path = Path(path)
     limit = READ_LIMIT if shape is None else math.prod(shape) * 1001 // 1000 + _HEADER_LIMIT
     raw = read_bytes(path, limit=limit)
     packed = raw.startswith(_GZIP_MAGIC)

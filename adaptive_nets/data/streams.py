@@ -55,7 +55,7 @@ class StreamedSet:
     fingerprint: str
 
 
-def open_streamed(folder: Path, info: DatasetInfo) -> StreamedSet:
+def open_streamed(folder: str | Path, info: DatasetInfo) -> StreamedSet:
     """Opens a prepared set and checks the length of every record file.
 
     Args:
@@ -66,6 +66,7 @@ def open_streamed(folder: Path, info: DatasetInfo) -> StreamedSet:
         DamagedDataError: a file, named by the message, is missing or damaged.
         UserError: the set has an unsupported format, or TFDS is not installed.
     """
+    folder = Path(folder)
     copy = describe_prepared(info, folder)
     check_format(info, copy)
     import_tfds()

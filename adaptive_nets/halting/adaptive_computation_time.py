@@ -11,11 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
-from adaptive_nets.halting.arguments import as_floating, as_units, check_number
+from adaptive_nets.halting.arguments import (
+    as_array,
+    as_arrays,
+    as_floating,
+    as_units,
+    check_number,
+    with_unit_axis,
+)
 from adaptive_nets.halting.prefix_scan import exclusive_scan
 from adaptive_nets.runtime.errors import UserError
 
@@ -134,6 +142,7 @@ def act_start(output: Float[Array, "..."], halting_shape: Sequence[int]) -> ActS
         UserError: `halting_shape` is not a prefix of the shape of `output`.
     """
     shape = tuple(halting_shape)
+    output = as_array("output", output)
     if output.shape[: len(shape)] != shape:
         raise UserError(
             f"halting_shape is {shape}; expected the leading axes of states of shape "
@@ -177,6 +186,7 @@ def act_step(
         UserError: `eps` is outside (0, 1), or the shapes differ from those of `state`.
     """
     check_number("eps", eps, below=1)
+    state, x = jax.tree.map(jnp.asarray, state), as_array("x", x)
     halting_probs = as_floating("halting_probs", halting_probs).astype(state.total.dtype)
     if halting_probs.shape != state.total.shape or x.shape != state.output.shape:
         raise UserError(
@@ -214,6 +224,8 @@ def combine_states(
     Raises:
         UserError: the number of states is not L.
     """
+    weights = with_unit_axis("weights", weights)
+    states = as_arrays("states", states)
     if len(states) != weights.shape[-1]:
         raise UserError(
             f"states has {len(states)} entries; expected {weights.shape[-1]}, one per unit in "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -35,9 +36,43 @@ def check_positive_integer(name: str, value: Any) -> int:
     Raises:
         UserError: the value is not a positive integer; the message names the argument.
     """
-    if int(value) != value or value < 1:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
         raise UserError(f"{name} is {value!r}; expected a positive integer")
-    return int(value)
+    return number
+
+
+def as_array(name: str, value: Any, *, ndim: int | None = None, axes: str = "") -> Array:
+    """Converts an array of NumPy, JAX or Python numbers to a JAX array; dtypes are canonicalised.
+
+    Args:
+        name: name of the argument.
+        value: the argument.
+        ndim: required number of axes, or None.
+        axes: their names, for the message.
+
+    Raises:
+        UserError: the value is no array of numbers, or has other axes; the message names it.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is {value!r}; expected an array of numbers") from None
+    if ndim is not None and array.ndim != ndim:
+        raise UserError(f"{name} has shape {array.shape}; expected {axes}")
+    return array
+
+
+def as_arrays(name: str, values: Any) -> list[Array]:
+    """Converts each entry of a sequence by `as_array`.
+
+    Raises:
+        UserError: an entry is no array; the message names it.
+    """
+    return [as_array(f"{name}[{i}]", value) for i, value in enumerate(values)]
 
 
 def with_unit_axis(name: str, array: Any) -> Array:
@@ -46,7 +81,7 @@ def with_unit_axis(name: str, array: Any) -> Array:
     Raises:
         UserError: there is no such axis; the message names the argument.
     """
-    array = jnp.asarray(array)
+    array = as_array(name, array)
     if array.ndim < 1 or array.shape[-1] < 1:
         raise UserError(f"{name} has shape {array.shape}; expected [..., L] with L units, L >= 1")
     return array
@@ -69,7 +104,7 @@ def as_floating(name: str, array: Any) -> Float[Array, "..."]:
     Raises:
         UserError: the dtype is not floating-point; the message names the array.
     """
-    array = jnp.asarray(array)
+    array = as_array(name, array)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise UserError(f"{name} has dtype {array.dtype}; expected a floating-point dtype")
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from adaptive_nets.halting.arguments import check_positive_integer
+from adaptive_nets.halting.arguments import as_array, check_positive_integer
 from adaptive_nets.runtime.errors import UserError
 
 
@@ -28,7 +28,7 @@ def dilate(mask: Bool[Array, "... H W"]) -> Bool[Array, "... H W"]:
     Raises:
         UserError: the mask is not bool[..., H, W].
     """
-    mask = jnp.asarray(mask)
+    mask = as_array("mask", mask)
     if mask.ndim < 2 or mask.dtype != jnp.bool_:
         raise UserError(
             f"mask has shape {mask.shape} and dtype {mask.dtype}; expected bool[..., H, W]"
@@ -53,15 +53,16 @@ def mask_residual(residual: Float[Array, "N H W C"], mask: Array | None) -> Floa
     """
     if mask is None:
         return residual
-    if mask.shape not in (residual.shape[:1], residual.shape[:3]):
+    residual, values = as_array("residual", residual), as_array("mask", mask)
+    if values.shape not in (residual.shape[:1], residual.shape[:3]):
         raise UserError(
-            f"halting mask has shape {mask.shape}; expected {residual.shape[:3]}, one value per "
+            f"halting mask has shape {values.shape}; expected {residual.shape[:3]}, one value per "
             f"position, or {residual.shape[:1]}, one value per image"
         )
-    mask = jnp.expand_dims(mask, tuple(range(mask.ndim, 4)))
-    if mask.dtype == jnp.bool_:
-        return jnp.where(mask, residual, jnp.zeros((), residual.dtype))
-    return residual * mask.astype(residual.dtype)
+    values = jnp.expand_dims(values, tuple(range(values.ndim, 4)))
+    if values.dtype == jnp.bool_:
+        return jnp.where(values, residual, jnp.zeros((), residual.dtype))
+    return residual * values.astype(residual.dtype)
 
 
 def group_sizes(shape: tuple[int, int], groups: int) -> tuple[int, int]:
@@ -106,6 +107,7 @@ def group_average(x: Float[Array, "N H W C"], groups: int) -> Float[Array, "N G1
     Raises:
         UserError: `groups` is not a positive integer or does not divide an axis.
     """
+    x = as_array("x", x, ndim=4, axes="[N, H, W, C]")
     n, height, width, channels = x.shape
     rows, columns = group_sizes((height, width), groups)
     tiles = x.reshape(n, rows, height // rows, columns, width // columns, channels)
@@ -125,6 +127,9 @@ def spread_groups(values: Array, shape: tuple[int, int]) -> Array:
     Raises:
         UserError: `shape` is not a multiple of (G1, G2).
     """
+    values = as_array("values", values)
+    if values.ndim < 3:
+        raise UserError(f"values has shape {values.shape}; expected [N, G1, G2, ...]")
     rows, columns = values.shape[1:3]
     if shape[0] % rows or shape[1] % columns:
         raise UserError(f"shape is {tuple(shape)}; expected multiples of ({rows}, {columns})")

@@ -108,7 +108,7 @@ def computation_penalty(
         raise UserError(
             f"rate has {len(rates)} values; expected one, or {len(costs)}, one per block"
         )
-    arrays = [as_floating("costs", cost) for cost in costs]
+    arrays = [as_floating(f"costs[{i}]", cost) for i, cost in enumerate(costs)]
     means = [jnp.mean(cost, axis=tuple(range(1, cost.ndim))) for cost in arrays]
     terms = [jnp.asarray(tau, m.dtype) * m for tau, m in zip(rates, means, strict=True)]
     return sum(terms[1:], start=terms[0])

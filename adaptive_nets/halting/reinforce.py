@@ -16,13 +16,14 @@ the effect of a decision on other examples through the statistics of the batch i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from adaptive_nets.halting.arguments import as_array, as_arrays, as_units
 from adaptive_nets.halting.discrete import units_that_run
 from adaptive_nets.halting.stopping import log_stick_breaking
 from adaptive_nets.runtime.errors import UserError
@@ -43,7 +44,7 @@ def log_prob_of_units(
     Raises:
         UserError: the shape of `num_units` is not that of `logits` without the last axis.
     """
-    _check_units(logits, num_units)
+    logits, num_units = _as_operands("logits", logits, num_units)
     log_q = log_stick_breaking(logits)
     chosen = jnp.take_along_axis(log_q, num_units[..., None] - 1, axis=-1)[..., 0]
     return jnp.sum(chosen, axis=tuple(range(1, chosen.ndim)))
@@ -66,7 +67,7 @@ def decision_log_probs(
     Raises:
         UserError: the shape of `num_units` is not that of `logits` without the last axis.
     """
-    _check_units(logits, num_units)
+    logits, num_units = _as_operands("logits", logits, num_units)
     ran = units_that_run(num_units, logits.shape[-1])
     goes_on, logits = ran[..., 1:], logits[..., :-1]
     log_probs = jnp.where(goes_on, jax.nn.log_sigmoid(-logits), jax.nn.log_sigmoid(logits))
@@ -91,17 +92,19 @@ def expected_next_units(
     Raises:
         UserError: the shape of `num_units` is not that of `halting_probs` without the last axis.
     """
-    _check_units(halting_probs, num_units)
+    halting_probs, num_units = _as_operands("halting_probs", halting_probs, num_units)
     ran = units_that_run(num_units, halting_probs.shape[-1])[..., :-1]
     return jnp.where(ran, 1.0 - halting_probs[..., :-1], 0.0)
 
 
-def _check_units(values: Array, num_units: Array) -> None:
+def _as_operands(name: str, values: Any, num_units: Any) -> tuple[Array, Array]:
+    values, num_units = as_units(name, values), as_array("num_units", num_units)
     if num_units.shape != values.shape[:-1]:
         raise UserError(
             f"num_units has shape {num_units.shape}; expected {values.shape[:-1]}, the shape of "
-            "logits without its last axis"
+            f"{name} without its last axis"
         )
+    return values, num_units
 
 
 def rewards_to_go(
@@ -119,7 +122,8 @@ def rewards_to_go(
     Returns:
         float[N, K].
     """
-    stacked = jnp.stack(list(penalties), axis=-1)
+    log_likelihood = as_array("log_likelihood", log_likelihood)
+    stacked = jnp.stack(as_arrays("penalties", penalties), axis=-1)
     later = jnp.cumsum(stacked[:, ::-1], axis=-1)[:, ::-1] - stacked
     return jnp.broadcast_to(log_likelihood[:, None], later.shape) - later
 
@@ -151,6 +155,8 @@ def reinforce_loss(
         UserError: there are no steps, or the numbers of penalties and steps differ, or the
             baseline has another shape.
     """
+    log_likelihood = as_array("log_likelihood", log_likelihood)
+    log_probs, penalties = as_arrays("log_probs", log_probs), as_arrays("penalties", penalties)
     if not log_probs or len(log_probs) != len(penalties):
         raise UserError(
             f"log_probs has {len(log_probs)} steps and penalties {len(penalties)}; expected the "
@@ -164,7 +170,7 @@ def reinforce_loss(
             f"{rewards.shape}"
         )
     advantages = lax.stop_gradient(rewards - jnp.broadcast_to(baseline, rewards.shape))
-    scores = jnp.stack(list(log_probs), axis=-1)
+    scores = jnp.stack(log_probs, axis=-1)
     # Value 0, gradient ∇log q.
     scores = scores - lax.stop_gradient(scores)
     loss = -log_likelihood - jnp.sum(advantages * scores, axis=-1)
@@ -189,7 +195,8 @@ class Baseline(NamedTuple):
     @property
     def value(self) -> Float[Array, "K"]:
         """Returns the average; zero before the first update."""
-        return self.total / jnp.maximum(self.weight, jnp.finfo(self.weight.dtype).tiny)
+        total, weight = jnp.asarray(self.total), jnp.asarray(self.weight)
+        return total / jnp.maximum(weight, jnp.finfo(weight.dtype).tiny)
 
     def for_batch(self, rewards: Float[Array, "N K"]) -> Float[Array, "N K"]:
         """Returns the baseline of each example of a batch.
@@ -201,6 +208,7 @@ class Baseline(NamedTuple):
         Args:
             rewards: float[N, K], from `rewards_to_go`.
         """
+        rewards = as_array("rewards", rewards)
         count = rewards.shape[0]
         others = (jnp.sum(rewards, axis=0, keepdims=True) - rewards) / max(count - 1, 1)
         value = jnp.broadcast_to(self.value[None], rewards.shape)
@@ -231,6 +239,7 @@ def update_baseline(
     Raises:
         UserError: `decay` is outside [0, 1).
     """
+    rewards, baseline = as_array("rewards", rewards), jax.tree.map(jnp.asarray, baseline)
     if not 0 <= decay < 1:
         raise UserError(f"decay is {decay!r}; expected a number in [0, 1)")
     mean = lax.stop_gradient(jnp.mean(rewards, axis=0)).astype(baseline.total.dtype)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import fan_in_uniform
+from adaptive_nets.layers.arguments import as_array
 from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.runtime.errors import UserError
 
@@ -36,6 +37,7 @@ def channels_to_depth(
     Raises:
         UserError: `groups` does not divide C.
     """
+    x = as_array("x", x)
     *outer, channels = x.shape
     if groups < 1 or channels % groups:
         raise UserError(f"groups {groups} must divide the number of channels, {channels}")
@@ -45,6 +47,7 @@ def channels_to_depth(
 
 def depth_to_channels(x: Float[Array, "N D H W s"]) -> Float[Array, "N H W s*D"]:
     """Inverts `channels_to_depth`: volume major, depth minor."""
+    x = as_array("x", x, ndim=5, axes="[N, D, H, W, s]")
     n, depth, height, width, volumes = x.shape
     return jnp.transpose(x, (0, 2, 3, 4, 1)).reshape(n, height, width, volumes * depth)
 

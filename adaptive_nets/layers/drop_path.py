@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from adaptive_nets.layers.arguments import as_array
 from adaptive_nets.runtime.errors import UserError
 
 
@@ -56,6 +57,7 @@ def stochastic_depth(
     Raises:
         ValueError: `key` is None in training.
     """
+    residual = as_array("residual", residual)
     if not train:
         return residual * jnp.asarray(survival, residual.dtype)
     if key is None:
@@ -161,7 +163,7 @@ def global_drop_path(
         bool[D, J], one-hot over the inputs, and bool[D], whether the column is among the inputs. If
         it is not, no later live path reads the join.
     """
-    live = column[:, None] == jnp.asarray(join_columns)[None, :]
+    live = jnp.asarray(column)[:, None] == jnp.asarray(join_columns)[None, :]
     return live, jnp.any(live, axis=1)
 
 
@@ -230,6 +232,7 @@ def mean_of_live(
         inputs: J arrays float[N, H, W, C].
         live: bool[D, J], D = 1 for the whole mini-batch or N; at least one True per row.
     """
+    inputs, live = [as_array("inputs", branch) for branch in inputs], jnp.asarray(live)
     counts = jnp.sum(live, axis=1, keepdims=True)
     shares = jnp.where(live, 1.0 / counts, 0.0).astype(inputs[0].dtype)
     # Selected rather than multiplied by zero: a dropped input may not be finite.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adaptive_nets.layers.arguments import as_array
 from adaptive_nets.runtime.errors import UserError
 
 
@@ -39,6 +40,7 @@ def local_response_norm(
     Raises:
         UserError: `size` is less than 1.
     """
+    x = as_array("x", x)
     if size < 1:
         raise UserError(f"size of a normalisation window is {size}; expected at least 1 channel")
     values = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -7,6 +7,7 @@ ignored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,16 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from adaptive_nets.layers.arguments import as_array, as_pair
 from adaptive_nets.runtime.errors import UserError
+from kernels._common import geometry
+from kernels._common.geometry import Padding
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def max_pool(
     x: Float[Array, "N H W C"],
-    window: tuple[int, int],
-    strides: tuple[int, int] | None = None,
-    padding: str | Pads = "VALID",
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
     *,
     ceil_mode: bool = False,
 ) -> Float[Array, "N H2 W2 C"]:
@@ -37,9 +41,10 @@ def max_pool(
 
     Args:
         x: float[N, H, W, C].
-        window: (height, width).
-        strides: (vertical, horizontal); by default the window.
-        padding: "VALID", "SAME" or ((top, bottom), (left, right)), less than the window.
+        window: (height, width), or one number for both.
+        strides: (vertical, horizontal), or one number for both; by default the window.
+        padding: "VALID", "SAME", ((top, bottom), (left, right)) or one number for all sides; less
+            than the window.
         ceil_mode: whether to round the output size up and so keep a partly filled last window.
 
     Returns:
@@ -48,7 +53,7 @@ def max_pool(
     Raises:
         UserError: `padding` has another form, or the window does not fit.
     """
-    strides = strides or window
+    x, window, strides = _checked(x, window, strides)
     (top, bottom), (left, right) = explicit_padding(x.shape[1:3], window, strides, padding)
     if _tiles(x.shape[1:3], window, strides, (top, bottom, left, right)):
         return jnp.max(_as_tiles(x, window), axis=(2, 4))
@@ -61,9 +66,9 @@ def max_pool(
 
 def avg_pool(
     x: Float[Array, "N H W C"],
-    window: tuple[int, int],
-    strides: tuple[int, int] | None = None,
-    padding: str | Pads = "VALID",
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -72,9 +77,10 @@ def avg_pool(
 
     Args:
         x: float[N, H, W, C].
-        window: (height, width).
-        strides: (vertical, horizontal); by default the window.
-        padding: "VALID", "SAME" or ((top, bottom), (left, right)), less than the window.
+        window: (height, width), or one number for both.
+        strides: (vertical, horizontal), or one number for both; by default the window.
+        padding: "VALID", "SAME", ((top, bottom), (left, right)) or one number for all sides; less
+            than the window.
         ceil_mode: whether to round the output size up and so keep a partly filled last window.
         count_include_pad: whether the divisor counts padding; positions beyond the padding never
             count.
@@ -85,7 +91,7 @@ def avg_pool(
     Raises:
         UserError: `padding` has another form, or the window does not fit.
     """
-    strides = strides or window
+    x, window, strides = _checked(x, window, strides)
     (top, bottom), (left, right) = explicit_padding(x.shape[1:3], window, strides, padding)
     if _tiles(x.shape[1:3], window, strides, (top, bottom, left, right)):
         return jnp.mean(_as_tiles(x, window), axis=(2, 4))
@@ -108,7 +114,7 @@ def avg_pool(
 
 def global_avg_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N C"]:
     """Averages over all positions, float[N, H, W, C] -> float[N, C]."""
-    return jnp.mean(x, axis=(1, 2))
+    return jnp.mean(as_array("x", x, ndim=4, axes="[N, H, W, C]"), axis=(1, 2))
 
 
 def adaptive_avg_pool(
@@ -127,8 +133,9 @@ def adaptive_avg_pool(
     Returns:
         float[N, *output_size, C] in the dtype of ``x``.
     """
+    x = as_array("x", x, ndim=4, axes="[N, H, W, C]")
     height, width = x.shape[1:3]
-    rows, columns = output_size
+    rows, columns = as_pair("output_size", output_size)
     if height % rows == 0 and width % columns == 0:
         return jnp.mean(_as_tiles(x, (height // rows, width // columns)), axis=(2, 4))
     # Highest precision: these products are averages and must not round their operands to bfloat16.
@@ -143,28 +150,32 @@ def adaptive_avg_pool(
     return averages.astype(x.dtype)
 
 
+def _checked(
+    x: Any, window: Any, strides: Any
+) -> tuple[Float[Array, "N H W C"], tuple[int, int], tuple[int, int]]:
+    """Converts the arguments of a pooling function; strides are by default the window."""
+    x = as_array("x", x, ndim=4, axes="[N, H, W, C]")
+    window = as_pair("window", window)
+    return x, window, window if strides is None else as_pair("strides", strides)
+
+
 def explicit_padding(
     size: tuple[int, ...],
     window: tuple[int, int],
     strides: tuple[int, int],
-    padding: str | Pads,
+    padding: Padding,
 ) -> Pads:
     """Converts padding to ((top, bottom), (left, right)).
 
     Raises:
         UserError: the padding has another form, is negative or is not less than the window.
     """
-    pairs: Any = padding
-    if isinstance(padding, str):
-        if padding not in ("VALID", "SAME"):
-            raise UserError(f"padding {padding!r} is unknown; expected VALID or SAME")
-        pairs = jax.lax.padtype_to_pads(size, window, strides, padding)
     try:
-        (top, bottom), (left, right) = pairs
-    except (TypeError, ValueError):
-        raise UserError(
-            f"padding is {padding!r}; expected VALID, SAME or ((top, bottom), (left, right))"
-        ) from None
+        (top, bottom), (left, right) = geometry.explicit_padding(
+            padding, (size[0], size[1]), window, strides
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
     for side, pads in zip(window, ((top, bottom), (left, right)), strict=True):
         if min(pads) < 0 or max(pads) >= side:
             raise UserError(

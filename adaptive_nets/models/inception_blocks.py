@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adaptive_nets.layers.arguments import as_pair
 from adaptive_nets.layers.conv_norm import ConvNorm
 from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import LECUN
@@ -114,7 +115,7 @@ def conv(
         stride: stride in both directions.
         valid: whether padding is omitted; otherwise half the kernel on every side.
     """
-    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    height, width = as_pair("kernel_size", kernel_size)
     rows, columns = (0, 0) if valid else (height // 2, width // 2)
     padding = ((rows, rows), (columns, columns))
     return Convolution(name, features, (height, width), stride, padding)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import inspect
+import operator
 import sys
 import threading
 from collections.abc import Callable
@@ -163,6 +164,15 @@ def model_entry(name: str) -> ModelEntry:
     return entry
 
 
+def _positive_integer(value: Any) -> int | None:
+    """Converts an integer of Python or NumPy; None if it is not one, or not positive."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+    return number if number > 0 else None
+
+
 def create_model(name: str, *, num_classes: int | None = None, **overrides: Any) -> nn.Module:
     """Creates a model by name.
 
@@ -181,9 +191,8 @@ def create_model(name: str, *, num_classes: int | None = None, **overrides: Any)
             whole number.
     """
     entry = model_entry(name)
-    if num_classes is None:
-        num_classes = entry.num_classes
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+    number = entry.num_classes if num_classes is None else _positive_integer(num_classes)
+    if number is None:
         raise UserError(f"num_classes is {num_classes!r}; expected a positive whole number")
     for override in overrides:
         if override not in entry.overrides:
@@ -191,4 +200,4 @@ def create_model(name: str, *, num_classes: int | None = None, **overrides: Any)
                 f"model {entry.name!r} takes no {override!r}; "
                 f"{did_you_mean(override, entry.overrides)}"
             )
-    return entry.build(num_classes=num_classes, **overrides)
+    return entry.build(num_classes=number, **overrides)

@@ -43,8 +43,9 @@ def adapt_network(model: Any, **options: Any) -> Any:
         UserError: it is no network.
 
     Example:
-        >>> network = adapt_network(model, width_multiplier=0.5)
-        >>> layers = conv_layers(network, variables, (32, 32, 3))
+        >>> network = adapt_network(nn.BatchNorm(), use_running_average=True)
+        >>> network.options
+        {'use_running_average': True}
     """
     if isinstance(model, _Adapted):
         return dataclasses.replace(model, options={**model.options, **options})

@@ -34,7 +34,7 @@ def keep_grid(y: Float[Array, "N H W O"], mask: np.ndarray) -> Float[Array, "N K
         mask: bool[H', W'], outer product of K kept rows and L kept columns.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return y[:, rows][:, :, columns]
+    return jnp.asarray(y)[:, rows][:, :, columns]
 
 
 class FractionalStride:

@@ -27,6 +27,7 @@ Maps = Mapping[str, Int[np.ndarray, "H W"]]
 
 def fill(y: Float[Array, "N H W O"], nearest: Int[Array, "H W"]) -> Float[Array, "N H W O"]:
     """Computes V̂(x, y, t) = V(ℓ(x, y), t) for a run-time map ℓ [figurnov2016, sec. 3]."""
+    y, nearest = jnp.asarray(y), jnp.asarray(nearest)
     flat = y.reshape(y.shape[0], -1, y.shape[3])
     return flat.at[:, nearest.ravel()].get(mode="promise_in_bounds").reshape(y.shape)
 

@@ -150,10 +150,17 @@ def perforate(
             perforated or does not exist, or the interpolation is unknown.
 
     Example:
-        >>> layers = conv_layers(model, variables, (32, 32, 3))
-        >>> plan = make_plan(jax.random.key(0), layers, {"conv2": 0.5})
-        >>> perforated = perforate(model, variables, plan, image_shape=(32, 32, 3))
-        >>> logits = perforated.apply(variables, images)
+        >>> from adaptive_nets.models import create_model
+        >>> from adaptive_nets.perforation import conv_layers, make_plan
+        >>> model, images = create_model("lenet5_caffe"), np.ones((2, 28, 28, 1))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> layers = conv_layers(model, variables, (28, 28, 1))
+        >>> [layer.name for layer in layers]
+        ['conv1', 'conv2']
+        >>> plan = make_plan(jax.random.key(0), layers, {"conv1": 0.5})
+        >>> perforated = perforate(model, variables, plan, image_shape=(28, 28, 1))
+        >>> perforated.apply(variables, images).shape
+        (2, 10)
     """
     if interpolation not in get_args(Interpolation):
         raise UserError(f"interpolation is {interpolation!r}; expected implicit or explicit")

@@ -38,8 +38,9 @@ def _descriptor(path: Path | str) -> int | None:
     return int(match[1]) if match else _STANDARD.get(name)
 
 
-def is_stream(path: Path) -> bool:
+def is_stream(path: str | Path) -> bool:
     """Returns whether a path is a device, FIFO, socket or open descriptor."""
+    path = Path(path)
     if _descriptor(path) is not None:
         return True
     with contextlib.suppress(OSError):
@@ -49,8 +50,9 @@ def is_stream(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: str | Path) -> Iterator[None]:
     """Adds the path to an `OSError` that names none, such as that of a full disk."""
+    path = Path(path)
     try:
         yield
     except OSError as error:
@@ -59,7 +61,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
+def write_bytes_atomically(path: str | Path, content: bytes) -> None:
     """Writes a file atomically: to a temporary file beside it, flushed to disk, then renamed.
 
     An existing file keeps its permissions; a link keeps its place and its target is replaced. Only
@@ -70,6 +72,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         OSError: the disk is full, the directory is not writable, or the path is a folder or a block
             device; an existing file is unchanged. The error names the path.
     """
+    path = Path(path)
     with naming(path):
         if is_stream(path):
             _write_stream(path, content)
@@ -129,12 +132,13 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", socket.gethostname())[:40] or "host"
 
 
-def remove_stale_temporaries(directory: Path) -> list[Path]:
+def remove_stale_temporaries(directory: str | Path) -> list[Path]:
     """Removes temporary files of killed processes below a folder; returns their paths.
 
     A temporary file is one that `write_bytes_atomically` names. It is stale if its process on this
     host has ended, or if it is a day old.
     """
+    directory = Path(directory)
     removed = []
     for path in directory.rglob(".*.tmp"):
         match = _TEMPORARY.fullmatch(path.name)
@@ -158,19 +162,21 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def write_text_atomically(path: Path, content: str) -> None:
+def write_text_atomically(path: str | Path, content: str) -> None:
     """Writes UTF-8 text with `write_bytes_atomically`."""
+    path = Path(path)
     write_bytes_atomically(path, content.encode())
 
 
-def write_json_atomically(path: Path, content: Any) -> None:
+def write_json_atomically(path: str | Path, content: Any) -> None:
     """Writes a value as JSON with `write_bytes_atomically`; NaN and infinity raise ValueError."""
+    path = Path(path)
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_text_atomically(path, text + "\n")
 
 
 @contextlib.contextmanager
-def lock_directory(directory: Path, *, flag: str = "--out") -> Iterator[None]:
+def lock_directory(directory: str | Path, *, flag: str = "--out") -> Iterator[None]:
     """Locks a directory for this process; the operating system releases the lock at process exit.
 
     If the work fails before it has written anything, the lock file and the directories that were
@@ -183,6 +189,7 @@ def lock_directory(directory: Path, *, flag: str = "--out") -> Iterator[None]:
     Raises:
         UserError: another process holds the lock, or the directory cannot be created.
     """
+    directory = Path(directory)
     absent = [path for path in (directory, *directory.parents) if not path.exists()]
     path = directory / LOCK
     created = not path.exists()

@@ -79,7 +79,8 @@ class Checkpoints:
         keep: number of newest steps to keep.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 3):
+    def __init__(self, directory: str | Path, *, keep: int = 3):
+        directory = Path(directory)
         self.directory = directory.absolute()
         self._ledger = self.directory / "saved.jsonl"
         options = ocp.CheckpointManagerOptions(
@@ -325,7 +326,7 @@ class Checkpoints:
             ) from error
 
 
-def read_variables(directory: Path, step: int) -> dict[str, Any]:
+def read_variables(directory: str | Path, step: int) -> dict[str, Any]:
     """Reads the variables for evaluation from a checkpoint of a run.
 
     Args:
@@ -339,6 +340,7 @@ def read_variables(directory: Path, step: int) -> dict[str, Any]:
     Raises:
         UserError: the checkpoint is damaged.
     """
+    directory = Path(directory)
     checkpoints = Checkpoints(directory)
     try:
         leaves = checkpoints.read_leaves(step)

@@ -91,7 +91,7 @@ def train(
     config: TrainConfig,
     *,
     dataset: Dataset,
-    directory: Path,
+    directory: str | Path,
     seed: int,
     progress: ProgressReporter | None = None,
     title: str = "training",
@@ -113,6 +113,7 @@ def train(
             are of another network.
         Interrupted: SIGTERM or ^C was received; the state is saved.
     """
+    directory = Path(directory)
     if progress is None or not is_process_0():
         progress = SilentProgress()
     setup = set_up(task, config, dataset, seed=seed)

@@ -15,7 +15,8 @@ class Profiler:
         directory: folder of the traces.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: str | Path):
+        directory = Path(directory)
         self._directory = directory
         self.running = False
 

@@ -44,7 +44,8 @@ class JsonLinesWriter:
         OSError: the file cannot be written; the error names it.
     """
 
-    def __init__(self, path: Path, *, resume_step: int, snapshot: Any = None):
+    def __init__(self, path: str | Path, *, resume_step: int, snapshot: Any = None):
+        path = Path(path)
         self._path = path
         there = read_json_lines(path, entries={"step": int})
         lines, self.damage = restored_lines(
@@ -84,8 +85,9 @@ class TensorBoardWriter:
         resume_step: step that the run resumes from; 0 for a new run.
     """
 
-    def __init__(self, directory: Path, *, resume_step: int):
+    def __init__(self, directory: str | Path, *, resume_step: int):
         # A slow import, which runs without TensorBoard skip.
+        directory = Path(directory)
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 

@@ -28,6 +28,7 @@ def log_alpha(theta: Float[Array, "..."], log_sigma2: Float[Array, "..."]) -> Fl
     Returns:
         float[...]. If θ is zero, the value is large and both value and gradient are finite.
     """
+    theta, log_sigma2 = jnp.asarray(theta), jnp.asarray(log_sigma2)
     smallest = jnp.finfo(theta.dtype).tiny
     return log_sigma2 - 2.0 * jnp.log(jnp.maximum(jnp.abs(theta), smallest))
 
@@ -51,6 +52,7 @@ def noise_variance(
     Returns:
         float[...], same shape; zero where θ is zero.
     """
+    theta, log_sigma2 = jnp.asarray(theta), jnp.asarray(log_sigma2)
     square = jnp.square(theta)
     # An infinite exponential has an infinite derivative, which is NaN after clipping.
     largest = math.log(jnp.finfo(log_sigma2.dtype).max) - 1
@@ -77,6 +79,7 @@ def kl_log_uniform(
     Returns:
         float[...], elementwise; sum it for the divergence of a layer.
     """
+    log_alpha = jnp.asarray(log_alpha)
     if limit is None:
         half_log = 0.5 * jax.nn.softplus(-log_alpha)
     else:

@@ -65,10 +65,13 @@ def record_implementations() -> Iterator[ImplementationRecord]:
         it fills while the context is open and keeps its contents afterwards. Safe to write as JSON.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> from kernels import masked_conv
+        >>> x, w = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 16))
         >>> with record_implementations() as ran:
-        ...     y = masked_conv(x, w, mask)
+        ...     y = masked_conv(x, w, jnp.ones((1, 4, 4), bool), implementation="dense")
         >>> ran
-        {'masked_conv': ['xla:sparse']}
+        {'masked_conv': ['dense']}
     """
     record: ImplementationRecord = {}
     with _lock:

@@ -6,6 +6,7 @@ import dataclasses
 
 from kernels._common import tuned
 from kernels._common.dispatch import note_tuned_table
+from kernels._common.geometry import positive_integer
 
 MEBIBYTE = 1 << 20
 LANES = 128
@@ -33,9 +34,8 @@ class TileConfig:
     def __post_init__(self):
         """Checks that every field is a positive integer."""
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{field.name} is {value!r}; expected a positive integer")
+            value = positive_integer(field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,6 +80,7 @@ def perforated_conv(
         NotImplementedError: a named implementation does not support the inputs or the device.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> mask = np.zeros((4, 4), bool)
         >>> mask[::2, ::2] = True
         >>> x, w = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 16))

@@ -128,7 +128,7 @@ def test_a_damaged_table_is_an_error(folder, text, message):
 
 @pytest.mark.parametrize("value", [0, -16, 2.0, True, "16"])
 def test_tiles_are_positive_integers(value):
-    with pytest.raises(ValueError, match=r"block_rows is .*; expected a positive integer"):
+    with pytest.raises(ValueError, match=r"block_rows is .*; expected an integer >= 1"):
         TileConfig(value, 16)
 
 

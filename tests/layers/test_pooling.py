@@ -202,11 +202,11 @@ def test_means_of_low_precision_are_summed_in_float32(pool):
 @pytest.mark.parametrize(
     ("padding", "message"),
     [
-        ("same", "padding 'same' is unknown; expected VALID or SAME"),
-        (1, "padding is 1; expected VALID, SAME or"),
-        ((1, 1), "expected VALID, SAME or"),
+        ("full", 'padding is \'full\'; expected "SAME", "VALID",'),
+        (1.5, "padding is 1.5; expected"),
+        ((1, 1, 1), r"padding is \(1, 1, 1\); expected"),
         (((3, 0), (0, 0)), r"expected at least 0 and less than the window \(3, 3\)"),
-        (((0, 0), (0, -1)), "expected at least 0"),
+        (((0, 0), (0, -1)), "integers >= 0"),
     ],
 )
 def test_wrong_padding_is_named(pool, padding, message):

@@ -297,10 +297,10 @@ def test_impact_must_be_finite():
     ("change", "message"),
     [
         ({"window": (0, 3)}, "window is"),
-        ({"strides": 2}, "strides is 2"),
+        ({"strides": 0}, "strides is 0"),
         ({"padding": "FULL"}, "padding is 'FULL'"),
-        ({"padding": 1}, "padding is 1"),
-        ({"padding": ((0, -1), (0, 0))}, "vertical padding is"),
+        ({"padding": 1.5}, "padding is 1.5"),
+        ({"padding": ((0, -1), (0, 0))}, r"padding is \(\(0, -1\), "),
         ({"window": (10, 3)}, "window is 10 on an axis of 9"),
     ],
 )

@@ -31,7 +31,7 @@ from adaptive_nets.halting import (
     threshold_indicators,
 )
 from adaptive_nets.halting.adaptive_computation_time import EPSILON
-from adaptive_nets.halting.arguments import check_number
+from adaptive_nets.halting.arguments import check_number, check_positive_integer
 from adaptive_nets.models.output import BlockTrace
 from adaptive_nets.runtime.errors import UserError, did_you_mean
 
@@ -70,8 +70,8 @@ class Halting:
             raise UserError(f"rule is {self.rule!r}; {did_you_mean(self.rule, get_args(Rule))}")
         check_number("eps", self.eps, below=1)
         check_number("temperature", self.temperature)
-        if self.groups is not None and (int(self.groups) != self.groups or self.groups < 1):
-            raise UserError(f"groups is {self.groups!r}; expected a positive whole number or None")
+        if self.groups is not None:
+            check_positive_integer("groups", self.groups)
 
     def mode(self, mode: Mode | None, *, train: bool) -> Mode | None:
         """Resolves the mode of a call.

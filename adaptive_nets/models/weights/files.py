@@ -61,8 +61,9 @@ def resolve_normalisation(
     return Normalisation(tuple(mean), tuple(std), "given by --mean and --std")
 
 
-def is_native_format(path: Path) -> bool:
+def is_native_format(path: str | Path) -> bool:
     """Returns whether a file was written by `save_network`."""
+    path = Path(path)
     try:
         return FORMAT in read_metadata(path)
     except (OSError, ValueError):
@@ -76,12 +77,13 @@ def _is_torch(path: Path) -> bool:
     return start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray | Unreadable]:
+def read_state_dict(path: str | Path) -> dict[str, np.ndarray | Unreadable]:
     """Reads the named tensors of another tool's file, without counters.
 
     Raises:
         UserError: the file is absent, damaged, refused, or without tensors.
     """
+    path = Path(path)
     try:
         tree = read_torch(path) if _is_torch(path) else read_safetensors(path)[1]
     except FileNotFoundError as error:
@@ -106,7 +108,7 @@ def _overrides_for(model: str, names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in choices.items() if name in known}
 
 
-def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> StoredNetwork:
+def load_foreign(path: str | Path, model: str, *, normalisation: Normalisation) -> StoredNetwork:
     """Loads a state dict of another tool as a registered network.
 
     Args:
@@ -117,6 +119,7 @@ def load_foreign(path: Path, model: str, *, normalisation: Normalisation) -> Sto
     Raises:
         UserError: the file cannot be read or does not fit the network.
     """
+    path = Path(path)
     entry = model_entry(model)
     wrapped = read_state_dict(path)
     source = f"weights file {path}"

@@ -115,7 +115,7 @@ def _decode_sparse(values: np.ndarray, gaps: np.ndarray, shape: tuple[int, ...])
 
 
 def save_network(
-    path: Path,
+    path: str | Path,
     *,
     model: str,
     num_classes: int,
@@ -138,6 +138,7 @@ def save_network(
     Returns:
         Size of the file in bytes.
     """
+    path = Path(path)
     tensors: dict[str, np.ndarray] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name, leaf in flatten(variables).items():
@@ -162,13 +163,14 @@ def save_network(
     return len(content)
 
 
-def load_network(path: Path) -> StoredNetwork:
+def load_network(path: str | Path) -> StoredNetwork:
     """Reads a file of `save_network` without running code from it.
 
     Raises:
         UserError: the file is absent, unreadable, damaged, of another format or version, or holds
             numbers that are not finite; the message names the first tensor with one.
     """
+    path = Path(path)
     source = f"weights file {path}"
     try:
         metadata, found = read_safetensors(path)

@@ -145,7 +145,7 @@ def _from_sequence(file: IO[bytes]) -> Any:
     return _resolve(tree, read)
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: str | Path) -> Any:
     """Reads a ``torch.save`` file: containers, numbers, strings, and tensors as arrays.
 
     Args:
@@ -158,6 +158,7 @@ def read_torch(path: Path) -> Any:
     Raises:
         UserError: the file is absent, damaged or of another format.
     """
+    path = Path(path)
     try:
         with open_file(path) as file:
             is_archive = file.read(4) == b"PK\x03\x04"
