@@ -1,9 +1,10 @@
 """Input gradients on a CPU as a matrix product and a sum of shifted maps (col2im).
 
-XLA computes an input gradient as a convolution of the output gradients. With few input channels
-its products are as narrow as these; with strides it multiplies inserted zeros. Here one product
-gives what each output position sends to the taps of its window, which are then added up, a few
-images at a time so that these values stay in cache.
+XLA computes an input gradient as a convolution with as many windows as the input has positions,
+zeros inserted for strides included. Here one product gives what each output position sends to the
+taps of its window, and these values are added up, a few images at a time so that they stay in
+cache. It multiplies less if the output has fewer positions, and in wider products if the input has
+few channels.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from jaxtyping import Array, Float
 
 from kernels.dense_conv.weight_gradient import images_at_once
 
-# Fewest input channels for which XLA's convolution is as fast at stride 1. Measured with 16, 20, 32
-# and 64 channels.
-_CHANNELS = 32
+# XLA's convolution is slower below so many input channels, or if the input has so many times the
+# positions of the output. At stride 1 with 16 channels or more both take about the same time.
+_CHANNELS = 16
+_POSITIONS = 2
 
 # The derivative of an NHWC convolution for its input: reversed HWIO weights with inputs and outputs
 # exchanged.
@@ -39,7 +41,19 @@ def is_worthwhile(dy: Array, w: Array, **params: Any) -> bool:
         return False
     if set(params["window_strides"]) != {1} or not jnp.issubdtype(dy.dtype, jnp.floating):
         return False
-    return max(params["lhs_dilation"]) > 1 or w.shape[2] < _CHANNELS
+    positions = math.prod(_input_size(dy, w, params))
+    enlarges = positions >= _POSITIONS * math.prod(dy.shape[1:3])
+    return positions > 0 and (enlarges or w.shape[2] < _CHANNELS)
+
+
+def _input_size(dy: Array, w: Array, params: dict[str, Any]) -> list[int]:
+    return [
+        (m - 1) * s + 1 + sum(pad) - (k - 1) * d
+        for m, s, pad, k, d in zip(
+            dy.shape[1:3], params["lhs_dilation"], params["padding"], w.shape[:2],
+            params["rhs_dilation"], strict=True,
+        )
+    ]  # fmt: skip
 
 
 def by_taps(
@@ -58,10 +72,7 @@ def by_taps(
     strides, dilation = params["lhs_dilation"], params["rhs_dilation"]
     matrix = w.reshape(-1, outputs)
     spans = [(m - 1) * s + 1 for m, s in zip(size, strides, strict=True)]
-    result = [
-        span + sum(pad) - (k - 1) * d
-        for span, pad, k, d in zip(spans, params["padding"], (kh, kw), dilation, strict=True)
-    ]
+    result = _input_size(dy, w, params)
 
     def of_images(part: Array) -> Array:
         sent = lax.dot_general(
