@@ -28,11 +28,18 @@ class Finished:
 
 
 def launch(
-    directory: Path, *, processes: int, devices: int = 1, timeout: float = 240, **spec: Any
+    directory: Path,
+    *,
+    processes: int,
+    devices: int = 1,
+    timeout: float = 240,
+    hung: int | None = None,
+    **spec: Any,
 ) -> list[Finished]:
     """Starts so many processes with so many devices each and waits for all of them.
 
-    One that is still there after the timeout, in seconds, is killed.
+    One that is still there after the timeout, in seconds, is killed; process `hung` is killed as
+    soon as the others have ended.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -40,6 +47,7 @@ def launch(
     directory.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
+        "TF_CPP_MIN_LOG_LEVEL": "3",  # As the command line sets it.
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         # This checkout, not the one that is installed.
         "PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS))),
@@ -57,15 +65,18 @@ def launch(
                 text=True,
             )
         )
-    deadline, finished = time.monotonic() + timeout, []
-    for process in started:
+    deadline = time.monotonic() + timeout
+    finished: dict[int, Finished] = {}
+    for index in sorted(range(processes), key=lambda index: index == hung):
+        process = started[index]
+        left = 1 if index == hung else deadline - time.monotonic()
         try:
-            output, _ = process.communicate(timeout=max(deadline - time.monotonic(), 1))
+            output, _ = process.communicate(timeout=max(left, 1))
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()
-        finished.append(Finished(process.returncode, output))
-    return finished
+        finished[index] = Finished(process.returncode, output)
+    return [finished[index] for index in range(processes)]
 
 
 def losses(directory: Path) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -48,12 +49,13 @@ def absent_platform(error: Exception) -> UserError | None:
         requested = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         named = os.environ.get(_VARIABLE)
         what = f"${_VARIABLE} is {named!r}" if named else f"the platform of JAX is {requested!r}"
-        # The process ends here, so its configuration may change.
-        jax.config.update("jax_platforms", "")
-        try:
-            available = ", ".join(backends())
-        except Exception:
-            available = "none"
+        available = "cpu"
+        # Devices of several processes are set up together, and the others may have ended.
+        if not jax.distributed.is_initialized():
+            # The process ends here, so its configuration may change.
+            jax.config.update("jax_platforms", "")
+            with contextlib.suppress(Exception):
+                available = ", ".join(backends())
         return UserError(
             f"{what}, which cannot be used here; available: {available} (unset the variable, or "
             "install the extra and the driver of the device)"

@@ -15,6 +15,8 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.ranges import check_ranges, described_ranges
 
 _BOX = re.compile(r"[╭╮╰╯│─┌┐└┘|]+|-{5,}")
+# Beginning of a flag within a message, but not of the hint to --help.
+_FLAG = re.compile(r"(?<![\w-])--(?!help\b)(?=\w)")
 _HELP_HINT = re.compile(r"^For full helptext, (run|see) .*$|^For full helptext, run:$")
 
 
@@ -53,7 +55,8 @@ def parse[T](
             print(_with_ranges(help_text.getvalue(), form), end="")
             print_examples(examples)
             raise
-        raise UserError(_one_line(screen.getvalue(), program)) from None
+        message = _one_line(screen.getvalue(), program)
+        raise UserError(_FLAG.sub(f"--{prefix}", message)) from None
     check_ranges(values, prefix)
     return values
 

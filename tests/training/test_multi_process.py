@@ -143,7 +143,7 @@ def test_the_number_of_processes_may_change_on_the_way(alone, tmp_path):
 def test_a_process_that_hangs_is_missed(tmp_path, stopped):
     """A stopped process sends no heartbeats, which ends the others."""
     spec = {"signal": signal.SIGSTOP, "signal_at": 3, "signalled": stopped}
-    finished = launch(tmp_path, processes=2, timeout=120, **spec)
+    finished = launch(tmp_path, processes=2, hung=stopped, **spec)
     assert finished[stopped].code == -signal.SIGKILL
     assert_told_of_a_lost_process(
         finished[1 - stopped], process=1 - stopped, count=2, lost=stopped, step=25,
