@@ -104,6 +104,26 @@ def changed_values(
     return [name for name in names if name not in required]
 
 
+def changed_since(recorded: dict[str, Any], preset: Any) -> list[str]:
+    """Returns the sorted names of the recorded values that a preset does not have.
+
+    A value that came later than the record is taken to have been what it is by default.
+
+    Args:
+        recorded: configuration in a record, nested by group.
+        preset: configuration of the preset.
+    """
+    inputs = {
+        name for name, (field, _) in fields_of(preset).items() if field.role != "optional"
+    }
+    whole = {
+        name: value
+        for name, value in flat(to_dict(preset)).items()
+        if not {name, name.split(".")[0]} & {*NOT_IN_IDENTITY, *inputs}
+    }
+    return sorted(n for n, v in flat(recorded).items() if n in whole and v != whole[n])
+
+
 def identity_hash(config: Any, inputs: Mapping[str, RunInput] | None = None) -> str:
     """Returns a hash of the identity, 12 hexadecimal digits."""
     text = json.dumps(identity(config, inputs), sort_keys=True)

@@ -27,7 +27,7 @@ from experiments.suite import config as config_lib
 from experiments.suite import provenance
 from experiments.suite.experiment import Experiment, Metric, Outcome
 from experiments.suite.record_schema import SCHEMA, decode, validated
-from experiments.suite.registry import canonical, find_experiment, find_preset
+from experiments.suite.registry import canonical, experiments, find_experiment, find_preset
 from experiments.suite.run_inputs import RunInput
 
 PUBLISHED = Path(__file__).parent.parent / "results"
@@ -233,6 +233,9 @@ def warn(message: str) -> None:
 def collect(roots: Iterable[Path], *, warn: Callable[[str], None] = warn) -> list[Record]:
     """Collects the records below some folders; keeps the newer of two records for one seed.
 
+    The entry `changed` is of the preset as it is in this version, so that it names the flags with
+    which the run can be repeated.
+
     Args:
         roots: folders; missing ones are skipped.
         warn: callback that gets a message for each skipped file that is not a record.
@@ -246,10 +249,24 @@ def collect(roots: Iterable[Path], *, warn: Callable[[str], None] = warn) -> lis
             except UserError as error:
                 warn(f"{error}; it is skipped")
                 continue
+            record = _compared_with_preset(record)
             key = (*record.group, record.seed)
             if key not in newest or record.finished > newest[key].finished:
                 newest[key] = record
     return list(newest.values())
+
+
+def _compared_with_preset(record: Record) -> Record:
+    """Returns the record with the entry `changed` of the preset as it is in this version.
+
+    A record of an experiment or a preset that this version does not have is returned as it is.
+    """
+    experiment = experiments().get(record.experiment)
+    preset = experiment.presets.get(record.preset) if experiment else None
+    if preset is None:
+        return record
+    changed = config_lib.changed_since(record.config, preset.config)
+    return dataclasses.replace(record, content={**record.content, "changed": changed})
 
 
 def default_roots() -> list[Path]:
