@@ -64,6 +64,18 @@ def test_everything_else_is(changed):
     assert name.split(".")[0] == next(iter(changed))
 
 
+def test_what_a_record_changed_is_of_the_present_preset():
+    preset = TrainConfig()
+    recorded = config_lib.to_dict(preset)
+    recorded["data"] |= {"batch_size": 7, "eval_batch_size": 3, "crop_area": [0.5, 1.0]}
+    recorded["run"]["log_every"] = "1 steps"
+    recorded["gone"] = {"flag": 1}
+    del recorded["optimiser"]["ema_decay"]
+    assert config_lib.changed_since(recorded, preset) == ["data.batch_size", "data.crop_area"]
+    later = dataclasses.replace(preset, data=DataConfig(batch_size=7, crop_area=(0.5, 1.0)))
+    assert config_lib.changed_since(recorded, later) == []
+
+
 def test_groups_of_another_class_count_as_different():
     first, second = config_lib.identity(TrainConfig()), config_lib.identity(PrunedConfig())
     assert "pruning.keep" in config_lib.differences(first, second)
