@@ -17,12 +17,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from kernels.dense_conv.weight_gradient import images_at_once
-
 # XLA's convolution is slower below so many input channels, or if the input has so many times the
 # positions of the output. At stride 1 with 16 channels or more both take about the same time.
 _CHANNELS = 16
 _POSITIONS = 2
+# Bytes of products at a time: about the level-2 cache of a server core; a single image may
+# exceed it.
+_PRODUCT_BYTES = 1_300_000
 
 # The derivative of an NHWC convolution for its input: reversed HWIO weights with inputs and outputs
 # exchanged.
@@ -101,3 +102,9 @@ def by_taps(
     if steps * count == images:
         return whole
     return jnp.concatenate([whole, of_images(dy[steps * count :])])
+
+
+def images_at_once(images: int, bytes_of_one: int) -> int:
+    """Returns the number of images whose products are made at a time, evenly divided."""
+    most = min(images, max(1, _PRODUCT_BYTES // max(bytes_of_one, 1)))
+    return math.ceil(images / math.ceil(images / most))

@@ -17,8 +17,8 @@ def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Arra
     Args:
         lhs: input, in any layout.
         rhs: weights, in any layout.
-        one_device: whether one device holds the operands; loops over images are slow if the
-            partitioner has divided the batch.
+        one_device: whether one device holds the operands; loops over images and parts of a
+            batch are slow if the partitioner has divided it.
         **params: parameters of `jax.lax.conv_general_dilated_p`.
     """
     plain = _has_known_shapes(lhs, rhs) and not params.get("out_sharding")
@@ -30,10 +30,8 @@ def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Arra
             return convolve(lhs, rhs, one_device=one_device, **params)
 
         return grouped.convolve(lhs, rhs, ungrouped, **params)
-    layer = weight_gradient.layer_of(lhs, rhs, **params) if one_device else None
-    if layer is not None:
-        dtype = params["preferred_element_type"] or lhs.dtype
-        return weight_gradient.by_rows(lhs, rhs, layer, dtype)
+    if one_device and weight_gradient.is_weight_gradient(lhs, rhs, **params):
+        return weight_gradient.compute(lhs, rhs, **params)
     if one_device and input_gradient.is_worthwhile(lhs, rhs, **params):
         return input_gradient.by_taps(lhs, rhs, **params)
     return lax.conv_general_dilated_p.bind(lhs, rhs, **params)

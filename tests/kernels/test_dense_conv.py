@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,12 @@ from jax.sharding import PartitionSpec as P
 from tolerances import close
 
 from adaptive_nets.layers.convolution import Conv
-from kernels.dense_conv import conv_general_dilated, grouped, weight_gradient
+from kernels.dense_conv import (
+    conv_general_dilated,
+    grouped,
+    input_gradient,
+    weight_gradient,
+)
 
 pytestmark = pytest.mark.core
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -66,8 +73,9 @@ def test_values_and_gradients(rng, case):
 
 @pytest.fixture(params=[1, 6000, 20_000], ids=["one", "two, a remainder", "several"])
 def few_images_at_a_time(request, monkeypatch):
-    """Loops over parts of a batch of small images, as over large ones."""
-    monkeypatch.setattr(weight_gradient, "_ROW_BYTES", request.param)
+    """Divides a batch of small images into parts, as one of large ones."""
+    monkeypatch.setattr(weight_gradient, "_MAP_BYTES", request.param // 4)
+    monkeypatch.setattr(input_gradient, "_PRODUCT_BYTES", request.param)
 
 
 @pytest.mark.parametrize("case", ["plain", "strided", "dilated", "groups of few channels"])
@@ -83,15 +91,37 @@ def test_gradients_in_parts_of_a_batch(rng, case, few_images_at_a_time):
 
 
 def test_images_are_divided_evenly():
-    assert weight_gradient.images_at_once(128, 600_000) == 2
-    assert weight_gradient.images_at_once(7, 400_000) == 3
-    assert weight_gradient.images_at_once(5, 0) == 5
-    assert weight_gradient.images_at_once(16, 10**8) == 1
+    assert input_gradient.images_at_once(128, 600_000) == 2
+    assert input_gradient.images_at_once(7, 400_000) == 3
+    assert input_gradient.images_at_once(5, 0) == 5
+    assert input_gradient.images_at_once(16, 10**8) == 1
 
 
-def test_xla_does_not_compute_the_gradients_of_a_small_layer(rng):
+@pytest.mark.parametrize(
+    ("window", "images", "convolutions", "products"),
+    [((3, 3), 2, 1, 0), ((3, 3), 7, 3, 0), ((1, 1), 7, 0, 1)],
+)
+def test_weight_gradients_of_large_maps_are_computed_in_parts(
+    window, images, convolutions, products
+):
+    x = jax.ShapeDtypeStruct((images, 64, 64, 16), jnp.float32)
+    w = jax.ShapeDtypeStruct((*window, 16, 160), jnp.float32)  # 2.6 MB of outputs per image
+
+    def gradient(x, w):
+        convolve = functools.partial(
+            conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=NHWC
+        )
+        y, pull = jax.vjp(lambda w: convolve(x, w), w)
+        return pull(jnp.ones_like(y))
+
+    text = jax.jit(gradient).lower(x, w).as_text()
+    assert text.count("stablehlo.convolution") == convolutions
+    assert text.count("stablehlo.dot_general") == products
+
+
+def test_input_gradients_of_strided_layers_are_products(rng):
     x, w, ours, _ = operands(rng, "strided")
-    text = jax.jit(jax.grad(loss(ours), (0, 1))).lower(x, w).as_text()
+    text = jax.jit(jax.grad(loss(ours))).lower(x, w).as_text()
     assert text.count("stablehlo.convolution") == 1  # the forward pass
 
 
