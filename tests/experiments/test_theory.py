@@ -36,9 +36,6 @@ def test_a_speedup_above_the_theoretical_one_is_found():
     assert given["efficiency"] == metrics["efficiency"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="AlexNet's published speed-ups have XLA's grouped convolution as baseline"
-)
 def test_no_published_record_exceeds_its_theoretical_speedup():
     found = {}
     for path in sorted(PUBLISHED.glob("*/*/*.json")):
