@@ -307,6 +307,8 @@ class Checkpoints:
         """Converts a failed write to a `UserError`, after removing incomplete files."""
         try:
             yield
+        except UserError:
+            raise
         except Exception as error:
             if jax.process_count() > 1 and is_lost_peer(error) and not is_disk_full(error):
                 raise

@@ -19,6 +19,8 @@ EXAMPLES = {
     "k8s": ("adaptive-nets launch k8s {id} --out /shared/run --job.nodes 2 > job.yaml",),
     "ssh": ("adaptive-nets launch ssh {id} --job.hosts tpu0 tpu1 > start.sh",),
 }
+# Flags of the job of each kind; completion reads them too.
+FORMS = {"slurm": slurm.Slurm, "k8s": kubernetes.Kubernetes, "ssh": ssh.Ssh}
 
 
 def _split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -82,13 +84,13 @@ def main(arguments: Sequence[str]) -> None:
         PROGRAM,
         arguments,
         {
-            "slurm": (_rendered("slurm", slurm.Slurm, slurm.render), "a script for sbatch"),
+            "slurm": (_rendered("slurm", FORMS["slurm"], slurm.render), "a script for sbatch"),
             "k8s": (
-                _rendered("k8s", kubernetes.Kubernetes, kubernetes.render),
+                _rendered("k8s", FORMS["k8s"], kubernetes.render),
                 "a JobSet for kubectl, with GPUs or with TPUs of GKE",
             ),
             "ssh": (
-                _rendered("ssh", ssh.Ssh, ssh.render),
+                _rendered("ssh", FORMS["ssh"], ssh.render),
                 "a script that starts a process on every host",
             ),
         },

@@ -113,9 +113,7 @@ def changed_since(recorded: dict[str, Any], preset: Any) -> list[str]:
         recorded: configuration in a record, nested by group.
         preset: configuration of the preset.
     """
-    inputs = {
-        name for name, (field, _) in fields_of(preset).items() if field.role != "optional"
-    }
+    inputs = {name for name, (field, _) in fields_of(preset).items() if field.role != "optional"}
     whole = {
         name: value
         for name, value in flat(to_dict(preset)).items()

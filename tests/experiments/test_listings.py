@@ -265,9 +265,10 @@ def test_a_stream_without_our_characters_gets_others(encoding, arguments):
 
 def test_the_c_locale_and_letters_without_a_plain_form():
     values = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = program("run", "sparse_vd.table1.lenet-300-100-sparse", "--help", **values)
+    done = program("run", FIRST.id, "--help", **values)
     assert done.returncode == 0, done.stderr
-    assert b"log alpha" in done.stdout
+    assert done.stdout.isascii()
+    assert len(done.stdout) > 1000
 
 
 @pytest.mark.parametrize(

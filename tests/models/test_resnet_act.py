@@ -224,7 +224,7 @@ def test_scores_are_not_probabilities():
         ("act", {"eps": 1.0}, "eps is 1.0"),
         ("pact", {"temperature": 0.0}, "temperature is 0.0; expected a finite number above 0"),
         ("pact", {"temperature": -1.0}, "temperature is -1.0"),
-        ("pact", {"groups": 0}, "groups is 0; expected a positive whole number"),
+        ("pact", {"groups": 0}, "groups is 0; expected a positive integer"),
         ("pact", {"eps": 0.1}, "takes no 'eps'"),
     ],
 )

@@ -63,8 +63,11 @@ def test_two_processes_stop_together_go_on_and_end_as_one_would(alone, tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def assert_told_of_a_lost_process(left, *, process, count, lost, why, step, directory):
+def assert_told_of_a_lost_process(left, *, process, count, lost, why, directory):
     """One line: which process, which step is safe, the command that resumes."""
+    # Whether step 25 is complete when the other process ends depends on the disk.
+    step = max(int(path.name) for path in (directory / "checkpoints").iterdir() if path.is_dir())
+    assert step in (0, 25)
     assert left.code == LOST_PEER_EXIT_CODE, left.output
     (line,) = [line for line in left.output.splitlines() if line.startswith("error: ")]
     assert line == (
@@ -80,7 +83,7 @@ def test_a_process_that_dies_takes_the_others_down_with_a_message(tmp_path):
     left, killed = launch(tmp_path, processes=2, signal=signal.SIGKILL, signal_at=3, signalled=1)
     assert killed.code == -signal.SIGKILL
     assert_told_of_a_lost_process(
-        left, process=0, count=2, lost=1, why="its connection closed", step=25, directory=tmp_path
+        left, process=0, count=2, lost=1, why="its connection closed", directory=tmp_path
     )
 
 
@@ -92,7 +95,7 @@ def test_all_others_name_the_one_that_died_first(tmp_path):
     assert killed.code == -signal.SIGKILL
     for process, left in ((0, first), (2, third)):
         assert_told_of_a_lost_process(
-            left, process=process, count=3, lost=1, why="its connection closed", step=25,
+            left, process=process, count=3, lost=1, why="its connection closed",
             directory=tmp_path,
         )  # fmt: skip
 
@@ -102,7 +105,7 @@ def test_the_loss_of_process_0_is_told_by_the_others(tmp_path):
     killed, left = launch(tmp_path, processes=2, signal=signal.SIGKILL, signal_at=3, signalled=0)
     assert killed.code == -signal.SIGKILL
     assert_told_of_a_lost_process(
-        left, process=1, count=2, lost=0, why="its connection closed", step=25, directory=tmp_path
+        left, process=1, count=2, lost=0, why="its connection closed", directory=tmp_path
     )
 
 
@@ -146,7 +149,7 @@ def test_a_process_that_hangs_is_missed(tmp_path, stopped):
     finished = launch(tmp_path, processes=2, hung=stopped, **spec)
     assert finished[stopped].code == -signal.SIGKILL
     assert_told_of_a_lost_process(
-        finished[1 - stopped], process=1 - stopped, count=2, lost=stopped, step=25,
+        finished[1 - stopped], process=1 - stopped, count=2, lost=stopped,
         why="stopped sending heartbeats" if stopped else "stopped answering", directory=tmp_path,
     )  # fmt: skip
 
