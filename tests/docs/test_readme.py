@@ -118,6 +118,7 @@ def test_every_command_is_in_the_documents():
     assert all(re.search(rf"`{name}\b", text) for name in COMMANDS)
 
 
+@pytest.mark.slow
 def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(docs.ROOT / "docs", tmp_path / "docs")

@@ -89,6 +89,7 @@ def test_lines_of_a_pipe_and_notes_of_bright_backgrounds(call, run, digits, tmp_
     assert "bright background" not in err
 
 
+@pytest.mark.slow
 def test_units_and_flops_of_a_network_of_adaptive_depth(call, tmp_path, rng):
     import jax
     import jax.numpy as jnp

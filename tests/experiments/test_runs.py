@@ -323,7 +323,7 @@ def whole(toy_paper, tmp_path_factory):
     [
         (signal.SIGTERM, 143),
         pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),  # the same path as SIGTERM
-        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),  # as an abort in test_loop
     ],
 )
 def test_a_stopped_run_goes_on_with_the_same_command(

@@ -137,6 +137,7 @@ def test_gradients_equal_those_of_the_reference(windows, path, rng):
         close(a, b, terms=500, gradient=True)
 
 
+@pytest.mark.slow
 def test_the_dense_path_has_gradients_over_several_pieces(rng):
     x = jnp.asarray(rng.standard_normal((2, 23, 25, 4)), jnp.float32)
     kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3) for w in UNITS["bottleneck"]]

@@ -105,6 +105,7 @@ def test_an_attribute_sets_the_execution_and_a_call_may_name_another():
     ],
     ids=["act", "sact", "pact"],
 )
+@pytest.mark.slow
 def test_an_empty_batch_gives_an_empty_output(model, options, execution):
     output = an.full_output(model, initial(model), IMAGES[:0], execution=execution, **options)
     assert output.logits.shape == (0, 5)

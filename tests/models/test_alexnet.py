@@ -104,6 +104,7 @@ def variables_2012():
     return jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, 67, 67, 3))))()
 
 
+@pytest.mark.slow
 def test_initial_values_of_the_paper(variables_2012):
     for name, layer in variables_2012["params"].items():
         bias = 1.0 if name in {"conv2", "conv4", "conv5", "fc6", "fc7"} else 0.0

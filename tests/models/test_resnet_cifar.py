@@ -61,6 +61,7 @@ def unlooped(variables):
     }
 
 
+@pytest.mark.slow
 def test_a_looped_network_computes_the_same():
     options = {"widths": (3, 4, 5), "num_classes": 6}
     separate = CifarResNet((3, 2, 2), **options)

@@ -113,6 +113,7 @@ def test_what_only_a_set_in_memory_has_is_refused(config, built, tmp_path):
         run(config, alone, tmp_path, model=network())
 
 
+@pytest.mark.slow
 def test_recipe_of_inception_is_a_function_of_seed_and_step(config, built, tmp_path):
     """Crops from 5 %, colour distortion, pixels in [-1, 1]: resumed bit by bit."""
     dataset = small_set(built)
