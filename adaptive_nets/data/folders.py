@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +104,8 @@ def read_bytes(path: str | Path, *, limit: int = READ_LIMIT) -> bytes:
         DamagedDataError: the path is not a regular file, cannot be read or is larger.
     """
     path = Path(path)
-    try:
+    with _naming_data_file(path):
         return read_file(path, limit=limit)
-    except FileNotFoundError as error:
-        raise AbsentDataError(f"{path} does not exist; expected a data file") from error
-    except OSError as error:
-        raise DamagedDataError(
-            f"{path} cannot be read: {error_summary(error)}; expected a data file that you may read"
-        ) from error
 
 
 def file_digest(path: str | Path) -> str:
@@ -120,8 +116,15 @@ def file_digest(path: str | Path) -> str:
         DamagedDataError: the path is not a regular file or cannot be read.
     """
     path = Path(path)
-    try:
+    with _naming_data_file(path):
         return file_sha256(path)
+
+
+@contextlib.contextmanager
+def _naming_data_file(path: Path) -> Iterator[None]:
+    """Converts an error of reading to one that names the data file."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise AbsentDataError(f"{path} does not exist; expected a data file") from error
     except OSError as error:

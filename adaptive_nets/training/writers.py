@@ -129,7 +129,7 @@ class Writers:
 
     @property
     def damage(self) -> str:
-        """What the file of lines has lost; see `JsonLinesWriter`."""
+        """Description of the lines that the file of lines has lost; see `JsonLinesWriter`."""
         lines = self._of_lines()
         return lines.damage if lines else ""
 

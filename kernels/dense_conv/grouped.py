@@ -1,10 +1,9 @@
 """Grouped convolutions as ungrouped ones, or as sums over taps.
 
-XLA's CPU backend computes a grouped convolution several times slower than one convolution per
-group, and the weight gradient of a grouped convolution up to a thousand times slower. Groups of few
-channels make products too narrow for the vector units, so such groups are computed several at a
-time, with weights that are zero between groups. A value that is not finite then also reaches the
-groups computed together with its own.
+XLA's CPU backend computes a grouped convolution slower than one convolution per group, and its
+weight gradient much slower. Groups of few channels make products too narrow for the vector units,
+so such groups are computed several at a time, with weights that are zero between groups. A value
+that is not finite then also reaches the groups computed together with its own.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-# Fewest channels of a product: a 512-bit register of float32. Measured for ResNeXt's shapes, where
-# widths of 8 to 32 are within a quarter of each other.
+# Fewest channels of a product: a 512-bit register of float32.
 LEAST_CHANNELS = 16
 # Most outputs per channel, and most taps, for which a depthwise convolution is a sum over taps.
 _TAP_OUTPUTS, _MOST_TAPS = 2, 64

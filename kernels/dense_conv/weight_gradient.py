@@ -1,8 +1,8 @@
 """Weight gradients on a CPU: a product for 1x1 windows, else XLA's convolution of few images.
 
 XLA computes a weight gradient as a convolution whose window is the map of output gradients and
-whose channels are the images. Its time per image grows several times once this window with all its
-images exceeds the cache, so the gradients of a few images at a time are computed and added.
+whose channels are the images. Its time per image grows once this window with all its images
+exceeds the cache, so the gradients of a few images at a time are computed and added.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Bytes of output gradients at a time. Measured on cores with 1 MB of level-2 cache each: between 2
-# and 8 MB all layers are within a fifth of their best time, and above 12 MB some take twice to
-# eight times as long.
+# Bytes of output gradients at a time: chosen on cores with 1 MB of level-2 cache each, where the
+# time per image changes little below and grows steeply above.
 _MAP_BYTES = 6_500_000
 # Each part is a convolution of its own in the program and takes time to compile.
 _MOST_PARTS = 32

@@ -79,7 +79,7 @@ def test_missing_file_folder_and_no_file(tmp_path, complains):
 
 
 def test_a_bomb_is_refused_at_its_header(tmp_path, complains, monkeypatch):
-    """What a gzip file unpacks to is compared before it is unpacked."""
+    """The size in the header is compared with the expected one before unpacking."""
     path = tmp_path / "bomb.gz"
     header = b"\0\0\x08\x03" + struct.pack(">III", 60000, 1 << 16, 1 << 16)
     path.write_bytes(gzip.compress(header + bytes(1 << 22)))

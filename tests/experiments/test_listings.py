@@ -17,16 +17,12 @@ import experiments
 from adaptive_nets.data.catalogue import CATALOGUE
 from adaptive_nets.models import list_models
 from experiments.__main__ import EXAMPLES, main
-from experiments.commands import completion, data, encoding, models, output, table
+from experiments.commands import encoding, models, output, table
 from experiments.commands import list as listing
 from experiments.commands.catalogue import COMMANDS
-from experiments.commands.complete import complete
 from experiments.commands.layout import Column, fit_columns, table_lines
-from experiments.suite import config as config_lib
 from experiments.suite import registry
-from experiments.suite.cost import seed_costs
-from experiments.suite.experiment import Experiment, Preset
-from experiments.suite.records import PUBLISHED, Record, collect
+from experiments.suite.experiment import Preset
 
 ROOT = Path(experiments.__file__).parents[1]
 IDS = list(registry.experiments())
@@ -345,87 +341,6 @@ def test_long_text_ends_in_an_ellipsis_and_ids_do_not():
     assert [line.plain for line in table_lines(columns, rows, width=10)][1] == rows[0]["id"]
 
 
-def record(
-    experiment: Experiment, *, preset="paper", changed=(), steps=100, seconds=50.0, dataset=None
-):
-    data = config_lib.group(experiment.presets[preset].config, "data")
-    return Record(
-        {
-            "experiment": experiment.id,
-            "preset": preset,
-            "changed": list(changed),
-            "steps": steps,
-            "seconds": seconds,
-            "config": {"data": {"batch_size": data.batch_size}},
-            "devices": {"platform": "cpu", "cpu_cores": 2},
-            "dataset": dataset or {"train": 60_000, "complete": True},
-        },
-        Path("record.json"),
-    )
-
-
-def trained() -> Experiment:
-    """Some experiment that trains."""
-    for experiment in registry.experiments().values():
-        schedule = config_lib.group(experiment.presets["paper"].config, "schedule")
-        if schedule is not None and schedule.length.endswith("epochs"):
-            return experiment
-    raise AssertionError("no experiment trains")
-
-
-def test_cost_is_that_of_unchanged_presets():
-    experiment = trained()
-    costs = seed_costs(
-        experiment,
-        [
-            record(experiment, seconds=70.0),
-            record(experiment, seconds=5.0, changed=["schedule.length"]),
-        ],
-    )
-    assert [(str(cost), cost.extrapolated) for cost in costs] == [("paper 1:10 on 2 cores", False)]
-    assert seed_costs(experiment, [record(experiment, changed=["model.name"])]) == []
-
-
-def test_cost_of_another_length_is_extrapolated():
-    experiment = trained()
-    config = config_lib.training(experiment.presets["paper"].config)
-    epochs = float(config.schedule.length.split()[0])
-    steps = round(epochs * (60_000 // config.data.batch_size))
-    (cost,) = seed_costs(experiment, [record(experiment, changed=["schedule.length"])])
-    assert cost.extrapolated
-    assert cost.seconds == pytest.approx(0.5 * steps)
-    assert str(cost).startswith("paper about ")
-    assert str(cost).endswith("(extrapolated)")
-    without_steps = record(experiment, changed=["schedule.length"], steps=0)
-    assert seed_costs(experiment, [without_steps]) == []
-
-
-@pytest.mark.parametrize(
-    ("limit", "images", "counts"),
-    [(0, 4000, False), (4000, 4000, True), (4000, 3999, False), (0, 60_000, True)],
-)
-def test_cost_is_never_that_of_fewer_images_than_the_preset_uses(limit, images, counts):
-    """A run of the unchanged preset on a part of the data did less work than the preset."""
-    experiment = trained()
-    preset = experiment.presets["paper"]
-    data = dataclasses.replace(config_lib.group(preset.config, "data"), train_limit=limit)
-    small = dataclasses.replace(preset, config=config_lib.replace_groups(preset.config, data=data))
-    experiment = dataclasses.replace(experiment, presets={**experiment.presets, "paper": small})
-    found = record(experiment, dataset={"train": images, "test": 10_000, "complete": False})
-    assert bool(seed_costs(experiment, [found])) is counts
-
-
-def test_a_cost_from_a_shortened_run_says_so_everywhere():
-    """No listing shows the time of a run with changed flags as that of its preset."""
-    published = collect([PUBLISHED])
-    for experiment in registry.experiments().values():
-        for cost in seed_costs(experiment, published):
-            own = [r for r in published if (r.experiment, r.preset) == (experiment.id, cost.preset)]
-            if all(r.changed for r in own):
-                assert cost.extrapolated
-                assert "(extrapolated)" in str(cost)
-
-
 def test_version(call):
     code, out, _ = call("--version")
     assert code == 0
@@ -446,63 +361,6 @@ def test_every_help_ends_with_an_example(call, capsys, name):
 
 def test_examples_of_the_program_end_with_using_a_network():
     assert [example.split()[1] for example in EXAMPLES] == ["run", "table", "predict"]
-
-
-def test_completion_knows_commands_ids_names_and_flags():
-    assert set(COMMANDS) <= set(complete([""]))
-    assert complete(["sho"]) == ["show"]
-    assert complete(["show", ""]) == IDS
-    assert complete(["run", FIRST.id[:-1]]) == [n for n in IDS if n.startswith(FIRST.id[:-1])]
-    assert complete(["run", FIRST.id, "--preset", ""]) == ["smoke", "quick", "paper"]
-    assert complete(["run", FIRST.id, "--preset", "=", "q"]) == ["quick"]
-    assert complete(["run", FIRST.id, "--preset=q"]) == ["--preset=quick"]
-    values = config_lib.flat(config_lib.to_dict(FIRST.presets["quick"].config))
-    assert {config_lib.flag(name) for name in values} <= set(complete(["run", FIRST.id, "--"]))
-    assert "--job.nodes" in complete(["launch", "slurm", FIRST.id, "--job."])
-    assert complete(["models", "lenet5_c"]) == list_models("lenet5_c*")
-    assert complete(["evaluate", "lenet5", "--data", "mni"]) == ["mnist"]
-    assert complete(["data", ""])[:4] == list(data.FORMS)
-    assert complete(["data", "check", "mni"]) == ["mnist"]
-    assert "--json" in complete(["list", "--"])
-    assert complete(["bench", "kernels", "--dtype", "bf"]) == ["bfloat16"]
-    assert complete(["nothing", ""]) == []
-
-
-def test_bash_completes_with_the_script(tmp_path):
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("needs bash")
-    installed = tmp_path / "adaptive-nets"
-    installed.write_text(f'#!/bin/sh\ncd {ROOT} && exec {sys.executable} -m experiments "$@"\n')
-    installed.chmod(0o755)
-    script = tmp_path / "try.sh"
-    script.write_text(
-        'eval "$(adaptive-nets completion bash)"\n'
-        f"COMP_WORDS=(adaptive-nets show {FIRST.id[:-1]}); COMP_CWORD=2\n"
-        "_adaptive_nets\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"\n'
-        "complete -p adaptive-nets\n"
-    )
-    done = subprocess.run(
-        [bash, script],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    *found, registered = done.stdout.splitlines()
-    assert FIRST.id in found
-    assert "-F _adaptive_nets adaptive-nets" in registered
-
-
-@pytest.mark.parametrize("shell", completion.SHELLS)
-def test_shells_that_are_here_accept_their_script(shell, tmp_path):
-    if shutil.which(shell) is None:
-        pytest.skip(f"needs {shell}")
-    path = tmp_path / "script"
-    path.write_text(completion.SHELLS[shell])
-    subprocess.run([shell, "-n", path], check=True)
 
 
 def test_the_keys_are_documented():

@@ -174,7 +174,7 @@ def test_a_whole_model_is_named_by_its_class(tmp_path):
     "state", [{"dtype": 3}, (None, {"dtype": 3}), ({"dtype": 3}, {"dtype": 3})]
 )
 def test_a_pickle_cannot_change_the_reader(tmp_path, name, state):
-    """What is read later in the same process must not depend on it."""
+    """A file read later in the same process gives the same tensors."""
     tampering = b"\x80\x02ctorch\n" + name.encode() + b"\n" + pickle.dumps(state, 2)[2:-1] + b"b."
     with zipfile.ZipFile(tmp_path / "weights.pth", "w") as file:
         file.writestr("net/data.pkl", tampering)

@@ -104,7 +104,7 @@ def averaged(tensors):
 
 
 def scripts(tensors):
-    """What well-known training scripts store, by the name of their tool."""
+    """Checkpoints in the forms of well-known training scripts, by the name of the tool."""
     plain, other = state_dict(tensors), state_dict({n: t + 1 for n, t in tensors.items()})
     momentum = {"state": {0: {"step": Tensor(np.float32(3)), "exp_avg": Tensor(np.ones(3))}}}
     optimizer = {**momentum, "param_groups": [{"lr": 0.1, "params": [0]}]}

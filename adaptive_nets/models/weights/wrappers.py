@@ -124,7 +124,7 @@ def _state_dict_in(tree: Any, source: str) -> dict[str, np.ndarray | Unreadable]
 
 
 def _has_modules(found: Mapping[str, Any]) -> bool:
-    """Whether the names are those of modules' parameters, unlike those of an optimiser."""
+    """Returns True for names of parameters of modules, False for those of an optimiser."""
     return any("." in name for name in found)
 
 

@@ -65,16 +65,22 @@ def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = (
     )
 
 
+def _presets(config: Any, *, quick: str) -> dict[str, Preset]:
+    """Builds the presets of a figure's point; quick takes batches of 64 images."""
+    sizes = recipes.presets(config, quick=quick, test_limit=2000)
+    brief = sizes["quick"].config
+    data = dataclasses.replace(brief.train.data, batch_size=64)
+    sizes["quick"] = Preset(config_lib.replace_groups(brief, data=data))
+    return sizes
+
+
 def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Experiment:
     """Defines one point of the figure of estimators over the number of latent variables."""
     halting = LatentConfig(tau=0.01, groups=groups, estimator=estimator, units=2, width=8)
     config = LatentTrainConfig(recipes.cifar("resnet32_pact_cifar10"), halting)
     latents = 3 * groups**2 if groups <= 8 else {16: 576, 32: 1344}[groups]
     row = f"figure.{estimator}-{latents}"
-    sizes = recipes.presets(config, quick="600 steps", test_limit=2000)
-    brief = sizes["quick"].config
-    data = dataclasses.replace(brief.train.data, batch_size=64)
-    sizes["quick"] = Preset(config_lib.replace_groups(brief, data=data))
+    sizes = _presets(config, quick="600 steps")
     return Experiment(
         id=f"pact.{row}",
         title=f"{latents} latent variables, {estimator}",
@@ -98,10 +104,7 @@ def _curve(rule: Literal["pact", "sact"], tau: float) -> Experiment:
         else ScoresTrainConfig(train, ScoresConfig(tau=tau))
     )
     row = f"curve.r32-{rule}-tau{_EXPONENTS[tau]}"
-    sizes = recipes.presets(config, quick="200 steps", test_limit=2000)
-    brief = sizes["quick"].config
-    data = dataclasses.replace(brief.train.data, batch_size=64)
-    sizes["quick"] = Preset(config_lib.replace_groups(brief, data=data))
+    sizes = _presets(config, quick="200 steps")
     return Experiment(
         id=f"pact.{row}",
         title=f"ResNet-32 on CIFAR-10, {rule.upper()}, tau {tau:g}: a point of the curve",
