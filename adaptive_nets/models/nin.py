@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen import initializers
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import global_avg_pool, max_pool
@@ -46,6 +47,9 @@ class NetworkInNetwork(nn.Module):
         first_stride: stride of the first convolution, which is padded only at stride 1.
         dropout_rate: dropout rate in training (stream ``dropout``).
         kernel_init: initialiser of all kernels.
+        active_outputs: whether the last convolution starts with a tenth of these weights and biases
+            of 1, so that the last ReLU is open for every class. With zero biases it may be closed
+            for a class on all images, and that class then never learns.
         dtype: dtype of the computation.
     """
 
@@ -55,20 +59,22 @@ class NetworkInNetwork(nn.Module):
     first_stride: int = 1
     dropout_rate: float = 0.5
     kernel_init: Initialiser = PUBLISHED_INIT
+    active_outputs: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
 
-        def convolve(x, name, features, size, stride=1):
+        def convolve(x, name, features, size, stride=1, *, active=False):
             layer = Conv(
                 features,
                 (size, size),
                 strides=(stride, stride),
                 padding="VALID" if stride > 1 else same_padding((size, size)),
                 dtype=self.dtype,
-                kernel_init=self.kernel_init,
+                kernel_init=_tenth_of(self.kernel_init) if active else self.kernel_init,
+                bias_init=initializers.ones if active else initializers.zeros,
                 name=name,
             )
             return nn.relu(layer(x))
@@ -79,14 +85,24 @@ class NetworkInNetwork(nn.Module):
             first_width, *others = (*widths, self.num_classes) if last else widths
             stride = self.first_stride if unit == 1 else 1
             x = convolve(x, f"conv{unit}", first_width, size, stride)
-            for width in others:
+            for place, width in enumerate(others, start=1):
                 mixers += 1
-                x = convolve(x, f"cccp{mixers}", width, 1)
+                active = self.active_outputs and last and place == len(others)
+                x = convolve(x, f"cccp{mixers}", width, 1, active=active)
             if not last:
                 x = max_pool(x, (3, 3), (2, 2), ceil_mode=True)
             if unit in self.dropout_after:
                 x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         return global_avg_pool(x)
+
+
+def _tenth_of(kernel_init: Initialiser) -> Initialiser:
+    """Returns an initialiser with a tenth of another one's values."""
+
+    def init(*arguments: Any) -> Array:
+        return 0.1 * kernel_init(*arguments)
+
+    return init
 
 
 def _cifar(num_classes: int, dtype: Any, dropout_rate: float, **options: Any) -> nn.Module:
@@ -102,9 +118,12 @@ def nin_cifar10(
     dtype: Any = jnp.float32,
     dropout_rate: float = 0.5,
     kernel_init: Initialiser = PUBLISHED_INIT,
+    active_outputs: bool = False,
 ) -> nn.Module:
     """Network in network for CIFAR-10, with max pooling in both places as in the authors' file."""
-    return _cifar(num_classes, dtype, dropout_rate, kernel_init=kernel_init)
+    return _cifar(
+        num_classes, dtype, dropout_rate, kernel_init=kernel_init, active_outputs=active_outputs
+    )
 
 
 @register_model("nin_cifar100", input_shape=(32, 32, 3), num_classes=100, source="lin2013")

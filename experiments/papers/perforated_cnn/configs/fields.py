@@ -34,6 +34,8 @@ class NetworkConfig(FlagGroup, flags="network"):
     """Dropout rate after the first two poolings."""
     kernel_init: Literal["he", "published"] = "he"
     """Distribution of initial weights: He-normal, or the authors' normal of deviation 0.05."""
+    active_outputs: bool = True
+    """Start with every class above 0: the last ReLU can close a class for good otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)

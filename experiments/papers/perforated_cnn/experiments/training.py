@@ -39,6 +39,7 @@ def run(
         dtype=jnp.dtype(values.model.dtype),
         dropout_rate=config.network.dropout_rate,
         kernel_init=INITIALISERS[config.network.kernel_init],
+        active_outputs=config.network.active_outputs,
     )
     task = classification_task(model, label_smoothing=values.optimiser.label_smoothing)
     result = train(
