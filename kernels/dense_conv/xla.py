@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from jax import lax
+from jax.sharding import AxisType
 from jaxtyping import Array
 
 from kernels.dense_conv import grouped, input_gradient, weight_gradient
@@ -21,7 +22,7 @@ def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Arra
             batch are slow if the partitioner has divided it.
         **params: parameters of `jax.lax.conv_general_dilated_p`.
     """
-    plain = _has_known_shapes(lhs, rhs) and not params.get("out_sharding")
+    plain = _has_known_shapes(lhs, rhs) and not _divides(params.get("out_sharding"))
     if not plain or not math.prod(lhs.shape) * math.prod(rhs.shape):
         return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
     if params["feature_group_count"] > 1 or params["batch_group_count"] > 1:
@@ -35,6 +36,17 @@ def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Arra
     if one_device and input_gradient.is_worthwhile(lhs, rhs, **params):
         return input_gradient.by_taps(lhs, rhs, **params)
     return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
+
+
+def _divides(out_sharding: Any) -> bool:
+    """Checks whether a sharding of the output has an effect.
+
+    JAX notes one in every gradient under a mesh, also of one device and of automatic axes.
+    """
+    if out_sharding is None:
+        return False
+    mesh = out_sharding.mesh
+    return mesh.size > 1 and AxisType.Explicit in mesh.axis_types
 
 
 def _has_known_shapes(*operands: Array) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export, lax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tolerances import close
 
@@ -251,3 +251,22 @@ def test_the_layer_is_linens(rng):
     variables = linen.init(jax.random.key(0), x)
     jax.tree.map(np.testing.assert_array_equal, ours.init(jax.random.key(0), x), variables)
     close(ours.apply(variables, x), linen.apply(variables, x), terms=100)
+
+
+def test_gradients_under_a_mesh_of_one_device_take_the_same_path():
+    """JAX notes an output sharding in gradients under a mesh; training steps have one."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, P("data"))
+
+    def loss(w, x):
+        x = jax.lax.with_sharding_constraint(x, sharding)
+        y = conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=NHWC)
+        return jnp.sum(jnp.square(y))
+
+    with jax.set_mesh(mesh):
+        program = jax.jit(jax.grad(loss)).lower(
+            jnp.ones((1, 1, 32, 48)), jax.device_put(jnp.ones((4, 5, 5, 32)), sharding)
+        )
+    # Forward and input gradient stay convolutions; the weight gradient is a product.
+    assert program.as_text().count("stablehlo.dot_general") == 1
+    assert program.as_text().count("stablehlo.convolution") == 1
