@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import adaptive_nets
+from adaptive_nets.data.folders import DEFAULT_ROOT
+from adaptive_nets.runtime.compiled_programs import keep_compiled_programs
 from adaptive_nets.runtime.errors import UserError, describe_os_error, did_you_mean
 from adaptive_nets.runtime.files import naming
 from adaptive_nets.runtime.platforms import absent_platform, check_requested_platform
@@ -24,6 +26,9 @@ STANDARD_OUTPUT = "standard output"
 
 # Commands that look papers up, and name those that cannot be loaded.
 _OF_EXPERIMENTS = {"list", "show", "run", "launch", "table", "report", "publish", "docs"}
+
+# Commands whose compiled programs are kept. Benchmarks measure compilation too.
+_OF_PROGRAMS = {"run", "evaluate", "predict"}
 
 # Commands of a single process that need a device, but print or read something first.
 _OF_DEVICES = {"bench", "evaluate", "predict"}
@@ -77,6 +82,8 @@ def dispatch(arguments: Sequence[str]) -> None:
             print_error(line)
     if name in _OF_DEVICES and not {"-h", "--help"} & set(rest):
         check_requested_platform()
+    if name in _OF_PROGRAMS:
+        keep_compiled_programs(f"{DEFAULT_ROOT}/compiled")
     importlib.import_module(f"experiments.commands.{name}").main(rest)
 
 

@@ -14,7 +14,7 @@ import jax
 from adaptive_nets import create_model
 from adaptive_nets.analysis import count_macs
 from adaptive_nets.models import model_entry
-from experiments.bench.torch_peer import LAYOUTS, NETWORKS, NetworkJob, TorchPeer
+from experiments.bench.torch_peer import LAYOUTS, NetworkJob, TorchPeer
 
 OURS = "ours"
 STAGES = ("compile initialisation", "initialise", "compile", "first pass")
@@ -86,16 +86,17 @@ def time_forward(
         name: Name of the network.
         batch: Images per pass.
         rounds: Number of timed passes per contender, in turns; 0 times the first output alone.
-        peer: PyTorch process, for networks in `torch_peer.NETWORKS`.
+        peer: PyTorch process, for the networks that it can build.
 
     Returns:
         Our times first, then PyTorch's for each layout.
     """
     once, stages = _ours(name, batch)
     contenders: dict[str, Callable[[], float]] = {OURS: once}
-    if peer is not None and name in NETWORKS and rounds:
+    if peer is not None and name in peer.networks and rounds:
+        entry = model_entry(name)
         for layout in LAYOUTS:
-            job = NetworkJob(name, (batch, *model_entry(name).input_shape), layout)
+            job = NetworkJob(name, (batch, *entry.input_shape), entry.num_classes, layout)
             contenders[f"PyTorch, {layout.replace('_', ' ')}"] = lambda job=job: peer.time(job)
     times: dict[str, list[float]] = {contender: [] for contender in contenders}
     names = list(contenders)

@@ -33,6 +33,49 @@ def training_benchmark() -> str:
     )
 
 
+def training_steps_benchmark() -> str:
+    """Renders our training steps beside PyTorch's."""
+    content = _benchmark("training-steps")
+    rows = [
+        (
+            f"`{v['network']}`",
+            str(v["batch"]),
+            v["contender"],
+            f"{1e3 * v['seconds_per_step']:,.0f}",
+            f"{v['examples_per_second']:,.0f}",
+            f"{v['ratio']:.2f}",
+        )
+        for v in content["values"]
+    ]
+    header = ("network", "batch", "contender", "step, ms", "examples/s", "ours / this")
+    packages, rounds = content["packages"], [v["rounds"] for v in content["values"]]
+    return (
+        f"{render.markdown_table(header, rows, (1, 3, 4, 5))}\n"
+        f"Medians over {min(rounds)} to {max(rounds)} interleaved rounds; PyTorch "
+        f"{packages.get('torch', 'not measured')} in its own process, in the faster of its two "
+        f"layouts; jax {packages['jax']}, {content['devices']['cpu_cores']} CPU cores, load "
+        f"{content['machine']['load_at_start'][0]:.1f} at the start.\n"
+    )
+
+
+def startup_benchmark() -> str:
+    """Renders the time of imports, listings and starts of a run."""
+    content = _benchmark("startup")
+    rows = [
+        (
+            f"`{v['what']}`" if "," not in v["what"] else v["what"],
+            f"{v['seconds']:.2f}",
+            "" if v["compile_seconds"] is None else f"{v['compile_seconds']:.2f}",
+        )
+        for v in content["values"]
+    ]
+    table = render.markdown_table(("what", "s", "of it compiling, s"), rows, (1, 2))
+    return (
+        f"{table}\nEach in a new process, median of {content['values'][0]['repetitions']}, runs "
+        f"once; jax {content['packages']['jax']}, {content['devices']['cpu_cores']} CPU cores.\n"
+    )
+
+
 def networks_benchmark() -> str:
     """Renders forward passes beside PyTorch."""
     content = _benchmark("networks")
@@ -246,6 +289,8 @@ def adaptive_time() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "bench-training": training_benchmark,
+    "bench-training-steps": training_steps_benchmark,
+    "bench-startup": startup_benchmark,
     "bench-networks": networks_benchmark,
     "first-output": first_output,
     "bench-kernels": kernels_benchmark,

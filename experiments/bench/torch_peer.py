@@ -19,7 +19,6 @@ _WORKER = Path(__file__).with_name("torch_worker.py")
 _PASSIVE_WAIT_ENV = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 Layout = Literal["channels_first", "channels_last"]
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
-NETWORKS = ("resnet50", "resnet101", "resnet152", "vgg16")
 
 
 def _threads() -> int:
@@ -28,12 +27,14 @@ def _threads() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkJob:
-    """Forward pass of a network; batch normalisation uses running averages.
+    """Forward pass of a network with running averages, or a training step.
 
     Attributes:
-        name: One of `NETWORKS`.
+        name: One of `TorchPeer.networks`.
         input: (N, H, W, C).
+        classes: Number of logits.
         layout: Memory layout of the images.
+        options: Options of the network by name.
         rounds: Number of timed passes, of which the median is taken.
         warm: Number of warm-up passes.
         threads: Number of threads; by default the cores that this process may use.
@@ -42,11 +43,13 @@ class NetworkJob:
 
     name: str
     input: tuple[int, int, int, int]
+    classes: int = 1000
     layout: Layout = "channels_first"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     rounds: int = 1
     warm: int = 2
     threads: int = dataclasses.field(default_factory=_threads)
-    kind: Literal["network"] = "network"
+    kind: Literal["network", "training"] = "network"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,10 @@ class ConvJob:
 class TorchPeer:
     """PyTorch process, for use in a ``with`` statement.
 
+    Attributes:
+        version: Version of PyTorch.
+        networks: Names of the networks that it can build.
+
     Args:
         python: Interpreter that can import torch; None for this one.
 
@@ -96,7 +103,9 @@ class TorchPeer:
                 f"--torch-python {python}: {error.strerror}; expected an interpreter with torch"
             ) from error
         try:
-            self.version: str = self._receive()["torch"]
+            greeting = self._receive()
+            self.version: str = greeting["torch"]
+            self.networks: frozenset[str] = frozenset(greeting.get("networks", ()))
         except UserError:
             self.close()
             raise UserError(

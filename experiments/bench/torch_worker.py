@@ -1,7 +1,8 @@
-"""Times forward passes in PyTorch; imports nothing of this repository.
+"""Times forward passes and training steps in PyTorch; imports nothing of this repository.
 
-Reads one JSON job per line from standard input and answers each with one line, {"seconds": median}
-or {"error": text}. `torch_peer` defines the jobs: networks and convolutions.
+Says its version and the names of its networks in one line, then reads one JSON job per line from
+standard input and answers each with one line, {"seconds": median} or {"error": text}. `torch_peer`
+defines the jobs: networks, training steps and convolutions.
 """
 
 import json
@@ -9,69 +10,24 @@ import sys
 import time
 
 import torch  # pyright: ignore[reportMissingImports]
-from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
+from torch_networks import forms  # pyright: ignore[reportMissingImports]
 
-BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
-VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
-
-
-class Bottleneck(nn.Module):
-    """Bottleneck unit: 1x1, 3x3 with the stride, 1x1 to four times the width, plus the shortcut."""
-
-    def __init__(self, inputs, width, stride):
-        """Makes the layers."""
-        super().__init__()
-        outputs = 4 * width
-        self.layers = nn.Sequential(
-            nn.Conv2d(inputs, width, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.shortcut = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
-
-    def forward(self, x):
-        """Computes the unit's output."""
-        return functional.relu(self.layers(x) + self.shortcut(x), inplace=True)
+FORMS = forms()
 
 
-def resnet(name):
-    """Builds a ResNet: stem, four stages of bottlenecks, mean, linear layer."""
-    layers = [
-        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
-        nn.BatchNorm2d(64),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, 2, 1),
-    ]
-    inputs = 64
-    for stage, count in enumerate(BLOCKS[name]):
-        width = 64 * 2**stage
-        for unit in range(count):
-            layers.append(Bottleneck(inputs, width, 2 if unit == 0 and stage else 1))
-            inputs = 4 * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 1000))
+def make_training(job, net, x):
+    """Returns a function that takes a step of SGD with momentum on one batch."""
+    net.train()
+    labels = torch.randint(job["classes"], (len(x),))
+    optimiser = torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9, weight_decay=1e-4)
 
+    def step():
+        optimiser.zero_grad(set_to_none=True)
+        functional.cross_entropy(net(x), labels).backward()
+        optimiser.step()
 
-def vgg16():
-    """Builds VGG-16: thirteen convolutions and three dense layers."""
-    layers, inputs = [], 3
-    for width in VGG16:
-        if width:
-            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
-            inputs = width
-        else:
-            layers.append(nn.MaxPool2d(2))
-    dense = [nn.Linear(512 * 49, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(4096, 1000))
+    return step
 
 
 def make_job(job):
@@ -79,9 +35,11 @@ def make_job(job):
     last = torch.channels_last if job["layout"] == "channels_last" else torch.contiguous_format
     shape = job["input"]
     x = torch.randn(shape[0], shape[3], shape[1], shape[2]).to(memory_format=last)
-    if job["kind"] == "network":
-        net = vgg16() if job["name"] == "vgg16" else resnet(job["name"])
-        net = net.eval().to(memory_format=last)
+    if job["kind"] in ("network", "training"):
+        net = FORMS[job["name"]](job["classes"], **job["options"]).to(memory_format=last)
+        if job["kind"] == "training":
+            return make_training(job, net, x)
+        net.eval()
         return lambda: net(x)
     if job["kind"] == "conv":
         height, width, inputs, outputs = job["kernel"]
@@ -94,7 +52,9 @@ def make_job(job):
         return lambda: functional.conv2d(
             functional.pad(x, sides), kernel, None, stride, 0, 1, groups
         )
-    raise ValueError(f"kind of the job is {job['kind']!r}; expected 'network' or 'conv'")
+    raise ValueError(
+        f"kind of the job is {job['kind']!r}; expected 'network', 'training' or 'conv'"
+    )
 
 
 JOB_CACHE = {}
@@ -108,7 +68,7 @@ def time_job(job):
     warm = 0 if run is not None else job["warm"]
     if run is None:
         run = JOB_CACHE[key] = make_job(job)
-    with torch.inference_mode():
+    with torch.inference_mode(job["kind"] != "training"):
         for _ in range(warm):
             run()
         times = []
@@ -121,7 +81,7 @@ def time_job(job):
 
 def main():
     """Answers jobs until the input ends."""
-    print(json.dumps({"torch": torch.__version__}), flush=True)
+    print(json.dumps({"torch": torch.__version__, "networks": list(FORMS)}), flush=True)
     for line in sys.stdin:
         try:
             result = time_job(json.loads(line))

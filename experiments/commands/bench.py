@@ -9,35 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.training.config import MeshConfig
 from adaptive_nets.training.ranges import Count, EvalBatch, Range, Seed, Threads, Workers
-from experiments.commands import bench_adaptive, bench_autotune, bench_kernels, bench_networks
-from experiments.commands.layout import Column, grouped, rounded
+from experiments.commands import (
+    bench_adaptive,
+    bench_autotune,
+    bench_kernels,
+    bench_networks,
+    bench_startup,
+    bench_training,
+)
+from experiments.commands.layout import Column, rounded
 from experiments.commands.output import is_stdout, note, show_fields, show_listing, write_measured
 from experiments.commands.parsing import parse
 from experiments.commands.subcommands import dispatch_subcommand
 
 PROGRAM = "adaptive-nets bench"
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """Steps per second of our training beside the same network written directly in JAX."""
-
-    rounds: Count = 60
-    """Timings of each contender, in turns."""
-    steps: Count = 20
-    """Steps per timing."""
-    collectives: bool = False
-    """Instead of timing, list the collectives of a step, and the least bytes they must carry."""
-    network: str = "lenet_300_100"
-    """Network whose collectives are listed."""
-    batch_size: EvalBatch = 64
-    """Examples per step of that network, over all devices."""
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    """Mesh of devices for that."""
-    json: Path | None = None
-    """File for the measured values; - prints them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,74 +70,6 @@ class Kills:
     """Seed of the random moments."""
     json: Path | None = None
     """File for what was found; - prints it."""
-
-
-def bench_training(arguments: Sequence[str]) -> None:
-    """Times training steps."""
-    options = parse(Training, arguments, program=f"{PROGRAM} training")
-    if options.collectives:
-        list_collectives(options)
-        return
-    from experiments.bench import training
-
-    values = []
-    for case in training.CASES:
-        comparison = training.compare(case, rounds=options.rounds, steps=options.steps)
-        for name in comparison.rates:
-            rate, ratio = comparison.median(name), comparison.ratio(name)
-            values.append({"case": case, "contender": name, "steps_per_second": round(rate, 1),
-                           "ratio": round(ratio, 4), "rounds": options.rounds,
-                           "steps": options.steps})  # fmt: skip
-    if not is_stdout(options.json):
-        columns = (
-            Column("case", "network"),
-            Column("contender"),
-            Column("steps_per_second", "steps/s", align="right", text=rounded(0)),
-            Column("ratio", "ours / this", align="right", text=rounded(3)),
-        )
-        text = "medians over rounds taken in turns; ratios are medians of the ratios within a round"
-        show_listing(columns, values, notes=(text,))
-    write_measured(options.json, "training", values)
-
-
-def list_collectives(options: Training) -> None:
-    """Prints the collectives of a compiled step beside the least communication it needs."""
-    from adaptive_nets.training.config import DataConfig, ModelConfig, TrainConfig
-    from adaptive_nets.training.mesh import make_mesh
-    from experiments.bench import collectives
-
-    mesh = make_mesh(options.mesh)
-    if mesh.size == 1:
-        raise UserError(
-            "there is one device, so a step has no collectives; expected several devices: on a "
-            "CPU, set XLA_FLAGS=--xla_force_host_platform_device_count=4"
-        )
-    size = options.batch_size
-    config = TrainConfig(
-        data=DataConfig(batch_size=size, eval_batch_size=size),
-        model=ModelConfig(name=options.network),
-        mesh=options.mesh,
-    )
-    found = collectives.report(config, mesh)
-    if not is_stdout(options.json):
-        columns = (
-            Column("kind", "collective"),
-            Column("bytes", align="right", text=grouped),
-            Column("arrays", rank=2, align="right"),
-            Column("source", "for", rank=1, least=8),
-        )
-        show_listing(columns, [dataclasses.asdict(each) for each in found.collectives])
-    note(f"mesh {found.mesh}, parameters {found.parameters:,} bytes, divided {found.divided:,}")
-    for kind in collectives.KINDS:
-        total = found.total(kind)
-        if found.minimum is None:
-            if total:
-                note(f"{kind}: {total:,} bytes")
-        elif total or found.minimum.get(kind):
-            least = found.minimum.get(kind, 0)
-            note(f"{kind}: {total:,} bytes, at least {least:,}, {total - least:+,}")
-    values = {"network": options.network, "batch": size, **dataclasses.asdict(found)}
-    write_measured(options.json, "collectives", values)
 
 
 def bench_input(arguments: Sequence[str]) -> None:
@@ -244,10 +162,11 @@ def bench_kills(arguments: Sequence[str]) -> None:
 
 
 FORMS = {
-    "training": Training,
+    "training": bench_training.Training,
     "networks": bench_networks.Networks,
     "adaptive": bench_adaptive.Adaptive,
     "kernels": bench_kernels.Kernels,
+    "startup": bench_startup.Startup,
     "input": Input,
     "kills": Kills,
     "autotune": bench_autotune.Autotune,
@@ -255,6 +174,7 @@ FORMS = {
 EXAMPLES = (
     "adaptive-nets bench networks lenet_300_100 --batch 1 32",
     "adaptive-nets bench kernels 'VGG*' --kinds grid --json kernels.json",
+    "adaptive-nets bench training --networks resnet32_cifar10 --torch-python PYTHON",
     "adaptive-nets bench training --json - | jq .values",
 )
 
@@ -276,10 +196,11 @@ def main(arguments: Sequence[str]) -> None:
         PROGRAM,
         with_stdout(arguments),
         {
-            "training": (bench_training, "steps per second beside bare JAX"),
+            "training": (bench_training.main, "training steps, beside PyTorch or bare JAX"),
             "networks": (bench_networks.main, "time of forward passes"),
             "adaptive": (bench_adaptive.main, "networks of adaptive depth, skipping beside plain"),
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
+            "startup": (bench_startup.main, "imports, listings, first and second start of a run"),
             "input": (bench_input, "examples per second of a set that is read while training"),
             "kills": (bench_kills, "a training killed and resumed, beside one never killed"),
             "autotune": (bench_autotune.main, "tile sizes of the Pallas kernels, by measured time"),

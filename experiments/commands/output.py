@@ -20,6 +20,8 @@ from adaptive_nets.runtime.files import write_json_atomically
 from experiments.commands.layout import Column, Row, json_value, plain, table_lines, wrap
 
 _STDOUT = (Path("-"), Path("/dev/stdout"))
+# Of the other work on the machine: a benchmark raises the load itself. Unknown on some systems.
+_LOAD_AT_START = [round(v, 2) for v in os.getloadavg()[:2]] if hasattr(os, "getloadavg") else []
 
 
 def is_stdout(path: Path | None) -> bool:
@@ -172,6 +174,7 @@ def write_measured(path: Path | None, kind: str, values: Any, **packages: str) -
         "code": provenance.commit(),
         "packages": provenance.package_versions() | packages,
         "devices": provenance.devices(),
+        "machine": {"load_at_start": _LOAD_AT_START, "governor": provenance.governor()},
         "values": values,
     }
     if is_stdout(path):

@@ -17,29 +17,13 @@ from records_for_tests import made_up, write
 from adaptive_nets.models import create_model
 from adaptive_nets.models.shapes import abstract_variables
 from adaptive_nets.models.weights.stored import InputNormalisation, save_network
-from experiments.__main__ import COMMANDS, main, usage
+from experiments.__main__ import COMMANDS, usage
 from experiments.bench.networks import STAGES
 from experiments.commands.parsing import parse
 from experiments.suite import config as config_lib
 from experiments.suite.registry import experiments, load_paper
 
 pytestmark = pytest.mark.usefixtures("toy_paper")
-
-
-@pytest.fixture
-def call(capsys, tmp_path, monkeypatch):
-    """Runs a command in an empty folder; returns (code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("ADAPTIVE_NETS_DATA", raising=False)
-
-    def run(*arguments):
-        code = main(list(arguments))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_usage_names_every_command(call):
