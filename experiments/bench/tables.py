@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
+from experiments.bench.adaptive_tables import adaptive_benchmark, adaptive_time
 from experiments.bench.kernel_summary import break_evens, gigaflops, summary
 from experiments.bench.networks import STAGES
+from experiments.bench.published import published
 from experiments.suite import render
-from experiments.suite.records import PUBLISHED
-
-BENCHMARKS = PUBLISHED / "bench"
-
-
-def _benchmark(name: str) -> dict[str, Any]:
-    return json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def training_benchmark() -> str:
     """Renders our training step beside bare JAX."""
-    content = _benchmark("training")
+    content = published("training")
     rows = [
         (v["case"], v["contender"], f"{v['steps_per_second']:.0f}", f"{v['ratio']:.3f}")
         for v in content["values"]
@@ -35,7 +29,7 @@ def training_benchmark() -> str:
 
 def training_steps_benchmark() -> str:
     """Renders our training steps beside PyTorch's."""
-    content = _benchmark("training-steps")
+    content = published("training-steps")
     rows = [
         (
             f"`{v['network']}`",
@@ -60,7 +54,7 @@ def training_steps_benchmark() -> str:
 
 def startup_benchmark() -> str:
     """Renders the time of imports, listings and starts of a run."""
-    content = _benchmark("startup")
+    content = published("startup")
     rows = [
         (
             f"`{v['what']}`" if "," not in v["what"] else v["what"],
@@ -78,7 +72,7 @@ def startup_benchmark() -> str:
 
 def networks_benchmark() -> str:
     """Renders forward passes beside PyTorch."""
-    content = _benchmark("networks")
+    content = published("networks")
     values = content["values"]
     beside = {v["name"] for v in values if v["contender"] != "ours"}
     rows = [
@@ -105,7 +99,7 @@ def networks_benchmark() -> str:
 
 def first_output() -> str:
     """Renders the time from `create_model` to the first output of the deepest networks."""
-    content = _benchmark("first-output")
+    content = published("first-output")
     rows = [
         (
             v["name"],
@@ -128,7 +122,7 @@ KERNEL_RECORDS = ("kernels-fixed", "kernels-runtime")
 
 def kernel_cases() -> list[dict[str, Any]]:
     """Returns all cases of the published kernel benchmarks."""
-    return [case for name in KERNEL_RECORDS for case in _benchmark(name)["values"]["cases"]]
+    return [case for name in KERNEL_RECORDS for case in published(name)["values"]["cases"]]
 
 
 def kernels_benchmark() -> str:
@@ -151,7 +145,7 @@ def kernels_benchmark() -> str:
         "setting", "measure", "cases", "mean", "mean against XLA alone", "least", "slowest, x",
         "target", "",
     )  # fmt: skip
-    content = _benchmark(KERNEL_RECORDS[0])
+    content = published(KERNEL_RECORDS[0])
     packages, settings = content["packages"], content["values"]["settings"]
     speeds = gigaflops(content["values"]["cases"])
     return (
@@ -187,7 +181,7 @@ def break_even_table() -> str:
 
 def compiled_kernels() -> str:
     """Renders the results of compiling the Pallas kernels for accelerators."""
-    content = _benchmark("compile-kernels")
+    content = published("compile-kernels")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for kernel in content["kernels"]:
         groups.setdefault((kernel["device_kind"], kernel["implementation"]), []).append(kernel)
@@ -215,7 +209,7 @@ def compiled_kernels() -> str:
 
 def compiled_steps() -> str:
     """Renders the results of compiling whole training steps for accelerators."""
-    content = _benchmark("compile-steps")
+    content = published("compile-steps")
     rows = []
     for step in content["steps"]:
         memory = step["memory_per_device"]
@@ -243,47 +237,6 @@ def compiled_steps() -> str:
     return (
         f"{render.markdown_table(header, rows, (2, 4, 6))}\n"
         f"{versions}; compiled only, not run on a device.\n"
-    )
-
-
-def adaptive_benchmark() -> str:
-    """Renders time and FLOPs of the skipping form relative to the plain network."""
-    content = _benchmark("adaptive")
-    settings = content["values"]["settings"]
-    rows = [
-        (
-            part["part"],
-            f"{100 * part['stop_early']:.0f} %",
-            f"{1e3 * part['seconds']['plain']:.0f}",
-            f"{1e3 * part['seconds']['skipping']:.0f}",
-            f"{part['time_share']:.3f}",
-            f"{part['flops_share']:.3f}",
-            f"{part['excess']:.3f}",
-        )
-        for part in content["values"]["parts"]
-    ]
-    header = (
-        "part", "halt early", "plain, ms", "skipping, ms", "time", "FLOPs", "time / FLOPs",
-    )  # fmt: skip
-    return (
-        f"{render.markdown_table(header, rows, tuple(range(1, 7)))}\n"
-        f"`{settings['name']}`, {settings['batch']} x {settings['height']} x {settings['width']}, "
-        f"random weights; medians over {content['values']['parts'][0]['rounds']} interleaved "
-        f"rounds, jax {content['packages']['jax']}, {content['devices']['cpu_cores']} CPU cores. "
-        "Time and FLOPs are relative to the plain network.\n"
-    )
-
-
-def adaptive_time() -> str:
-    """Returns one line: time and FLOPs of the skipping form relative to the plain network."""
-    content = _benchmark("adaptive")
-    settings, whole = content["values"]["settings"], content["values"]["parts"][0]
-    share = whole["time_share"]
-    verdict = "not faster yet" if share >= 1 else f"{1 / share:.2f} times as fast"
-    return (
-        f"- **Time of SACT.** At {settings['height']} x {settings['width']} pixels, the skipping "
-        f"form of `{settings['name']}` needs {100 * whole['flops_share']:.0f} % of the plain "
-        f"network's FLOPs and {100 * share:.0f} % of its time: {verdict}.\n"
     )
 
 

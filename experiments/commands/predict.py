@@ -119,7 +119,7 @@ def classify(
 def plain_flops(name: str, shape: tuple[int, ...]) -> int:
     """Returns the FLOPs per image of the plain network that one of adaptive depth extends."""
     from adaptive_nets.analysis import count_macs
-    from experiments.bench.adaptive_depth import plain_name
+    from experiments.bench.adaptive_case import plain_name
 
     return 2 * count_macs(plain_name(name), input_shape=shape)
 
