@@ -30,9 +30,11 @@ EXAMPLES = (
 class Networks:
     """Times forward passes of networks of the zoo, and of PyTorch where it can be imported."""
 
-    pattern: tyro.conf.Positional[tuple[str, ...]] = ("*",)
+    pattern: tyro.conf.Positional[tuple[str, ...]] = (
+        "alexnet", "nin_cifar10", "resnet32_cifar10", "resnet50"
+    )  # fmt: skip
     """Shell patterns of names."""
-    batch: Annotated[tuple[int, ...], Range(1, 2**16, least=1)] = (1, 8, 32)
+    batch: Annotated[tuple[int, ...], Range(1, 2**16, least=1)] = (1, 8)
     """Batch sizes."""
     rounds: Size = 20
     """Timings of each contender, in turns; 0 for the time until the first output alone."""
