@@ -8,7 +8,7 @@ from typing import Any
 from experiments.bench.adaptive_tables import adaptive_benchmark, adaptive_time
 from experiments.bench.kernel_summary import break_evens, gigaflops, summary
 from experiments.bench.networks import STAGES
-from experiments.bench.published import published
+from experiments.bench.published import BENCHMARKS, published
 from experiments.suite import render
 
 
@@ -28,8 +28,11 @@ def training_benchmark() -> str:
 
 
 def training_steps_benchmark() -> str:
-    """Renders our training steps beside PyTorch's."""
-    content = published("training-steps")
+    """Renders our training steps beside PyTorch's, of one record for each batch size."""
+    contents = [published(path.stem) for path in sorted(BENCHMARKS.glob("training-steps-*.json"))]
+    values = sorted(
+        (v for content in contents for v in content["values"]), key=lambda v: -v["batch"]
+    )
     rows = [
         (
             f"`{v['network']}`",
@@ -39,16 +42,18 @@ def training_steps_benchmark() -> str:
             f"{v['examples_per_second']:,.0f}",
             f"{v['ratio']:.2f}",
         )
-        for v in content["values"]
+        for v in values
     ]
     header = ("network", "batch", "contender", "step, ms", "examples/s", "ours / this")
-    packages, rounds = content["packages"], [v["rounds"] for v in content["values"]]
+    rounds = [v["rounds"] for v in values]
+    torch = {c["packages"]["torch"] for c in contents if "torch" in c["packages"]}
+    first, load = contents[0], max(c["machine"]["load_at_start"][0] for c in contents)
     return (
         f"{render.markdown_table(header, rows, (1, 3, 4, 5))}\n"
         f"Medians over {min(rounds)} to {max(rounds)} interleaved rounds; PyTorch "
-        f"{packages.get('torch', 'not measured')} in its own process, in the faster of its two "
-        f"layouts; jax {packages['jax']}, {content['devices']['cpu_cores']} CPU cores, load "
-        f"{content['machine']['load_at_start'][0]:.1f} at the start.\n"
+        f"{', '.join(sorted(torch))} in its own process, in the faster of its two layouts; jax "
+        f"{first['packages']['jax']}, {first['devices']['cpu_cores']} CPU cores, load at most "
+        f"{load:.1f} at the start.\n"
     )
 
 

@@ -43,7 +43,9 @@ SUMMARY = (
 class Kernels:
     """Times perforated and masked convolution beside the dense convolution of the same run.
 
-    The defaults take a few minutes; more batch sizes, shares and seconds take longer. Kinds: grid and random (fixed masks), backward (gradients), unit (whole residual units with a
+    The defaults take a few minutes; more batch sizes, shares and seconds take longer.
+
+    Kinds: grid and random (fixed masks), backward (gradients), unit (whole residual units with a
     run-time mask), masked (one convolution with a run-time mask).
     """
 
