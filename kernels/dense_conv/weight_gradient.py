@@ -54,6 +54,8 @@ def compute(
     dtype = params["preferred_element_type"] or x.dtype
     if _is_pointwise(x, dy, params):
         return _product(x, dy, params).astype(dtype)
+    # XLA transposes both operands. Fused with what computes them, transposes take far longer.
+    x, dy = lax.optimization_barrier((x, dy))
     bounds = _bounds(len(x), math.prod(dy.shape[1:]) * dy.dtype.itemsize)
     if len(bounds) == 2:
         return lax.conv_general_dilated_p.bind(x, dy, **params)

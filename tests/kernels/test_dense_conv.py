@@ -74,7 +74,7 @@ def test_values_and_gradients(rng, case):
 @pytest.fixture(params=[1, 6000, 20_000], ids=["one", "two, a remainder", "several"])
 def few_images_at_a_time(request, monkeypatch):
     """Divides a batch of small images into parts, as one of large ones."""
-    monkeypatch.setattr(weight_gradient, "_MAP_BYTES", request.param // 4)
+    monkeypatch.setattr(weight_gradient, "_MAP_BYTES", max(1, request.param // 4))
     monkeypatch.setattr(input_gradient, "_PRODUCT_BYTES", request.param)
 
 
