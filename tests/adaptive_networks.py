@@ -11,6 +11,9 @@ import numpy as np
 from adaptive_nets.models.adaptive.blocks import Halting
 from adaptive_nets.models.adaptive.resnet import AdaptiveResNetV2
 from adaptive_nets.models.adaptive.resnet_cifar import AdaptiveCifarResNet
+from adaptive_nets.models.adaptive.resnet_v1 import AdaptivePostActivationResNet
+from adaptive_nets.models.adaptive.resnet_v1_cifar import AdaptivePostActivationCifarResNet
+from adaptive_nets.models.resnet import UnitSettings
 from adaptive_nets.models.resnet_v2_cifar import CifarResNetV2
 
 SIZES, WIDTHS = (3, 2), (4, 6)
@@ -28,6 +31,20 @@ def bottleneck(rule: str, **options) -> AdaptiveResNetV2:
     """Stages of 3 and 1 units: the last one has nothing to decide."""
     return AdaptiveResNetV2(
         (3, 1), widths=(2, 3), num_classes=5, momentum=0.9, halting=Halting(rule, **options)
+    )
+
+
+def post_activation(rule: str, shortcut="A", **options) -> AdaptivePostActivationCifarResNet:
+    """Stages of 3 and 2 post-activation units."""
+    return AdaptivePostActivationCifarResNet(
+        SIZES, widths=WIDTHS, num_classes=5, shortcut=shortcut, halting=Halting(rule, **options)
+    )
+
+
+def post_activation_bottleneck(rule: str, **settings) -> AdaptivePostActivationResNet:
+    """Stages of 3 and 2 post-activation units for larger images."""
+    return AdaptivePostActivationResNet(
+        (3, 2), widths=(2, 3), num_classes=5, unit=UnitSettings(**settings), halting=Halting(rule)
     )
 
 

@@ -10,12 +10,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adaptive_nets.halting import mask_residual
 from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.drop_path import linear_survival, stochastic_depth_branch
 from adaptive_nets.layers.pooling import global_avg_pool, max_pool
 from adaptive_nets.layers.shortcut import pad_channels, subsample
 from adaptive_nets.layers.squeeze_excitation import SqueezeExcitation
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.models.resnet_cifar import unit_name
+from adaptive_nets.models.stages import RunStage, run_sequentially
 from adaptive_nets.runtime.errors import UserError
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)} | {
@@ -78,19 +81,28 @@ class ResidualUnit(nn.Module):
         width: width of the stage; a bottleneck has four times as many output channels.
         strides: strides of the unit.
         settings: settings of the network's units.
+        survival: probability that the residual branch of a stochastic unit is not skipped.
         dtype: dtype of the computation.
     """
 
     width: int
     strides: tuple[int, int] = (1, 1)
     settings: UnitSettings = UnitSettings()
+    survival: float = 1.0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "N H W C"], train: bool = False, survival: float = 1.0
+        self, x: Float[Array, "N H W C"], train: bool = False, mask: Array | None = None
     ) -> Float[Array, "N H2 W2 O"]:
-        """Computes the unit's output; ``survival`` only affects stochastic units."""
+        """Computes the unit's output.
+
+        Args:
+            x: float[N, H, W, C].
+            train: whether to normalise by the statistics of the batch.
+            mask: selects the active positions, see `mask_residual`; the input, which is an output
+                of ReLU, is copied at others.
+        """
         if self.settings.shortcut == "none":
             return nn.relu(self._residual(x, train))
         shortcut = self._shortcut(x, train)
@@ -100,12 +112,12 @@ class ResidualUnit(nn.Module):
                 lambda unit, x: unit._residual(x, train),
                 x,
                 shortcut,
-                survival=survival,
+                survival=self.survival,
                 train=train,
             )
         else:
             residual = self._residual(x, train)
-        return nn.relu(shortcut + residual)
+        return nn.relu(shortcut + mask_residual(residual, mask))
 
     @property
     def features(self) -> int:
@@ -191,9 +203,13 @@ class ResNet(nn.Module):
     head_name: str = "fc"
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
+        return self.logits(x, train, run_sequentially)
+
+    @nn.compact
+    def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
+        """Computes logits; `run_stage` runs the units of a stage."""
         settings, last = self.unit, 1.0
         if self.last_survival is not None:
             settings, last = dataclasses.replace(settings, stochastic=True), self.last_survival
@@ -201,12 +217,19 @@ class ResNet(nn.Module):
         x = self._stem(x, train)
         done = 0
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            for i in range(size):
-                strides = (2, 2) if i == 0 and stage > 0 else (1, 1)
-                name = f"layer{stage + 1}_{i}"
-                unit = ResidualUnit(width, strides, settings, dtype=self.dtype, name=name)
-                x = unit(x, train, survival[done])
-                done += 1
+            units = [
+                ResidualUnit(
+                    width,
+                    (2, 2) if i == 0 and stage > 0 else (1, 1),
+                    settings,
+                    survival[done + i],
+                    dtype=self.dtype,
+                    name=unit_name(stage, i),
+                )
+                for i in range(size)
+            ]
+            x = run_stage(units, x, train)
+            done += size
         x = global_avg_pool(x)
         if self.dropout_rate:
             x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)

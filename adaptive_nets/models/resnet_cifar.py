@@ -10,12 +10,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from adaptive_nets.halting import mask_residual
 from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.drop_path import linear_survival, stochastic_depth_branch
 from adaptive_nets.layers.pooling import global_avg_pool
 from adaptive_nets.layers.shortcut import ZeroChannels, average, pad_channels, subsample
 from adaptive_nets.layers.squeeze_excitation import SqueezeExcitation
 from adaptive_nets.models.registry import register_model
+from adaptive_nets.models.stages import RunStage, run_sequentially
 from adaptive_nets.runtime.errors import UserError
 
 Shortcut = Literal["A", "B", "average"]
@@ -38,6 +40,7 @@ class CifarUnit(nn.Module):
         reduction: reduction of squeeze-and-excitation on the residual branch; 0 disables it.
         se_bias: whether the dense layers of squeeze-and-excitation have biases.
         stochastic: whether the residual branch may be skipped in training.
+        survival: probability that it is not; only of stochastic units.
         dtype: dtype of the computation.
     """
 
@@ -49,6 +52,7 @@ class CifarUnit(nn.Module):
     reduction: int = 0
     se_bias: bool = True
     stochastic: bool = False
+    survival: float = 1.0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -56,9 +60,18 @@ class CifarUnit(nn.Module):
         self,
         x: Float[Array, "N H W C"],
         train: bool = False,
-        survival: float | Float[Array, ""] = 1.0,
+        survival: float | Float[Array, ""] | None = None,
+        mask: Array | None = None,
     ) -> Float[Array, "N H2 W2 O"]:
-        """Computes the unit's output; ``survival`` only affects stochastic units."""
+        """Computes the unit's output.
+
+        Args:
+            x: float[N, H, W, C].
+            train: whether to normalise by the statistics of the batch.
+            survival: survival probability in place of the attribute.
+            mask: selects the active positions, see `mask_residual`; the input, which is an output
+                of ReLU, is copied at others.
+        """
         shortcut = self._shortcut(x, train)
         if self.stochastic:
             residual = stochastic_depth_branch(
@@ -66,12 +79,12 @@ class CifarUnit(nn.Module):
                 lambda unit, x: unit._residual(x, train),
                 x,
                 shortcut,
-                survival=survival,
+                survival=self.survival if survival is None else survival,
                 train=train,
             )
         else:
             residual = self._residual(x, train)
-        return nn.relu(shortcut + residual)
+        return nn.relu(shortcut + mask_residual(residual, mask))
 
     def _residual(self, x: Array, train: bool) -> Array:
         options = {"use_bias": self.use_bias, "dtype": self.dtype}
@@ -100,6 +113,11 @@ class CifarUnit(nn.Module):
                 )
                 return batch_norm(train, name="shortcut_1", dtype=self.dtype)(x)
         raise UserError(f"shortcut is {self.shortcut!r}; expected 'A', 'B' or 'average'")
+
+
+def unit_name(stage: int, i: int) -> str:
+    """Returns the name of a unit; stage and unit are counted from 0."""
+    return f"layer{stage + 1}_{i}"
 
 
 class CifarResNet(nn.Module):
@@ -136,9 +154,13 @@ class CifarResNet(nn.Module):
     scan_units: bool | None = None
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Float[Array, "N K"]:
         """Logits of a batch of images."""
+        return self.logits(x, train, run_sequentially)
+
+    @nn.compact
+    def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
+        """Computes logits; `run_stage` runs the units of a stage that is not a scan."""
         dtype = self.dtype
         unit = functools.partial(
             CifarUnit,
@@ -156,17 +178,20 @@ class CifarResNet(nn.Module):
         x = nn.relu(batch_norm(train, name="bn1", dtype=dtype)(x))
         done = 0
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            name = f"layer{stage + 1}"
             probs, done = survival[done : done + size], done + size
-            strides = (1, 1) if stage == 0 else (2, 2)
-            x = unit(width, strides, name=f"{name}_0")(x, train, probs[0])
             scan = self.scan_units if self.scan_units is not None else size >= SCAN_FROM
+            units = [
+                unit(
+                    width,
+                    (2, 2) if i == 0 and stage > 0 else (1, 1),
+                    survival=prob,
+                    name=unit_name(stage, i),
+                )
+                for i, prob in enumerate(probs[:1] if scan else probs)
+            ]
+            x = run_stage(units, x, train)
             if scan and size > 1:
-                rest = unit(width, name=f"{name}_rest")
-                x = _repeat(rest, x, train, probs[1:])
-                continue
-            for i, prob in enumerate(probs[1:], start=1):
-                x = unit(width, name=f"{name}_{i}")(x, train, prob)
+                x = _repeat(unit(width, name=f"layer{stage + 1}_rest"), x, train, probs[1:])
         return nn.Dense(self.num_classes, dtype=dtype, name="linear")(global_avg_pool(x))
 
 

@@ -14,7 +14,7 @@ from adaptive_nets.layers.conv_norm import batch_norm, conv
 from adaptive_nets.layers.pooling import global_avg_pool
 from adaptive_nets.layers.shortcut import average, pad_channels
 from adaptive_nets.models.registry import register_model
-from adaptive_nets.models.resnet_cifar import units_per_stage
+from adaptive_nets.models.resnet_cifar import unit_name, units_per_stage
 from adaptive_nets.models.stages import RunStage, per_stage, run_sequentially
 
 DEPTHS = (32, 110)
@@ -60,11 +60,6 @@ class PreActivationUnit(nn.Module):
         y = activate(y, train, name="bn2", dtype=dtype)
         y = conv(self.features, (3, 3), dtype=dtype, name="conv2")(y)
         return shortcut + mask_residual(y, mask)
-
-
-def unit_name(stage: int, i: int) -> str:
-    """Returns the name of a unit; stage and unit are counted from 0."""
-    return f"layer{stage + 1}_{i}"
 
 
 class CifarResNetV2(nn.Module):

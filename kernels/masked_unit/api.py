@@ -39,10 +39,11 @@ def masked_unit(
     scale: Float[Array, " C"] | None = None,
     shift: Float[Array, " C"] | None = None,
     negative_slope: float = 0.0,
+    activates_sum: bool = False,
     execution_path: ExecutionPath | None = None,
     implementation: Requested = None,
 ) -> Float[Array, "N H W C"]:
-    """Adds a residual function to x at active positions: ``x + mask · f(x)``.
+    """Adds a residual function to x at active positions: ``x + mask · f(x)``, or ``act`` of that.
 
     ``f(x) = conv_L(act(... act(conv_1(pre(x)) + b_1) ...)) + b_L``, and ``pre(x) = act(x·scale +
     shift)`` if a scale or a shift is given (the normalisation of a pre-activation unit), else
@@ -59,6 +60,8 @@ def masked_unit(
         scale: float[C].
         shift: float[C].
         negative_slope: slope of act for negative arguments; 0 is ReLU.
+        activates_sum: whether the output is act(x + f(x)) at active positions, as in the units of
+            [he2015], and x elsewhere.
         execution_path: of "xla": "sparse" computes listed positions, "dense" all of them; None
             takes the dense path at run time if so many positions are active that it is faster.
         implementation: None chooses and may fall back; a name of `IMPLEMENTATIONS` means that one
@@ -86,6 +89,7 @@ def masked_unit(
         scale=scale,
         shift=shift,
         negative_slope=negative_slope,
+        activates_sum=activates_sum,
         execution_path=execution_path,
         implementation=implementation,
     ).x
@@ -101,14 +105,15 @@ def masked_unit_with_sums(
     scale: Float[Array, " C"] | None = None,
     shift: Float[Array, " C"] | None = None,
     negative_slope: float = 0.0,
+    activates_sum: bool = False,
     execution_path: ExecutionPath | None = None,
     implementation: Requested = None,
 ) -> BlockState:
     """Runs `masked_unit` and updates the weighted total and the sums of its block.
 
-    Adds ``share · mask · f(x)`` to the total, and the sum of ``mask · f(x)`` over positions to the
-    sums. If the total starts as the first state and the share is the weight left before the unit,
-    the total is the weighted sum of all states.
+    Adds ``share · (y − x)`` to the total, where y is the unit's output, and the sum of ``y − x``
+    over positions to the sums. If the total starts as the first state and the share is the weight
+    left before the unit, the total is the weighted sum of all states.
 
     Args:
         state: state before the unit; entries that are None stay None.
@@ -119,6 +124,7 @@ def masked_unit_with_sums(
         scale: as of `masked_unit`.
         shift: as of `masked_unit`.
         negative_slope: as of `masked_unit`.
+        activates_sum: as of `masked_unit`.
         execution_path: as of `masked_unit`.
         implementation: as of `masked_unit`.
 
@@ -130,7 +136,7 @@ def masked_unit_with_sums(
         NotImplementedError: a named implementation cannot run these arguments.
     """
     state, mask, chain, share = _as_operands(
-        state, mask, (kernels, biases, scale, shift), negative_slope, share
+        state, mask, (kernels, biases, scale, shift), (negative_slope, activates_sum), share
     )
     _check(state, mask, chain, share)
     _, compute = _resolve(mask, chain, execution_path, implementation)
@@ -150,14 +156,14 @@ def choose(
     Arrays may be `jax.ShapeDtypeStruct`.
     """
     state, mask, chain, _ = _as_operands(
-        BlockState(x), mask, (kernels, None, None, None), 0.0, None
+        BlockState(x), mask, (kernels, None, None, None), (0.0, False), None
     )
     _check(state, mask, chain, None)
     return _resolve(mask, chain, execution_path, implementation)[0]
 
 
 def _as_operands(
-    state: BlockState, mask: Any, parameters: tuple[Any, ...], negative_slope: Any, share: Any
+    state: BlockState, mask: Any, parameters: tuple[Any, ...], form: tuple[Any, bool], share: Any
 ) -> tuple[BlockState, Any, Chain, Any]:
     """Converts NumPy arguments to JAX arrays that vary over the same mesh axes."""
     kernels, biases, scale, shift = parameters
@@ -182,7 +188,8 @@ def _as_operands(
         tuple(arrays.get(f"biases[{i}]") for i in range(len(kernels))),
         arrays.get("scale"),
         arrays.get("shift"),
-        _slope(negative_slope),
+        _slope(form[0]),
+        bool(form[1]),
     )
     return state, arrays["mask"], chain, arrays.get("share")
 

@@ -34,6 +34,7 @@ class Chain(NamedTuple):
         scale: float[C] of ``pre(x) = act(x·scale + shift)``, or None.
         shift: float[C], or None; if both are None, pre is the identity.
         negative_slope: of act, a (leaky) ReLU.
+        activates_sum: whether the unit's output is act(x + f(x)) instead of x + f(x).
     """
 
     kernels: tuple[Float[Array, "KH KW I O"], ...]
@@ -41,6 +42,7 @@ class Chain(NamedTuple):
     scale: Float[Array, " C"] | None
     shift: Float[Array, " C"] | None
     negative_slope: float
+    activates_sum: bool = False
 
     def activate(self, y: Array) -> Array:
         """Applies ReLU or leaky ReLU."""
@@ -65,6 +67,13 @@ class Chain(NamedTuple):
         if bias is not None:
             y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
         return y if i == len(self.kernels) - 1 else self.activate(y)
+
+    def add(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Returns the unit's output from its input x and residual y, and the difference to x."""
+        if not self.activates_sum:
+            return x + y, y
+        out = self.activate(x + y)
+        return out, out - x
 
 
 def dilate(mask: Bool[Array, "N H W"], window: tuple[int, int]) -> Bool[Array, "N H W"]:

@@ -74,9 +74,12 @@ def run_dense(
 
     def after(start: Int[Array, ""], size: int, state: BlockState) -> BlockState:
         rows = multiply(_piece(middle, start, size), range(last, len(points)))
-        rows = jnp.where(_piece(flat(mask), start, size)[:, None], rows, jnp.zeros((), rows.dtype))
+        active = _piece(flat(mask), start, size)[:, None]
         x, total, sums = state
-        x = _put(x, _piece(x, start, size) + rows, start)
+        before = _piece(x, start, size)
+        out, rows = chain.add(before, rows)
+        rows = jnp.where(active, rows, jnp.zeros((), rows.dtype))
+        x = _put(x, jnp.where(active, out, before), start)
         if total is not None and share is not None:
             part = _piece(flat(share), start, size).astype(rows.dtype)
             total = _put(total, _piece(total, start, size) + part[:, None] * rows, start)

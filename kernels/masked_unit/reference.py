@@ -21,10 +21,11 @@ def forward(
     for i, w in enumerate(chain.kernels):
         geometry = make_geometry(y, w, strides=(1, 1), padding="SAME", groups=1)
         y = chain.after(convolve_by_taps(y, w, geometry).astype(y.dtype), i)
-    residual = jnp.where(mask[..., None], y, jnp.zeros((), y.dtype))
     x, total, sums = state
+    out, residual = chain.add(x, y)
+    residual = jnp.where(mask[..., None], residual, jnp.zeros((), y.dtype))
     if total is not None and share is not None:
         total = total + (share.astype(residual.dtype)[..., None] * residual).astype(total.dtype)
     if sums is not None:
         sums = sums + jnp.sum(residual.astype(sums.dtype), axis=(1, 2))
-    return BlockState(x + residual, total, sums)
+    return BlockState(jnp.where(mask[..., None], out, x), total, sums)

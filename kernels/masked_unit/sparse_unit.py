@@ -79,7 +79,9 @@ def run_sparse(
                 math.prod(kernels[stage[0]].shape[:3]), element_bytes=state.x.dtype.itemsize
             )
             if stage is stages[-1]:
-                piece = functools.partial(_add, product=product, active=active, share=share)
+                piece = functools.partial(
+                    _add, chain=chain, product=product, active=active, share=share
+                )
                 return fold_over_pieces(active.count, sizes, piece, state)
             # The last piece reaches beyond the end.
             shape = (positions + 1 + sizes[0], kernels[stage[-1]].shape[3])
@@ -121,7 +123,7 @@ def _store(start, size: int, out: Array, *, product, active: ActivePositions) ->
 
 
 def _add(
-    start, size: int, state: BlockState, *, product, active: ActivePositions, share
+    start, size: int, state: BlockState, *, chain: Chain, product, active: ActivePositions, share
 ) -> BlockState:
     """Adds a piece of the residual to the state."""
     rows, valid = take_rows(active, start, size)
@@ -134,7 +136,14 @@ def _add(
         flat = flat.at[places].add(values.astype(to.dtype), mode="drop", unique_indices=True)
         return flat.reshape(to.shape)
 
-    x, total, sums = add(state.x, y), state.total, state.sums
+    x, total, sums = state
+    if chain.activates_sum:
+        before = x.reshape(-1, channels).at[rows].get(mode="promise_in_bounds")
+        out, y = chain.add(before, y)
+        flat = x.reshape(-1, channels).at[places].set(out, mode="drop", unique_indices=True)
+        x = flat.reshape(x.shape)
+    else:
+        x = add(x, y)
     if total is not None:
         part = share.reshape(-1).at[rows].get(mode="promise_in_bounds")
         total = add(total, y * part.astype(y.dtype)[:, None])

@@ -46,12 +46,13 @@ def forward(
     if path == "dense":
         return run_dense(state, mask, chain, share)
     arrays = (chain.kernels, chain.biases, chain.scale, chain.shift)
-    return _run(path, chain.negative_slope, state, mask, arrays, share)
+    form = (chain.negative_slope, chain.activates_sum)
+    return _run(path, form, state, mask, arrays, share)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _run(path, negative_slope, state, mask, arrays, share) -> BlockState:
-    chain = Chain(*arrays, negative_slope=negative_slope)
+def _run(path, form, state, mask, arrays, share) -> BlockState:
+    chain = Chain(*arrays, *form)
     if path == "sparse":
         return run_sparse(state, mask, chain, share)
     return lax.cond(
@@ -62,7 +63,7 @@ def _run(path, negative_slope, state, mask, arrays, share) -> BlockState:
 
 
 @_run.defjvp
-def _differentiate(path, negative_slope, primals: Any, tangents: Any):
+def _differentiate(path, form, primals: Any, tangents: Any):
     """Differentiates the dense path: loops of run-time length have no reverse mode."""
     state, mask, arrays, share = primals
     d_state, _, d_arrays, d_share = tangents
@@ -70,7 +71,7 @@ def _differentiate(path, negative_slope, primals: Any, tangents: Any):
     # What the derivative reads is computed again in a backward pass, not stored by the forward one.
     @jax.checkpoint
     def dense(state, arrays, share):
-        return run_dense(state, mask, Chain(*arrays, negative_slope=negative_slope), share)
+        return run_dense(state, mask, Chain(*arrays, *form), share)
 
     _, tangent = jax.jvp(dense, (state, arrays, share), (d_state, d_arrays, d_share))
-    return _run(path, negative_slope, *primals), tangent
+    return _run(path, form, *primals), tangent

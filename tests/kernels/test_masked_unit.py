@@ -223,3 +223,43 @@ def test_the_reference_has_no_execution_paths():
     arguments = (jnp.ones((1, 4, 4, 4)), jnp.ones((1, 4, 4), bool), [jnp.ones((3, 3, 4, 4))])
     with pytest.raises(NotImplementedError, match="reference: execution_path is 'dense'"):
         masked_unit(*arguments, execution_path="dense", implementation="reference")
+
+
+@pytest.mark.parametrize("options", CONTENDERS.values(), ids=CONTENDERS.keys())
+@pytest.mark.parametrize("windows", [UNITS["bottleneck"], UNITS["basic"]], ids=["1-3-1", "3-3"])
+def test_a_unit_that_activates_its_sum(windows, options, rng):
+    x = jnp.asarray(rng.standard_normal((2, 23, 25, 4)), jnp.float32)
+    kernels = [jnp.asarray(rng.standard_normal((*w, 4, 4)) / 3, jnp.float32) for w in windows]
+    biases = [jnp.asarray(rng.standard_normal(4), jnp.float32) for _ in windows]
+    share = jnp.asarray(rng.random((2, 23, 25)), jnp.float32)
+    start = BlockState(x, 2 * x, jnp.sum(x, axis=(1, 2)))
+
+    @jax.jit
+    def run(state, mask):
+        return masked_unit_with_sums(
+            state, mask, kernels, biases, share=share, activates_sum=True, **options
+        )
+
+    for mask in (rng.random((2, 23, 25)) < 0.6, np.zeros((2, 23, 25), bool)):
+        found = run(start, jnp.asarray(mask))
+        out = np.maximum(dense(x, np.ones_like(mask), kernels, biases, None, None), 0)
+        expected = np.where(mask[..., None], out, np.asarray(x, np.float64))
+        change = expected - np.asarray(x, np.float64)
+        close(found.x, expected, terms=500)
+        assert np.array_equal(np.asarray(found.x)[~mask], np.asarray(x)[~mask])
+        close(found.total, 2 * np.asarray(x) + np.asarray(share)[..., None] * change, terms=500)
+        close(found.sums, expected.sum((1, 2)), terms=50_000)
+
+
+def test_gradients_of_a_unit_that_activates_its_sum(rng):
+    x = jnp.asarray(rng.standard_normal((1, 5, 6, 4)), jnp.float32)
+    kernels = [jnp.asarray(rng.standard_normal((3, 3, 4, 4)) / 3, jnp.float32) for _ in range(2)]
+    mask = jnp.asarray(rng.random((1, 5, 6)) < 0.6)
+
+    def loss(x, kernels, **options):
+        y = masked_unit(x, mask, kernels, activates_sum=True, negative_slope=0.1, **options)
+        return jnp.sum(jnp.sin(y))
+
+    found = jax.jit(jax.grad(loss, (0, 1)))(x, kernels)
+    expected = jax.grad(lambda *a: loss(*a, implementation="reference"), (0, 1))(x, kernels)
+    jax.tree.map(lambda a, b: close(a, b, terms=500), found, expected)

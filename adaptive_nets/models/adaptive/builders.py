@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,14 +28,17 @@ _TITLES: dict[Rule, str] = {
 }
 
 
-def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[..., nn.Module]:
-    """Returns a builder that accepts the options of its rule only.
+def builder(
+    rule: Rule, make: Callable[..., nn.Module], title: str, **choices: Any
+) -> Callable[..., nn.Module]:
+    """Returns a builder that accepts the options of its rule and of its network only.
 
     Args:
         rule: halting rule of the blocks.
         make: makes the network from ``num_classes``, ``dtype``, ``halting``, ``execution``,
             ``stage_sizes`` and ``widths``; the last two are None for the published network.
         title: title of the plain network, for the description.
+        **choices: defaults of further options, which `make` takes too.
     """
     if rule == "pact":
 
@@ -48,6 +52,7 @@ def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[
             execution: Execution = "dense",
             stage_sizes: Sequence[int] | None = None,
             widths: Sequence[int] | None = None,
+            **chosen: Any,
         ) -> nn.Module:
             check_execution(execution)
             halting = Halting(rule, head_norm, groups=groups, temperature=temperature)
@@ -58,6 +63,7 @@ def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[
                 execution=execution,
                 stage_sizes=stage_sizes,
                 widths=widths,
+                **(choices | chosen),
             )
 
         build: Callable[..., nn.Module] = build_probabilistic
@@ -72,6 +78,7 @@ def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[
             execution: Execution = "dense",
             stage_sizes: Sequence[int] | None = None,
             widths: Sequence[int] | None = None,
+            **chosen: Any,
         ) -> nn.Module:
             check_execution(execution)
             halting = Halting(rule, head_norm, eps=eps)
@@ -82,8 +89,21 @@ def builder(rule: Rule, make: Callable[..., nn.Module], title: str) -> Callable[
                 execution=execution,
                 stage_sizes=stage_sizes,
                 widths=widths,
+                **(choices | chosen),
             )
 
         build = build_summed
     build.__doc__ = f"{title}, {_TITLES[rule]}."
+    _replace_last_parameter(build, choices)
     return build
+
+
+def _replace_last_parameter(build: Callable[..., Any], choices: Mapping[str, Any]) -> None:
+    """Names the choices in a function's signature in place of its ``**chosen``."""
+    signature = inspect.signature(build)
+    *known, _ = signature.parameters.values()
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in choices.items()
+    ]
+    build.__signature__ = signature.replace(parameters=[*known, *more])  # pyright: ignore

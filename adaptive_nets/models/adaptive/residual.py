@@ -40,14 +40,12 @@ class HeadOptions:
 class AdaptiveResidualNetwork(AdaptiveNetwork, kw_only=True):
     """Base class of residual networks whose stages halt.
 
-    A subclass sets `units` and `unit_name`, may replace `head_options`, and supplies `stem_flops`.
+    A subclass sets `unit_name`, may replace `head_options`, and supplies `units` and `stem_flops`.
 
     Attributes:
-        units: form of the units.
         unit_name: (stage, number of the unit), both from 0 -> scope of the unit.
     """
 
-    units: ClassVar[UnitForm]
     unit_name: ClassVar[Callable[[int, int], str]]
 
     if TYPE_CHECKING:  # of the plain network
@@ -59,6 +57,11 @@ class AdaptiveResidualNetwork(AdaptiveNetwork, kw_only=True):
         def logits(self, x: Array, train: bool, run_stage: RunStage) -> Array:
             """Runs the network with `run_stage` for each stage."""
             ...
+
+    @property
+    def units(self) -> UnitForm:
+        """Form of the units."""
+        raise NotImplementedError
 
     @property
     def head_options(self) -> HeadOptions:

@@ -27,13 +27,17 @@ from adaptive_nets.models.stages import per_stage
 class AdaptiveResNetV2(AdaptiveResidualNetwork, ResNetV2):
     """`ResNetV2` whose stages halt; attributes of both."""
 
-    units = BottleneckUnits(
-        norms=("norm1", "norm2", "norm3"),
-        convs=("conv1", "conv2", "conv3"),
-        epsilon=1e-5,
-        negative_slope=0.0,
-    )
     unit_name = staticmethod(resnet_v2.unit_name)
+
+    @property
+    def units(self) -> BottleneckUnits:
+        """See `AdaptiveResidualNetwork`."""
+        return BottleneckUnits(
+            norms=("norm1", "norm2", "norm3"),
+            convs=("conv1", "conv2", "conv3"),
+            epsilon=1e-5,
+            negative_slope=0.0,
+        )
 
     @property
     def head_options(self) -> HeadOptions:

@@ -19,7 +19,7 @@ from adaptive_nets.models.adaptive.builders import SOURCES, builder
 from adaptive_nets.models.adaptive.residual import AdaptiveResidualNetwork, HeadOptions
 from adaptive_nets.models.adaptive.units import BasicUnits, MapSize
 from adaptive_nets.models.registry import register_model
-from adaptive_nets.models.resnet_cifar import units_per_stage
+from adaptive_nets.models.resnet_cifar import unit_name, units_per_stage
 from adaptive_nets.models.resnet_v2_cifar import EPSILON, SLOPE, CifarResNetV2
 from adaptive_nets.models.stages import per_stage
 
@@ -27,10 +27,14 @@ from adaptive_nets.models.stages import per_stage
 class AdaptiveCifarResNet(AdaptiveResidualNetwork, CifarResNetV2):
     """`CifarResNetV2` whose stages halt; attributes of both."""
 
-    units = BasicUnits(
-        norms=("bn1", "bn2"), convs=("conv1", "conv2"), epsilon=EPSILON, negative_slope=SLOPE
-    )
-    unit_name = staticmethod(resnet_v2_cifar.unit_name)
+    unit_name = staticmethod(unit_name)
+
+    @property
+    def units(self) -> BasicUnits:
+        """See `AdaptiveResidualNetwork`."""
+        return BasicUnits(
+            norms=("bn1", "bn2"), convs=("conv1", "conv2"), epsilon=EPSILON, negative_slope=SLOPE
+        )
 
     @property
     def head_options(self) -> HeadOptions:

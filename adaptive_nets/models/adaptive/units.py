@@ -92,17 +92,17 @@ class UnitForm(Protocol):
 
 
 class UnitWeights(NamedTuple):
-    """Folded weights of a pre-activation unit: convolutions after ``act(x·scale + shift)``.
+    """Folded weights of a unit: convolutions, and what a pre-activation unit does before them.
 
     Attributes:
-        scale: float32[C].
-        shift: float32[C].
+        scale: float32[C], of ``act(x·scale + shift)`` before the convolutions; or None.
+        shift: float32[C], or None.
         kernels: HWIO weights of the convolutions.
-        biases: bias of each convolution; None for the last one.
+        biases: bias of each convolution, or None.
     """
 
-    scale: Float[Array, " C"]
-    shift: Float[Array, " C"]
+    scale: Float[Array, " C"] | None
+    shift: Float[Array, " C"] | None
     kernels: tuple[Float[Array, "KH KW I O"], ...]
     biases: tuple[Float[Array, " O"] | None, ...]
 
@@ -161,8 +161,62 @@ class PreActivationUnits:
         )
 
 
-class BasicUnits(PreActivationUnits):
-    """Units of 3x3 and 3x3; the first strides in its first 3x3, its shortcut has no weights."""
+@dataclasses.dataclass(frozen=True)
+class PostActivationUnits:
+    """Residual units of [he2015]: normalisation after each convolution, ReLU after the sum.
+
+    A ReLU's output passes another ReLU unchanged, so a unit that does not run copies its input.
+
+    Attributes:
+        norms: scopes of the normalisations, one after each convolution.
+        convs: scopes of the convolutions.
+        epsilon: ε of the normalisations.
+    """
+
+    norms: tuple[str, ...]
+    convs: tuple[str, ...]
+    epsilon: float
+
+    def fold(self, scope: Scope, dtype: Any) -> UnitWeights:
+        """Folds each normalisation into the convolution before it."""
+        kernels, biases = [], []
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            scale, shift = fold_norm(scope, norm, self.epsilon)
+            kernel = scope.params[conv]["kernel"] * scale.reshape(1, 1, 1, -1)
+            kernels.append(kernel.astype(dtype))
+            biases.append(shift.astype(dtype))
+        return UnitWeights(None, None, tuple(kernels), tuple(biases))
+
+    def run(
+        self,
+        weights: UnitWeights,
+        state: BlockState,
+        mask: Bool[Array, "N H W"],
+        *,
+        share: Float[Array, "N H W"] | None,
+        execution_path: ExecutionPath | None,
+    ) -> BlockState:
+        """See `UnitForm`."""
+        return masked_unit_with_sums(
+            state,
+            mask,
+            weights.kernels,
+            weights.biases,
+            share=share,
+            activates_sum=True,
+            execution_path=execution_path,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BasicShapes:
+    """Shapes of units of 3x3 and 3x3; the first unit strides in its first 3x3.
+
+    Attributes:
+        projection: whether the shortcut of a first unit that changes the shape is a convolution.
+    """
+
+    projection: bool = False
 
     def channels(self, width: int) -> int:
         """See `UnitForm`."""
@@ -174,14 +228,23 @@ class BasicUnits(PreActivationUnits):
 
     def first_unit_flops(self, inputs: int, width: int, before: MapSize, after: MapSize) -> int:
         """See `UnitForm`."""
-        del before
         positions = math.prod(after)
-        first = conv_flops(positions, (3, 3), inputs, width)
-        return int(first + conv_flops(positions, (3, 3), width, width))
+        flops = conv_flops(positions, (3, 3), inputs, width)
+        flops += conv_flops(positions, (3, 3), width, width)
+        if self.projection and (inputs, before) != (width, after):
+            flops += conv_flops(positions, (1, 1), inputs, width)
+        return int(flops)
 
 
-class BottleneckUnits(PreActivationUnits):
-    """Units of 1x1, 3x3 and 1x1; the first strides in its 3x3 and has a projection."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BottleneckShapes:
+    """Shapes of units of 1x1, 3x3 and 1x1; the first unit has a projection.
+
+    Attributes:
+        stride_in_first: whether the first unit strides in its first 1x1 instead of its 3x3.
+    """
+
+    stride_in_first: bool = False
 
     def channels(self, width: int) -> int:
         """See `UnitForm`."""
@@ -194,12 +257,33 @@ class BottleneckUnits(PreActivationUnits):
     def first_unit_flops(self, inputs: int, width: int, before: MapSize, after: MapSize) -> int:
         """See `UnitForm`."""
         positions = math.prod(after)
+        of_first = positions if self.stride_in_first else math.prod(before)
         return int(
-            conv_flops(math.prod(before), (1, 1), inputs, width)
+            conv_flops(of_first, (1, 1), inputs, width)
             + conv_flops(positions, (3, 3), width, width)
             + conv_flops(positions, (1, 1), width, 4 * width)
             + conv_flops(positions, (1, 1), inputs, 4 * width)
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class BasicUnits(BasicShapes, PreActivationUnits):
+    """Pre-activation units of 3x3 and 3x3."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BottleneckUnits(BottleneckShapes, PreActivationUnits):
+    """Pre-activation units of 1x1, 3x3 and 1x1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PostActivationBasicUnits(BasicShapes, PostActivationUnits):
+    """Units of [he2015] of 3x3 and 3x3."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PostActivationBottleneckUnits(BottleneckShapes, PostActivationUnits):
+    """Units of [he2015] of 1x1, 3x3 and 1x1."""
 
 
 def fold_norm(
