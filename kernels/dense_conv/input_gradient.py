@@ -3,8 +3,9 @@
 XLA computes an input gradient as a convolution with as many windows as the input has positions,
 zeros inserted for strides included. Here one product gives what each output position sends to the
 taps of its window, and these values are added up, a few images at a time so that they stay in
-cache. It multiplies less if the output has fewer positions, and in wider products if the input has
-few channels.
+cache. With large windows, positions that are equal modulo the strides are added up apart, as each
+tap then meets a map of the output's size. It multiplies less if the output has fewer positions, and
+in wider products if the input has few channels.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from jaxtyping import Array, Float
 # positions of the output. At stride 1 with 16 channels or more both take about the same time.
 _CHANNELS = 16
 _POSITIONS = 2
+# Taps for each position modulo the strides from which such positions are added up apart; with fewer
+# taps the interleaving of the maps costs more than it saves.
+_TAPS_PER_PHASE = 4
 # Bytes of products at a time: about the level-2 cache of a server core; a single image may
 # exceed it.
 _PRODUCT_BYTES = 1_300_000
@@ -72,25 +76,46 @@ def by_taps(
     total_dtype = jnp.promote_types(dtype, jnp.float32)
     strides, dilation = params["lhs_dilation"], params["rhs_dilation"]
     matrix = w.reshape(-1, outputs)
-    spans = [(m - 1) * s + 1 for m, s in zip(size, strides, strict=True)]
     result = _input_size(dy, w, params)
+    # Positions that are equal modulo this get values from the same taps.
+    modulus = strides if kh * kw >= _TAPS_PER_PHASE * math.prod(strides) else (1, 1)
+    steps_inside = [s // m for s, m in zip(strides, modulus, strict=True)]
+    spans = [(m - 1) * s + 1 for m, s in zip(size, steps_inside, strict=True)]
+    blocks = [-(-n // m) for n, m in zip(result, modulus, strict=True)]
+    phases: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    for number, tap in enumerate(itertools.product(range(kh), range(kw))):
+        starts = [
+            low - i * d for (low, _), i, d in zip(params["padding"], tap, dilation, strict=True)
+        ]
+        shifts, phase = zip(*map(divmod, starts, modulus), strict=True)
+        phases.setdefault(phase, []).append((number, list(shifts)))
 
     def of_images(part: Array) -> Array:
         sent = lax.dot_general(
             part.reshape(-1, outputs), matrix, (((1,), (1,)), ((), ())),
             preferred_element_type=total_dtype,
         ).reshape(len(part), *size, kh * kw, channels)  # fmt: skip
-        total = jnp.zeros((len(part), *result, channels), total_dtype)
-        for number, tap in enumerate(itertools.product(range(kh), range(kw))):
-            shift = [
-                (low - i * d, n - span - (low - i * d), s - 1)
-                for (low, _), i, d, n, span, s in zip(
-                    params["padding"], tap, dilation, result, spans, strides, strict=True
-                )
-            ]
-            zero = jnp.zeros((), total_dtype)
-            total += lax.pad(sent[:, :, :, number], zero, ((0, 0, 0), *shift, (0, 0, 0)))
-        return total.astype(dtype)
+        zero = jnp.zeros((), total_dtype)
+
+        def of_phase(phase: tuple[int, ...]) -> Array:
+            total = jnp.zeros((len(part), *blocks, channels), total_dtype)
+            for number, shifts in phases.get(phase, ()):
+                around = [
+                    (k, b - span - k, s - 1)
+                    for k, b, span, s in zip(shifts, blocks, spans, steps_inside, strict=True)
+                ]
+                total += lax.pad(sent[:, :, :, number], zero, ((0, 0, 0), *around, (0, 0, 0)))
+            return total
+
+        if math.prod(modulus) == 1:
+            return of_phase((0, 0)).astype(dtype)
+        rows = [
+            jnp.stack([of_phase((y, x)) for x in range(modulus[1])], axis=3)
+            for y in range(modulus[0])
+        ]
+        tall, wide = (b * m for b, m in zip(blocks, modulus, strict=True))
+        whole = jnp.stack(rows, axis=2).reshape(len(part), tall, wide, channels)
+        return whole[:, : result[0], : result[1]].astype(dtype)
 
     per_image = math.prod(size) * kh * kw * channels * total_dtype.itemsize
     count = images if kh * kw == 1 else images_at_once(images, per_image)

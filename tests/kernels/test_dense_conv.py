@@ -33,6 +33,8 @@ CASES = {
     "negative padding": ((3, 3), (1, 1), ((-1, 1), (2, -1)), {}, 3, 5),
     "wide padding": ((2, 2), (1, 1), ((3, 2), (2, 4)), {}, 3, 5),
     "strided": ((3, 3), (2, 1), "SAME", {}, 4, 5),
+    "large window, strided": ((5, 6), (2, 1), "SAME", {}, 3, 5),
+    "large window, two strides": ((7, 5), (2, 3), ((3, 2), (1, 0)), {}, 2, 3),
     "strided, a remainder is not read": ((2, 2), (3, 3), "VALID", {}, 4, 5),
     "dilated": ((3, 2), (1, 1), "SAME", {"rhs_dilation": (2, 1)}, 4, 5),
     "transposed": ((3, 3), (1, 1), ((1, 1), (2, 1)), {"lhs_dilation": (2, 2)}, 4, 5),
