@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.shared.theory import REASON
 from kernels._common.layer_shapes import LAYERS
 
 # A case in its JSON form, so that tables are rendered from records alone.
@@ -100,8 +101,11 @@ def record(comparison: Any) -> Case:
     """Converts a comparison to JSON values."""
     values = dataclasses.asdict(comparison)
     finite = np.isfinite(comparison.theory)
+    above = finite and comparison.share > 1 and comparison.weights_dominate
+    why = f"{REASON} the weights are larger than the maps: dense gradients are bound by memory"
     return {
         **values,
+        "note": why if above else "",
         "theory": round(comparison.theory, 4) if finite else None,
         "fraction": round(comparison.fraction, 4),
         "seconds": {name: round(value, 7) for name, value in values["seconds"].items()},

@@ -65,6 +65,8 @@ class Comparison:
         theory: MACs of the dense convolution over the MACs needed.
         implementation: Implementation that ran.
         seconds: Median time of each contender.
+        weights_dominate: Whether the weights are larger than input and output together. Dense
+            gradients, which read and transpose them, are then bound by memory.
     """
 
     kind: str
@@ -76,6 +78,7 @@ class Comparison:
     theory: float
     implementation: str
     seconds: dict[str, float]
+    weights_dominate: bool = False
 
     @property
     def speedup(self) -> float:
@@ -170,9 +173,11 @@ class _LayerCase:
         if choice.detail and kind != "masked":
             name += f" ({choice.detail})"
         channels = min(self.layer.channels, self.layer.outputs)
+        maps = self.x.size + self.batch * self.size[0] * self.size[1] * self.layer.outputs
         return Comparison(
-            kind, self.layer.label, channels, self.batch, output, fraction, theory, name, times
-        )
+            kind, self.layer.label, channels, self.batch, output, fraction, theory, name, times,
+            weights_dominate=self.w.size > maps,
+        )  # fmt: skip
 
     def _denses(self) -> dict[str, Callable]:
         contenders: dict[str, Callable] = {DENSE: _blocking(self.dense, self.x, self.w)}
