@@ -1,8 +1,9 @@
 """Counts of the zoo that ship with the package, so that listing it traces nothing.
 
 `python -m adaptive_nets.analysis.model_counts` recounts every model and writes the file, in a few
-minutes; with `--descriptions` it renews what the registry says of each model, in seconds. Reading
-the file imports neither JAX nor Flax, so that models are listed without importing them.
+minutes; with `--new` it counts the models that the file lacks and renews what the registry says of
+all. Reading the file imports neither JAX nor Flax, so that models are listed without importing
+them.
 """
 
 from __future__ import annotations
@@ -95,10 +96,15 @@ def count_all() -> dict[str, Any]:
     return {"models": models, "references": references}
 
 
-def renew_descriptions() -> dict[str, Any]:
-    """Returns the file's contents with present descriptions and the counts that it has."""
-    counts = shipped_counts()
-    models = {name: counts[name] | description(name) for name in registered_models()}
+def count_new() -> dict[str, Any]:
+    """Returns the file's contents with present descriptions and with counts that it lacks."""
+    from adaptive_nets.analysis.macs import count_cost
+
+    known = shipped_counts()
+    models = {
+        name: (known.get(name) or dataclasses.asdict(count_cost(name))) | description(name)
+        for name in registered_models()
+    }
     return {"models": models, "references": shipped_reference_counts()}
 
 
@@ -112,10 +118,10 @@ def to_text(contents: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Writes the file of counts beside the models; --descriptions counts nothing again."""
+    """Writes the file of counts beside the models; --new keeps the counts that it has."""
     from adaptive_nets.runtime.files import write_bytes_atomically
 
-    contents = renew_descriptions() if "--descriptions" in sys.argv[1:] else count_all()
+    contents = count_new() if "--new" in sys.argv[1:] else count_all()
     path = Path(__file__).parents[1] / "models" / FILE
     write_bytes_atomically(path, to_text(contents).encode())
     print(f"wrote {path}")

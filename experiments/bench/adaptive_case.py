@@ -27,8 +27,8 @@ from adaptive_nets.models.adaptive.weights import head_name, is_head
 from adaptive_nets.runtime.errors import UserError
 
 # Bisection of the shift of biases ends within this distance of the requested share.
-_TOLERANCE = 0.01
-_STEPS = 16
+_TOLERANCE = 0.02
+_STEPS = 9
 
 
 @dataclasses.dataclass(frozen=True)

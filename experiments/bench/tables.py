@@ -39,7 +39,7 @@ def training_steps_benchmark() -> str:
             str(v["batch"]),
             v["contender"],
             f"{1e3 * v['seconds_per_step']:,.0f}",
-            f"{v['examples_per_second']:,.0f}",
+            f"{v['examples_per_second']:,.{0 if v['examples_per_second'] >= 100 else 1}f}",
             f"{v['ratio']:.2f}",
         )
         for v in values
