@@ -112,7 +112,7 @@ def tuning(group: Group) -> Figure | None:
     control = group.values("control_error")
     if error is None or not before or not after:
         return None
-    with panel("Test error, %", margins=(46, 92, 30, 42)) as drawn:
+    with panel("Test error, %", margins=(46, 108, 30, 42)) as drawn:
         axes = drawn.axes
         axes_lib.draw_curve(axes, error, LIGHT["sparse"])
         axes.plot([0], [after[0]], color=LIGHT["sparse"], marker="o", markersize=5)
