@@ -45,8 +45,16 @@ CASES = {
 }
 
 
+# Each compiles two networks; the quick ones are of one rule.
 @pytest.mark.parametrize("execution", ["dense", "skipping"])
-@pytest.mark.parametrize("rule", ["act", "sact", "pact"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param("act", marks=pytest.mark.slow),
+        "sact",
+        pytest.param("pact", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("case", CASES)
 def test_without_halting_it_is_the_plain_network_with_its_weights(case, rule, execution):
     adaptive, plain, options, images = CASES[case]
@@ -63,7 +71,7 @@ def test_without_halting_it_is_the_plain_network_with_its_weights(case, rule, ex
         assert np.all(np.asarray(block.num_units) == size)
 
 
-@pytest.mark.parametrize("rule", ["sact", "pact"])
+@pytest.mark.parametrize("rule", ["sact", pytest.param("pact", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", ["option A", "bottleneck"])
 def test_skipping_equals_masking(case, rule):
     adaptive, _, options, images = CASES[case]
