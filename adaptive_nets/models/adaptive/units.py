@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -107,8 +107,38 @@ class UnitWeights(NamedTuple):
     biases: tuple[Float[Array, " O"] | None, ...]
 
 
+class _ChainUnits:
+    """Units that are a chain of convolutions, run by `kernels.masked_unit`."""
+
+    negative_slope: float = 0.0
+    activates_sum: ClassVar[bool] = False
+
+    def run(
+        self,
+        weights: UnitWeights,
+        state: BlockState,
+        mask: Bool[Array, "N H W"],
+        *,
+        share: Float[Array, "N H W"] | None,
+        execution_path: ExecutionPath | None,
+    ) -> BlockState:
+        """See `UnitForm`."""
+        return masked_unit_with_sums(
+            state,
+            mask,
+            weights.kernels,
+            weights.biases,
+            share=share,
+            scale=weights.scale,
+            shift=weights.shift,
+            negative_slope=self.negative_slope,
+            activates_sum=self.activates_sum,
+            execution_path=execution_path,
+        )
+
+
 @dataclasses.dataclass(frozen=True)
-class PreActivationUnits:
+class PreActivationUnits(_ChainUnits):
     """Pre-activation residual units: normalisation and (leaky) ReLU before each convolution.
 
     Attributes:
@@ -138,31 +168,9 @@ class PreActivationUnits:
             biases.append(bias)
         return UnitWeights(scale, shift, tuple(kernels), tuple(biases))
 
-    def run(
-        self,
-        weights: UnitWeights,
-        state: BlockState,
-        mask: Bool[Array, "N H W"],
-        *,
-        share: Float[Array, "N H W"] | None,
-        execution_path: ExecutionPath | None,
-    ) -> BlockState:
-        """See `UnitForm`."""
-        return masked_unit_with_sums(
-            state,
-            mask,
-            weights.kernels,
-            weights.biases,
-            share=share,
-            scale=weights.scale,
-            shift=weights.shift,
-            negative_slope=self.negative_slope,
-            execution_path=execution_path,
-        )
-
 
 @dataclasses.dataclass(frozen=True)
-class PostActivationUnits:
+class PostActivationUnits(_ChainUnits):
     """Residual units of [he2015]: normalisation after each convolution, ReLU after the sum.
 
     A ReLU's output passes another ReLU unchanged, so a unit that does not run copies its input.
@@ -176,6 +184,7 @@ class PostActivationUnits:
     norms: tuple[str, ...]
     convs: tuple[str, ...]
     epsilon: float
+    activates_sum: ClassVar[bool] = True
 
     def fold(self, scope: Scope, dtype: Any) -> UnitWeights:
         """Folds each normalisation into the convolution before it."""
@@ -186,26 +195,6 @@ class PostActivationUnits:
             kernels.append(kernel.astype(dtype))
             biases.append(shift.astype(dtype))
         return UnitWeights(None, None, tuple(kernels), tuple(biases))
-
-    def run(
-        self,
-        weights: UnitWeights,
-        state: BlockState,
-        mask: Bool[Array, "N H W"],
-        *,
-        share: Float[Array, "N H W"] | None,
-        execution_path: ExecutionPath | None,
-    ) -> BlockState:
-        """See `UnitForm`."""
-        return masked_unit_with_sums(
-            state,
-            mask,
-            weights.kernels,
-            weights.biases,
-            share=share,
-            activates_sum=True,
-            execution_path=execution_path,
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
