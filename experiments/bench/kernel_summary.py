@@ -101,7 +101,8 @@ def record(comparison: Any) -> Case:
     """Converts a comparison to JSON values."""
     values = dataclasses.asdict(comparison)
     finite = np.isfinite(comparison.theory)
-    above = finite and comparison.share > 1 and comparison.weights_dominate
+    gradients = comparison.kind == "backward" and comparison.weights_dominate
+    above = gradients and finite and comparison.share > 1
     why = f"{REASON} the weights are larger than the maps: dense gradients are bound by memory"
     return {
         **values,

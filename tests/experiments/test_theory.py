@@ -45,16 +45,18 @@ def test_no_published_record_exceeds_its_theoretical_speedup():
     assert not found, listing(found)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="equal work differs by up to a quarter in the record: it needs a quieter machine",
+)
 def test_no_kernel_benchmark_exceeds_its_theoretical_speedup():
     found = {}
     for name in BENCHES:
         cases = json.loads((PUBLISHED / "bench" / f"{name}.json").read_text())["values"]["cases"]
-        # Layers of less than a millisecond measure the overhead of a call.
-        slow = [case for case in cases if case["seconds"]["dense"] > 1e-3 and case["share"]]
-        # With all positions active both sides do the same work: what differs is noise.
-        noise = max([1.1, *(case["share"] for case in slow if case["theory"] == 1)])
-        for case in slow:
-            if case["share"] > noise and REASON not in case.get("note", ""):
+        for case in cases:
+            # Layers of less than a millisecond measure the overhead of a call.
+            slow = case["seconds"]["dense"] > 1e-3
+            if slow and (case["share"] or 0) > 1.1 and REASON not in case.get("note", ""):
                 label = f"{case['kind']} {case['layer']} batch {case['batch']} {case['fraction']}"
                 found[label] = case["share"]
     assert not found, listing(found)
