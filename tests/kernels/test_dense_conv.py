@@ -73,6 +73,23 @@ def test_values_and_gradients(rng, case):
     jax.tree.map(lambda a, b: close(a, b, terms=1000), found, wanted)
 
 
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("case", [case for case in CASES if case != "groups of images"])
+def test_gradients_of_few_images(rng, case, images):
+    x, w, ours, xla = operands(rng, case, images=images)
+    gradient = jax.jit(jax.grad(loss(ours), (0, 1)))
+    found, wanted = gradient(x, w), jax.grad(loss(xla), (0, 1))(x, w)
+    jax.tree.map(lambda a, b: close(a, b, terms=1000), found, wanted)
+
+
+def test_weight_gradients_of_one_small_image_are_a_product(rng):
+    x, w, ours, _ = operands(rng, "plain", images=1)
+    text = jax.jit(jax.grad(loss(ours), 1)).lower(x, w).as_text()
+    # The forward pass is a convolution; its derivative for the weights is none.
+    assert text.count("stablehlo.convolution") == 1
+    assert "stablehlo.dot_general" in text
+
+
 @pytest.fixture(params=[1, 6000, 20_000], ids=["one", "two, a remainder", "several"])
 def few_images_at_a_time(request, monkeypatch):
     """Divides a batch of small images into parts, as one of large ones."""
