@@ -45,10 +45,6 @@ def test_no_published_record_exceeds_its_theoretical_speedup():
     assert not found, listing(found)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="equal work differs by up to a quarter in the record: it needs a quieter machine",
-)
 def test_no_kernel_benchmark_exceeds_its_theoretical_speedup():
     found = {}
     for name in BENCHES:
