@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from adaptive_nets.data.colour import distort_colours
 from adaptive_nets.data.splits import WEIGHT, Dataset, Split
+from adaptive_nets.runtime.errors import UserError
 
 MIDDLE = 127.5
 """Middle of the range of uint8 pixels."""
@@ -95,22 +96,22 @@ class Augmentation:
         return {**rows, "image": augment(key, rows["image"], self)}
 
 
-def normalisation(
-    images: np.ndarray, *, pixel_scale: float, centre: str, standardise: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def normalisation(images: np.ndarray, config: PixelScaling) -> tuple[np.ndarray, np.ndarray]:
     """Computes offset and scale that centre (and standardise) images by training statistics.
 
     Args:
         images: uint8[M, H, W, C], training images.
-        pixel_scale: divisor of the pixels.
-        centre: "none", "channel" (one mean per channel), "pixel" (the mean image) or "middle"
-            (127.5).
-        standardise: whether to divide by the standard deviation per channel.
+        config: normalisation of images.
 
     Returns:
         (offset, scale): float32[H, W, C] or float32[1, 1, C], and float32[1, 1, C].
+
+    Raises:
+        UserError: the configuration gives no normalisation of these images.
     """
-    channels = images.shape[-1]
+    channels, centre, pixel_scale = images.shape[-1], config.centre, config.pixel_scale
+    if (given := given_normalisation(config, channels)) is not None:
+        return given
     # Integer sums, so that the statistics do not depend on the order of summation.
     values = np.arange(256)
     histograms = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)]
@@ -122,11 +123,45 @@ def normalisation(
         centres = {"channel": mean, "middle": np.full(channels, MIDDLE)}
         offset = centres.get(centre, np.zeros(channels)) / pixel_scale
     scale = np.ones(channels)
-    if standardise:
+    if config.standardise:
         variance = np.array([h @ values**2 for h in histograms]) / count - mean**2
         scale = pixel_scale / np.sqrt(np.maximum(variance, 1e-12))
     shape = images.shape[1:] if centre == "pixel" else (1, 1, channels)
     return offset.reshape(shape).astype(np.float32), scale.reshape(1, 1, -1).astype(np.float32)
+
+
+def given_normalisation(
+    config: PixelScaling, channels: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns offset and scale of a configuration that gives mean and deviation, else None.
+
+    Args:
+        config: normalisation of images.
+        channels: number of channels of the images.
+
+    Returns:
+        (offset, scale), float32[1, 1, C].
+
+    Raises:
+        UserError: they have another number of channels, or are those of a network that a run
+            starts from, and it starts from none.
+    """
+    if config.centre == "source":
+        raise UserError(
+            "--data.centre is 'source'; expected none, channel, pixel or middle, since this run "
+            "starts from no network"
+        )
+    if not config.mean:
+        return None
+    if len(config.mean) != channels:
+        raise UserError(
+            f"--data.mean has {len(config.mean)} values; expected {channels}, the channels of the "
+            "images"
+        )
+    unit = 255.0 / config.pixel_scale
+    offset, scale = unit * np.array(config.mean), 1 / (unit * np.array(config.std))
+    shape = (1, 1, channels)
+    return offset.reshape(shape).astype(np.float32), scale.reshape(shape).astype(np.float32)
 
 
 def epoch_order(key: PRNGKeyArray, epoch: Int[Array, ""], count: int) -> Int[Array, " M"]:
@@ -268,10 +303,16 @@ class PixelScaling(Protocol):
     def pixel_scale(self) -> float: ...  # noqa: D102
 
     @property
-    def centre(self) -> Literal["none", "channel", "pixel", "middle"]: ...  # noqa: D102
+    def centre(self) -> Literal["none", "channel", "pixel", "middle", "source"]: ...  # noqa: D102
 
     @property
     def standardise(self) -> bool: ...  # noqa: D102
+
+    @property
+    def mean(self) -> tuple[float, ...]: ...  # noqa: D102
+
+    @property
+    def std(self) -> tuple[float, ...]: ...  # noqa: D102
 
     @property
     def per_image(self) -> bool: ...  # noqa: D102
@@ -292,12 +333,7 @@ def put_on_devices(
     assert test is not None
     constants = (None, None, None)
     if "image" in train.arrays:
-        offset, scale = normalisation(
-            train.images,
-            pixel_scale=config.pixel_scale,
-            centre=config.centre,
-            standardise=config.standardise,
-        )
+        offset, scale = normalisation(train.images, config)
         constants = (offset, scale, np.float32(config.pixel_scale))
 
     def on_host(split: Split) -> DeviceSplit:

@@ -37,6 +37,8 @@ class ModelEntry:
         source: bibliography keys of the architecture and of its variant.
         normalisation: input normalisation that published weights of the model expect.
         description: first line of the builder's docstring.
+        adapts: (name of a network of fixed depth, halting rule): the network is its form of
+            adaptive depth and takes its weights; None for other networks.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ModelEntry:
     source: str
     normalisation: Normalisation
     description: str
+    adapts: tuple[str, str] | None = None
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -68,6 +71,7 @@ def register_model(
     source: str,
     normalisation: Normalisation | None = None,
     aliases: tuple[str, ...] = (),
+    adapts: tuple[str, str] | None = None,
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Registers the decorated builder; the first line of its docstring is the description.
 
@@ -79,6 +83,7 @@ def register_model(
         normalisation: input normalisation that published weights expect; `standard_normalisation`
             of the number of channels if None.
         aliases: other names of the model.
+        adapts: the network of fixed depth and the halting rule of a network of adaptive depth.
 
     Raises:
         ValueError: a name is taken, the builder has no docstring, or the normalisation has another
@@ -105,7 +110,7 @@ def register_model(
             raise ValueError(f"the builder of {name!r} has no docstring to describe it")
         description = build.__doc__.strip().splitlines()[0]
         _MODELS[name] = ModelEntry(
-            name, build, input_shape, num_classes, source, normalisation, description
+            name, build, input_shape, num_classes, source, normalisation, description, adapts
         )
         _ALIASES.update(dict.fromkeys(aliases, name))
         return build

@@ -57,11 +57,16 @@ class DataConfig(FlagGroup, flags="data"):
     """Number of gradient accumulation parts of a batch, to save memory."""
     pixel_scale: PixelScale = 255.0
     """Divisor of the pixel values."""
-    centre: Literal["none", "channel", "pixel", "middle"] = "channel"
+    centre: Literal["none", "channel", "pixel", "middle", "source"] = "channel"
     """Mean of the training set that is subtracted: none, one per channel, or one per pixel; middle
-    subtracts 127.5 instead, so that a pixel scale of 127.5 gives [-1, 1]."""
+    subtracts 127.5 instead, so that a pixel scale of 127.5 gives [-1, 1]; source normalises as the
+    network was trained that a run starts from."""
     standardise: bool = False
     """Divide by the standard deviation of the training set, per channel."""
+    mean: Annotated[tuple[float, ...], Range(0, 1)] = ()
+    """Mean per channel of pixels in [0, 1] that is subtracted in place of the training set's."""
+    std: Annotated[tuple[float, ...], Range(1e-6, 1e6)] = ()
+    """Deviation per channel of pixels in [0, 1], the divisor in place of the training set's."""
     per_image: bool = False
     """Standardise every image to mean 0 and deviation 1, after cropping and flipping."""
     crop_padding: Annotated[int, Range(0, 1024)] = 0
@@ -83,6 +88,12 @@ class DataConfig(FlagGroup, flags="data"):
 
     def __post_init__(self):
         super().__post_init__()
+        require(
+            len(self.mean) == len(self.std),
+            "data.std",
+            self.std,
+            f"{len(self.mean)} values, as many as --data.mean has",
+        )
         low, high = self.crop_area
         require(
             low <= high,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -47,9 +48,17 @@ def is_kernel(params: Any) -> Any:
 
 
 def make_optimiser(
-    config: OptimiserConfig, schedule: optax.Schedule
+    config: OptimiserConfig,
+    schedule: optax.Schedule,
+    rate_factors: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
-    """Builds the chain of clipping, weight decay, optimiser and learning rate."""
+    """Builds the chain of clipping, weight decay, optimiser and learning rate.
+
+    Args:
+        config: optimiser and regularisation.
+        schedule: learning rate by step.
+        rate_factors: parameters -> factor of the learning rate of each; None for 1.
+    """
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
@@ -63,4 +72,15 @@ def make_optimiser(
         )
     if config.weight_decay and config.name == "adamw":
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=is_kernel))
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+    parts.append(optax.scale_by_learning_rate(schedule))
+    if rate_factors is not None:
+        parts.append(_scale_each(rate_factors))
+    return optax.chain(*parts)
+
+
+def _scale_each(factors: Callable[[Any], Any]) -> optax.GradientTransformation:
+    def update(updates: Any, params: Any) -> Any:
+        del params
+        return jax.tree.map(lambda step, factor: step * factor, updates, factors(updates))
+
+    return optax.stateless(update)

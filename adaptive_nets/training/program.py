@@ -83,7 +83,7 @@ def make_program(
     check_batch(mesh, config.data.batch_size, accumulation=config.data.accumulation)
     timing = Timing.of(config.schedule.length, batch_size=config.data.batch_size, examples=examples)
     schedule = make_schedule(config.schedule, timing, peak=config.optimiser.learning_rate)
-    optimiser = make_optimiser(config.optimiser, schedule)
+    optimiser = make_optimiser(config.optimiser, schedule, task.rate_factors)
     settings = StepSettings(
         accumulation=config.data.accumulation,
         ema_decay=config.optimiser.ema_decay,

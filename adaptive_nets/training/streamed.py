@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from adaptive_nets.data.device import MIDDLE, DeviceSplit, finish_rows
+from adaptive_nets.data.device import MIDDLE, DeviceSplit, finish_rows, given_normalisation
 from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
 from adaptive_nets.data.streams import StreamOptions, stream
 from adaptive_nets.runtime.errors import UserError
@@ -41,6 +41,11 @@ def normalisation_constants(
             "--data.centre is 'pixel'; expected none, channel or middle: a mean per pixel needs a "
             "data set in memory"
         )
+    channels = len(getattr(split, "channel_mean", ()))
+    if config.mean or config.centre == "source":
+        given = given_normalisation(config, channels or len(config.mean))
+        assert given is not None
+        return *given, np.float32(config.pixel_scale)
     unit = 255.0 / config.pixel_scale
     mean, scale = np.zeros(1), np.ones(1)
     if config.centre == "middle":
@@ -50,8 +55,7 @@ def normalisation_constants(
     if config.standardise:
         deviation = _statistic(split, "channel_deviation", "--data.standardise", True, False)
         scale = 1 / (unit * deviation)
-    channels = max(mean.size, scale.size, len(getattr(split, "channel_mean", ())))
-    shape = (1, 1, channels)
+    shape = (1, 1, max(mean.size, scale.size, channels))
     return (
         np.broadcast_to(mean, shape).astype(np.float32),
         np.broadcast_to(scale, shape).astype(np.float32),

@@ -59,6 +59,7 @@ class Task:
         streams: names of the random streams that the network draws from in training.
         start: (initial parameters, initial model state) -> parameters and model state of the same
             shapes that training starts from, such as weights of another network.
+        rate_factors: parameters -> factor of the learning rate of each; None for 1.
         after: timing of the run -> update of the model state after each step.
         describe: evaluated parameters -> further values to log at every evaluation.
         assess: (variables, test set) -> further values to log at every evaluation.
@@ -73,6 +74,7 @@ class Task:
     augment: Augment | None = None
     streams: tuple[str, ...] = STREAMS
     start: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    rate_factors: Callable[[Any], Any] | None = None
     after: Callable[[Timing], AfterStep] | None = None
     describe: Callable[[Any], Mapping[str, float]] = lambda params: {}
     assess: Callable[[Any, DeviceSplit], Mapping[str, float]] = lambda variables, test: {}

@@ -38,6 +38,8 @@ ADDED_DEFAULTS = {
     "data.train_limit": 0,
     "data.test_limit": 0,
     "data.crop_area": [0.08, 1.0],
+    "data.mean": [],
+    "data.std": [],
     "data.colour_distortion": False,
 }
 

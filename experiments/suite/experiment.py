@@ -12,8 +12,10 @@ import numpy as np
 
 from adaptive_nets.runtime.errors import UserError
 
-PresetName = Literal["smoke", "quick", "paper"]
-PRESETS: tuple[PresetName, ...] = ("smoke", "quick", "paper")
+PresetName = Literal["smoke", "quick", "day", "paper"]
+PRESETS: tuple[PresetName, ...] = ("smoke", "quick", "day", "paper")
+OPTIONAL: tuple[PresetName, ...] = ("day",)
+"""Presets that an experiment may lack."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Experiment:
         id: identifier of the form paper.table.row.
         title: title in one line.
         row: id of the row in the paper's `paper_values.toml`.
-        presets: presets by name: smoke (a few steps), quick (a small measurement), paper (the
-            paper's own schedule and data).
+        presets: presets by name: smoke (a few steps), quick (a small measurement), day (as long a
+            training as two cores finish in an hour or two; not every experiment has it), paper
+            (the paper's own schedule and data).
         runner: "module:function" of a `Runner`.
         data: data sets of the preset paper, for listings.
         deviations: deviations from the paper, one sentence each; shown wherever its numbers are.

@@ -21,7 +21,7 @@ from adaptive_nets.data.device import (
     take_eval_batch,
     take_training_batch,
 )
-from adaptive_nets.training.config import MeshConfig
+from adaptive_nets.training.config import DataConfig, MeshConfig
 from adaptive_nets.training.mesh import batch_sharding, make_mesh, replicated
 
 pytestmark = pytest.mark.core
@@ -33,9 +33,8 @@ def images(rng):
 
 
 def on_device(images, *, centre="channel", standardise=True, scale=255.0):
-    offset, factor = normalisation(
-        images, pixel_scale=scale, centre=centre, standardise=standardise
-    )
+    config = DataConfig(pixel_scale=scale, centre=centre, standardise=standardise)
+    offset, factor = normalisation(images, config)
     labels = np.arange(len(images), dtype=np.int32)
     arrays = {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
     return DeviceSplit(arrays, jnp.asarray(offset), jnp.asarray(factor), jnp.float32(scale))

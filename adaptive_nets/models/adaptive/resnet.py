@@ -71,4 +71,5 @@ for _rule in get_args(Rule):
             num_classes=1001,
             source=SOURCES[_rule],
             aliases=(f"resnetv2_{_depth}_{_rule}",),
+            adapts=(f"resnetv2_{_depth}", _rule),
         )(builder(_rule, _make(_depth), f"Pre-activation ResNet-{_depth}"))

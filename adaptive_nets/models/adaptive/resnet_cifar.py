@@ -69,4 +69,5 @@ for _rule in get_args(Rule):
                 num_classes=_classes,
                 source=SOURCES[_rule],
                 aliases=(f"resnetv2_{_depth}_{_rule}_cifar{_classes}",),
+                adapts=(f"resnetv2_{_depth}_cifar{_classes}", _rule),
             )(builder(_rule, _make(_depth), _title))

@@ -69,5 +69,8 @@ def _make(depth: int) -> Callable[..., nn.Module]:
 for _rule in get_args(Rule):
     for _depth in STAGES:
         register_model(
-            f"resnetv1_{_depth}_{_rule}", **IMAGENET, source=f"he2015, {SOURCES[_rule]}"
+            f"resnetv1_{_depth}_{_rule}",
+            **IMAGENET,
+            source=f"he2015, {SOURCES[_rule]}",
+            adapts=(f"resnet{_depth}", _rule),
         )(builder(_rule, _make(_depth), f"ResNet-{_depth}"))

@@ -70,6 +70,7 @@ for _rule in get_args(Rule):
                 num_classes=_classes,
                 source=f"he2015, {SOURCES[_rule]}",
                 aliases=(f"resnet{_depth}_cifar{_classes}_{_rule}",),
+                adapts=(f"resnet{_depth}_cifar{_classes}", _rule),
             )(
                 builder(
                     _rule,

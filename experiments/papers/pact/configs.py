@@ -20,6 +20,8 @@ from experiments.shared.adaptive_depth.configs import (
     LatentTrainConfig,
     ScoresConfig,
     ScoresTrainConfig,
+    TunedLatentConfig,
+    TunedLatentTrainConfig,
 )
 from experiments.suite import config as config_lib
 from experiments.suite.experiment import Bound, Experiment, Preset
@@ -165,6 +167,27 @@ def _parity(rule: str) -> Experiment:
     )
 
 
+def _tuned() -> Experiment:
+    """Defines the second stage of ResNet-32 on CIFAR-10, for several values of tau."""
+    config = TunedLatentTrainConfig(recipes.TUNING, TunedLatentConfig(**recipes.TUNED))
+    return Experiment(
+        id="pact.tuned.resnet32",
+        aliases=("pact.tuned",),
+        title="trained ResNet-32 on CIFAR-10 gets latent depth (PACT), tuned for several tau",
+        row="tuned.resnet32",
+        presets=recipes.tuned_presets(config),
+        runner="experiments.papers.pact.experiments.tuned:run",
+        data="cifar10, and trained weights of the network of fixed depth",
+        deviations=(
+            *_OPEN,
+            "Trained weights of a post-activation network; the paper's networks are trained from "
+            "scratch.",
+            "Length and rates of the tuning, and the values of tau, are ours.",
+        ),
+        recipe=(*RECIPE, "halting.plain_rate"),
+    )
+
+
 EXPERIMENTS = (
     _latent(32, 0.01, quick="600 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
     _latent(110, 0.001, quick="150 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
@@ -173,6 +196,7 @@ EXPERIMENTS = (
         for groups in REINFORCE_GROUPS
         for estimator in ("relaxation", "reinforce")
     ),
+    _tuned(),
     *(_curve(rule, tau) for tau in CURVE_TAUS for rule in ("pact", "sact")),
     _discontinuity(),
     _parity("act"),

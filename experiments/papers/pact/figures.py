@@ -14,11 +14,10 @@ from experiments.report.settings import curve, curve_data, rounded
 from experiments.shared.adaptive_depth.figures import series_panel
 from experiments.shared.adaptive_depth.paper_figures import (
     ADAPTIVE_FIGURES,
-    PACT,
     experiment_figures,
     groups_without_smoke,
-    trade_offs,
 )
+from experiments.shared.adaptive_depth.trade_offs import PACT, trade_offs
 from experiments.suite.groups import Group
 from experiments.suite.records import Record, mean_and_deviation
 

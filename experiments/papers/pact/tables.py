@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from experiments.shared.adaptive_depth.tables import cost_table, ponder_table, saving, text_of
+from experiments.shared.adaptive_depth.tables import (
+    cost_table,
+    ponder_table,
+    saving,
+    text_of,
+    tuned_table,
+)
 from experiments.suite import render
 from experiments.suite.groups import group_records
 from experiments.suite.records import Record, mean_and_deviation
@@ -80,6 +86,7 @@ PARTS = {
     "curve": functools.partial(cost_table, prefix=("pact.curve.", "pact.table1.r32-")),
     "discontinuity": discontinuity_table,
     "cost": functools.partial(cost_table, prefix="pact.table1."),
+    "tuned": functools.partial(tuned_table, prefix="pact.tuned."),
     "ponder": functools.partial(ponder_table, prefix="pact.table1."),
     "saving": functools.partial(
         saving,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from adaptive_nets.training.config import ModelConfig, TrainConfig
 from experiments.papers.sact.fields import (
@@ -13,7 +13,12 @@ from experiments.papers.sact.fields import (
     PretrainedScoresTrainConfig,
 )
 from experiments.shared.adaptive_depth import recipes
-from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
+from experiments.shared.adaptive_depth.configs import (
+    ScoresConfig,
+    ScoresTrainConfig,
+    TunedScoresConfig,
+    TunedScoresTrainConfig,
+)
 from experiments.suite.experiment import Bound, Experiment
 
 RUNNER = "experiments.papers.sact.experiment:run"
@@ -147,6 +152,30 @@ def _imagenet_adaptive(rule: str, tau: float, row: str) -> Experiment:
     )
 
 
+_TUNED = (
+    "Trained weights of a post-activation network on CIFAR-10; the paper starts from trained "
+    "weights on ImageNet only, and from scratch on CIFAR-10.",
+    "Length and rates of the tuning, and the values of tau, are ours.",
+)
+
+
+def _tuned(rule: Literal["act", "sact"]) -> Experiment:
+    """Defines the second stage of ResNet-32 on CIFAR-10, for several values of tau."""
+    config = TunedScoresTrainConfig(recipes.TUNING, TunedScoresConfig(rule=rule, **recipes.TUNED))
+    row = f"tuned.resnet32-{rule}"
+    return Experiment(
+        id=f"sact.{row}",
+        aliases=("sact.tuned",) if rule == "sact" else (),
+        title=f"trained ResNet-32 on CIFAR-10 becomes {_TITLES[rule]}, tuned for several tau",
+        row=row,
+        presets=recipes.tuned_presets(config),
+        runner="experiments.shared.adaptive_depth.scores:tune",
+        data="cifar10, and trained weights of the network of fixed depth",
+        deviations=_TUNED,
+        recipe=("halting.tau_ramp", "halting.plain_rate"),
+    )
+
+
 EXPERIMENTS = (
     _plain(32, quick="900 steps", bounds=(Bound("test_accuracy", 91, 94),)),
     _adaptive(
@@ -182,6 +211,8 @@ EXPERIMENTS = (
         units=(),
         quick="180 steps",
     ),
+    _tuned("sact"),
+    _tuned("act"),
     _imagenet_plain(),
     _imagenet_adaptive("sact", 0.005, "imagenet.r101-sact-tau5e-3"),
     _imagenet_adaptive("act", 0.005, "imagenet.r101-act-tau5e-3"),

@@ -9,8 +9,8 @@ from experiments.report.charts import Figure, Missing
 from experiments.shared.adaptive_depth.paper_figures import (
     ADAPTIVE_FIGURES,
     experiment_figures,
-    trade_offs,
 )
+from experiments.shared.adaptive_depth.trade_offs import trade_offs
 from experiments.suite.records import Record
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import functools
 
-from experiments.shared.adaptive_depth.tables import cost_table, ponder_table, saving
+from experiments.shared.adaptive_depth.tables import (
+    cost_table,
+    ponder_table,
+    saving,
+    tuned_table,
+)
 
 PARTS = {
     "cost": functools.partial(cost_table, prefix="sact."),
+    "tuned": functools.partial(tuned_table, prefix="sact.tuned."),
     "ponder": functools.partial(ponder_table, prefix="sact."),
     "saving": functools.partial(
         saving,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.config import TrainConfig, require
 from adaptive_nets.training.ranges import (
     FlagGroup,
     InsideUnit,
@@ -62,6 +62,66 @@ class LatentConfig(DepthConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class TunedDepthConfig(FlagGroup, flags="halting"):
+    """Settings of the second stage: a trained plain network becomes one of adaptive depth."""
+
+    start_from: Annotated[str, RunInputField("required", random=True)] = ""
+    """Trained plain network to start from: a run or a weights file; or random, to try it."""
+    taus: Annotated[tuple[float, ...], Range(0, 1e6, least=1)] = (0.01,)
+    """Weights of the ponder cost, increasing; one network is tuned for each."""
+    tau_ramp: Moment = "0%"
+    """Length of the linear ramp of tau from 0."""
+    bias: Annotated[float, Range(-80, 80)] = -3.0
+    """Initial bias of halting logits; with low values all units run at first."""
+    head_norm: bool = True
+    """Normalise the inputs of halting heads, as in the authors' code but not in the paper."""
+    plain_rate: Annotated[float, Range(0, 1)] = 1.0
+    """Learning rate of the plain network's weights, as a factor of that of the halting heads."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            list(self.taus) == sorted(set(self.taus)),
+            "halting.taus",
+            self.taus,
+            "increasing numbers, each once",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedScoresConfig(TunedDepthConfig):
+    """Settings of the second stage with ACT or SACT."""
+
+    rule: Literal["act", "sact"] = "sact"
+    """Halting rule: act decides per image, sact at every position."""
+    eps: InsideUnit = 0.01
+    """Halting threshold: a decision halts once its scores sum to 1 - eps."""
+
+    def at(self, tau: float) -> ScoresConfig:
+        """Returns the settings of the network of one tau."""
+        return ScoresConfig(
+            tau, self.tau_ramp, self.bias, self.head_norm, self.start_from, eps=self.eps
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedLatentConfig(TunedDepthConfig):
+    """Settings of the second stage with PACT."""
+
+    temperature: Annotated[float, Range(1e-6, 1e6)] = 2 / 3
+    """Temperature of the relaxed halting indicators."""
+    groups: Size = 0
+    """Largest number of groups of positions per axis that halt together; 0: one per position."""
+
+    def at(self, tau: float) -> LatentConfig:
+        """Returns the settings of the network of one tau."""
+        return LatentConfig(
+            tau, self.tau_ramp, self.bias, self.head_norm, self.start_from,
+            temperature=self.temperature, groups=self.groups,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
 class ScoresTrainConfig:
     """Configuration of a training run with ACT or SACT."""
 
@@ -75,3 +135,19 @@ class LatentTrainConfig:
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     halting: LatentConfig = LatentConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedScoresTrainConfig:
+    """Second stage of a trained plain network with ACT or SACT; `train` is the tuning."""
+
+    train: Training = dataclasses.field(default_factory=TrainConfig)
+    halting: TunedScoresConfig = TunedScoresConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedLatentTrainConfig:
+    """Second stage of a trained plain network with PACT; `train` is the tuning."""
+
+    train: Training = dataclasses.field(default_factory=TrainConfig)
+    halting: TunedLatentConfig = TunedLatentConfig()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,79 +12,6 @@ from experiments.report.pictures import map_grid, photo_grid
 from experiments.report.settings import Curve, curve, curve_data, rounded
 from experiments.shared.adaptive_depth.measures import central_half
 from experiments.suite.groups import Group
-from experiments.suite.records import mean_and_deviation
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """Point of a method in a trade-off figure.
-
-    Attributes:
-        method: name of the method.
-        note: setting of the point, such as its τ; may be empty.
-        colour: colour of the method.
-        group: records of the point.
-    """
-
-    method: str
-    note: str
-    colour: str
-    group: Group
-
-
-def trade_off(title: str, points: Sequence[Point]) -> Figure:
-    """Draws test accuracy over FLOPs per image, a curve for each method with several points."""
-    rows = []
-    points = sorted(points, key=lambda p: mean_and_deviation(p.group.values("flops"))[0])
-    methods = list(dict.fromkeys(p.method for p in points))
-    with panel("Test accuracy, %", margins=(50, 20, 46, 42)) as drawn:
-        axes = drawn.axes
-        for method in methods:
-            own = [p for p in points if p.method == method]
-            means = [
-                [mean_and_deviation(p.group.values(name))[0] for p in own]
-                for name in ("flops", "test_accuracy")
-            ]
-            if len(own) > 1:
-                axes.plot(
-                    [flops / 1e6 for flops in means[0]], means[1],
-                    color=own[0].colour, linewidth=1, label=method,
-                )  # fmt: skip
-        for point in points:
-            alone = sum(p.method == point.method for p in points) == 1
-            name = ", ".join(part for part in (point.method, point.note) if part)
-            flops, _ = mean_and_deviation(point.group.values("flops"))
-            accuracy, spread = mean_and_deviation(point.group.values("test_accuracy"))
-            std = mean_and_deviation(point.group.values("flops_std") or [0.0])[0]
-            axes.errorbar(
-                flops / 1e6, accuracy, xerr=std / 1e6, fmt="o", color=point.colour,
-                markersize=7, capsize=3, label=name if alone else None,
-                fillstyle="none" if point.group.row_changes else "full",
-            )  # fmt: skip
-            if not alone and point.note:
-                axes.annotate(
-                    point.note, (flops / 1e6, accuracy), xytext=(4, -11),
-                    textcoords="offset points", fontsize=7, color=point.colour,
-                )  # fmt: skip
-            rows.append([name, *(rounded(v) for v in (flops, std, accuracy, spread))])
-        values = [row[3] for row in rows]
-        room = max(1.0, 0.3 * (max(values) - min(values)))
-        axes.set_ylim(min(values) - room, max(values) + room)
-        axes.set_xlim(0, None)
-        axes.set_xlabel("MFLOPs per image (2 per multiply-accumulate)")
-        axes_lib.legend_above(axes)
-    caption = (
-        f"{title}: all methods have the same training recipe. Horizontal bars: standard deviation "
-        "of the cost over test images."
-    )
-    if any(point.group.row_changes for point in points):
-        caption += " Hollow: a flag that defines the paper's row was changed."
-    data = {
-        "columns": ["method", "FLOPs", "deviation over images", "test accuracy, %", "over seeds"],
-        "rows": rows,
-    }
-    return Figure("Accuracy against cost", caption, (drawn.svg,), data=data,
-                  section="Accuracy against cost", runs=title)  # fmt: skip
 
 
 def learning_curves(group: Group) -> Figure | None:
@@ -119,9 +45,9 @@ def learning_curves(group: Group) -> Figure | None:
     return Figure("Learning curves", caption, tuple(panels), data=curve_data(data))
 
 
-def halting_histograms(group: Group) -> Figure | None:
+def halting_histograms(group: Group, *, suffix: str = "") -> Figure | None:
     """Draws histograms of the halting probabilities of units that ran, one panel per block."""
-    arrays = group.records[0].arrays()
+    arrays = _arrays(group, suffix)
     blocks = _blocks(arrays, "halting")
     if not blocks:
         return None
@@ -155,9 +81,9 @@ def halting_histograms(group: Group) -> Figure | None:
     return Figure("Halting probabilities", caption, tuple(panels), data=data)
 
 
-def unit_usage(group: Group) -> Figure | None:
+def unit_usage(group: Group, *, suffix: str = "") -> Figure | None:
     """Draws the share of decisions that reach each unit, and its weight; shows dead units."""
-    arrays = group.records[0].arrays()
+    arrays = _arrays(group, suffix)
     reached, weights = _blocks(arrays, "reached"), _blocks(arrays, "weight")
     if not reached:
         return None
@@ -178,7 +104,7 @@ def unit_usage(group: Group) -> Figure | None:
             [number, int(u), rounded(100 * s), rounded(100 * w)]
             for u, s, w in zip(units, share, weights[number], strict=True)
         ]
-    dead = group.values("dead_units")
+    dead = group.values(f"dead_units{suffix}")
     caption = (
         "Share of decisions that reach a unit, and its mean weight in the block's output. "
         f"{dead[0]:g} {'unit runs' if dead[0] == 1 else 'units run'} for fewer than 1 % of "
@@ -190,10 +116,9 @@ def unit_usage(group: Group) -> Figure | None:
     return Figure("Use of units", caption, tuple(panels), data=data)
 
 
-def ponder_maps(group: Group) -> Figure | None:
+def ponder_maps(group: Group, *, suffix: str = "") -> Figure | None:
     """Draws test images and the ponder cost of each block on them."""
-    record = group.records[0]
-    arrays = record.arrays()
+    record, arrays = group.records[0], _arrays(group, suffix)
     blocks = _blocks(arrays, "picture_map")
     if not blocks:
         return None
@@ -208,13 +133,21 @@ def ponder_maps(group: Group) -> Figure | None:
     )
     caption = "Ponder cost per position; the maps are in the order of the images."
     caption += f" {mean_map_text(mean[0])}"
-    more = record.metric("ponder_centre_more")
+    more = record.metric(f"ponder_centre_more{suffix}")
     if more and more.value is not None:
         caption += (
             f" The central half costs more than the rest in {more.value:.1f} % of the "
             f"{more.count:,} test images."
         )
     return Figure("Ponder maps", caption, pictures=tuple(pictures))
+
+
+def _arrays(group: Group, suffix: str) -> dict[str, np.ndarray]:
+    """Returns the arrays of the first record whose names end in `suffix`, without it."""
+    arrays = group.records[0].arrays()
+    return {
+        name.removesuffix(suffix): array for name, array in arrays.items() if name.endswith(suffix)
+    }
 
 
 def mean_map_text(mean: np.ndarray) -> str:

@@ -32,6 +32,9 @@ CIFAR_OPTIMISER = OptimiserConfig(name="sgd", learning_rate=0.1, momentum=0.9, w
 CIFAR_SCHEDULE = ScheduleConfig(
     length="100000 steps", kind="step", boundaries=("60%", "75%", "90%"), factor=0.1
 )
+TUNED: dict[str, Any] = {"taus": (0.05, 0.1, 0.2), "bias": -1.0, "plain_rate": 0.2}
+"""Settings of halting in a second stage. Higher values of τ than in training from scratch make up
+for the few steps, as does the bias, with which every unit takes part from the first step."""
 OFTEN = RunConfig(log_every="1%", eval_every="5%", checkpoint_every="5%")
 _QUICK_RUN = RunConfig(log_every="2%", eval_every="20%", checkpoint_every="10%")
 _SMOKE_RUN = RunConfig(log_every="50%", eval_every="100%", checkpoint_every="100%")
@@ -58,6 +61,22 @@ IMAGENET_SCHEDULE = ScheduleConfig(
     boundaries=tuple(f"{30 * i} epochs" for i in range(1, 6)),
     factor=0.1,
 )
+
+
+# Second stage from trained weights, ours: halting heads learn at the rate of their training, the
+# trained weights at a fifth of it (`TunedDepthConfig.plain_rate`).
+TUNING = TrainConfig(
+    data=DataConfig(
+        name="cifar10", batch_size=128, eval_batch_size=500, centre="source", crop_padding=4,
+        flip=True,
+    ),
+    model=ModelConfig(name="resnet32_cifar10"),
+    optimiser=OptimiserConfig(
+        name="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    ),
+    schedule=ScheduleConfig(length="5 epochs", kind="cosine", warmup="2%"),
+    run=RunConfig(log_every="2%", eval_every="20%", checkpoint_every="10%"),
+)  # fmt: skip
 
 
 def imagenet(model: str) -> TrainConfig:
@@ -127,4 +146,32 @@ def presets(
         ),
         "quick": Preset(config_lib.replace_groups(brief, data=brief_data)),
         "paper": Preset(config, bounds=bounds),
+    }
+
+
+def tuned_presets(config: Any) -> dict[str, Preset]:
+    """Returns the presets of a second stage from trained weights.
+
+    Args:
+        config: configuration of the preset paper.
+    """
+    halting = config.halting
+    data = dataclasses.replace(
+        config.train.data, batch_size=16, eval_batch_size=32, train_limit=64, test_limit=64
+    )
+    small = config_lib.replace_groups(
+        shorter(config, "2 steps", _SMOKE_RUN),
+        data=data,
+        model=ModelConfig(name="resnet20_cifar10"),
+        halting=dataclasses.replace(halting, taus=halting.taus[-1:], start_from="random"),
+    )
+    brief = config_lib.replace_groups(
+        shorter(config, "250 steps", _QUICK_RUN),
+        halting=dataclasses.replace(halting, taus=halting.taus[1:2]),
+    )
+    return {
+        "smoke": Preset(small),
+        "quick": Preset(brief),
+        "day": Preset(shorter(config, "3 epochs", config.train.run)),
+        "paper": Preset(config),
     }

@@ -14,7 +14,11 @@ from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import train
 from adaptive_nets.training.task import Task
-from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
+from experiments.shared.adaptive_depth.configs import (
+    ScoresConfig,
+    ScoresTrainConfig,
+    TunedScoresTrainConfig,
+)
 from experiments.shared.adaptive_depth.images import images_of
 from experiments.shared.adaptive_depth.measures import (
     counter,
@@ -23,6 +27,7 @@ from experiments.shared.adaptive_depth.measures import (
     use_metrics,
 )
 from experiments.shared.adaptive_depth.recipes import measures_top5
+from experiments.shared.adaptive_depth.tuning import Method, tune_each
 from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
 from experiments.shared.export import export_network
 from experiments.shared.metrics import accuracy_metrics
@@ -73,6 +78,36 @@ def run(
     )
 
 
+def tune(
+    config: TunedScoresTrainConfig,
+    *,
+    dataset: Dataset,
+    directory: Path,
+    seed: int,
+    progress: ProgressReporter,
+    title: str,
+) -> Outcome:
+    """Tunes a trained plain network for each tau; see `experiments.suite.experiment.Runner`."""
+
+    def measure(task, result, images):
+        use = measure_usage(
+            task.model, result.state.eval_variables, images, flops=counter(task.model, images),
+            batch_size=config.train.data.eval_batch_size,
+        )  # fmt: skip
+        return use, {}
+
+    method = Method(
+        config.halting.rule,
+        lambda values, halting: scores_task(ScoresTrainConfig(values, halting), dataset, seed=seed),
+        measure,
+        model_overrides,
+    )
+    return tune_each(
+        method, config.train, config.halting, dataset=dataset, directory=directory, seed=seed,
+        progress=progress, title=title,
+    )  # fmt: skip
+
+
 def scores_task(config: ScoresTrainConfig, dataset: Dataset, *, seed: int) -> Task:
     """Builds the task of a network that halts by sums of scores, with its ponder cost."""
     halting = config.halting
@@ -86,7 +121,7 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     return classification_task(
         model,
         lambda timing: adaptive_depth(tau_schedule(halting, timing), label_smoothing=smoothing),
-        start=warm_start_fn(halting, seed=seed),
+        start=warm_start_fn(halting, config.train.model.name, seed=seed),
         top5=measures_top5(config.train),
     )
 

@@ -18,7 +18,12 @@ def cost_table(records: Sequence[Record], *, prefix: str | tuple[str, ...]) -> s
         prefix: prefix of the ids in the table, or several.
     """
     everything = group_records(records)
-    groups = [g for g in everything if g.records[0].experiment.startswith(prefix)]
+    groups = [
+        g
+        for g in everything
+        if g.records[0].experiment.startswith(prefix)
+        and "taus" not in g.records[0].config.get("halting", {})
+    ]
     plain = _plain(everything)
     rows = []
     for group in groups:
@@ -74,6 +79,43 @@ def ponder_table(records: Sequence[Record], *, prefix: str) -> str:
         "images with more in the centre, %",
     )  # fmt: skip
     return render.markdown_table(header, rows, (1, 2, 3, 4, 5))
+
+
+def tuned_table(records: Sequence[Record], *, prefix: str) -> str:
+    """Formats the networks that were tuned from trained plain ones, a row for each tau.
+
+    Args:
+        records: records of any experiments.
+        prefix: prefix of the ids in the table.
+    """
+    rows = []
+    for group in group_records(records):
+        first = group.records[0]
+        if not first.experiment.startswith(prefix) or "taus" not in first.config["halting"]:
+            continue
+        plain = [text_of(group, name, 0, scale, digits) for name, scale, digits in _PLAIN]
+        rows.append((f"`{first.experiment}`", group.describe(), "plain", *plain, "100.0", *"––––"))
+        for tau in first.config["halting"]["taus"]:
+            end = f".tau{tau:g}"
+            flops = [text_of(group, f"{n}{end}", 0, 1e-6, 1) for n in ("flops", "flops_std")]
+            rows.append(
+                (
+                    "", "", f"{tau:g}",
+                    text_of(group, f"test_accuracy{end}", 2),
+                    " ± ".join(flops),
+                    text_of(group, f"flops_share{end}", 1),
+                    *(text_of(group, f"{name}{end}", digits) for name, digits in _DEPTH),
+                )
+            )  # fmt: skip
+    header = (
+        "experiment", "runs", "τ", "test accuracy, %", "MFLOPs per image", "of plain, %",
+        "centre / border", "r with loss", "r with error", "modes apart, points",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, tuple(range(2, len(header))))
+
+
+_PLAIN = (("plain_accuracy", 1.0, 2), ("plain_flops", 1e-6, 1))
+_DEPTH = (("ponder_ratio", 3), ("loss_correlation", 3), ("error_correlation", 3), ("mode_gap", 2))
 
 
 def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:

@@ -1,17 +1,30 @@
-"""Warm start of networks of adaptive depth: initial variables and schedule of τ."""
+"""Warm start of networks of adaptive depth: initial variables, learning rates, schedule of τ."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from adaptive_nets.models.adaptive.weights import init_from_plain
+import jax
+
+from adaptive_nets.models import model_entry
+from adaptive_nets.models.adaptive.forms import plain_form
+from adaptive_nets.models.adaptive.weights import init_from_plain, is_head
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.depth import TauSchedule, set_head_bias
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.variational import linear_warmup
 from experiments.shared.adaptive_depth.configs import DepthConfig
-from experiments.suite.run_inputs import RANDOM, RunInputField, load_variables, resolve
+from experiments.suite.run_inputs import (
+    RANDOM,
+    RunInput,
+    RunInputField,
+    load_network,
+    load_variables,
+    resolve,
+)
+
+FLAG = "--halting.start-from"
 
 
 def tau_schedule(halting: DepthConfig, timing: Timing) -> TauSchedule:
@@ -26,7 +39,48 @@ def tau_schedule(halting: DepthConfig, timing: Timing) -> TauSchedule:
     return lambda step: tau * (linear_warmup(step, start=0, end=end) if end else 1.0)
 
 
-def warm_start_fn(halting: DepthConfig, *, seed: int) -> Callable[[Any, Any], tuple[Any, Any]]:
+def find_plain(where: str, *, seed: int) -> RunInput | None:
+    """Resolves the network that a run starts from; None for a new or a random one.
+
+    Args:
+        where: value of the flag.
+        seed: seed of the run.
+
+    Raises:
+        UserError: it does not exist.
+    """
+    if not where or where == RANDOM:
+        return None
+    return resolve(where, RunInputField(), flag="halting.start_from", seed=seed)
+
+
+def plain_variables(found: RunInput, model: str) -> dict[str, Any]:
+    """Loads the variables of the network that a run starts from.
+
+    Args:
+        found: the network, from `find_plain`.
+        model: name of the network of adaptive depth.
+
+    Raises:
+        UserError: they cannot be read, or are of another network.
+    """
+    plain = plain_form(model)
+    if found.kind == "checkpoint":
+        return load_variables(found)
+    if found.kind == "weights":
+        return load_network(found, plain).variables
+    stored = load_network(found)
+    if model_entry(stored.model).name not in (plain, model_entry(model).name):
+        raise UserError(
+            f"{FLAG} is {str(found.path)!r}, which holds the network {stored.model!r}; expected "
+            f"{plain!r}"
+        )
+    return stored.variables
+
+
+def warm_start_fn(
+    halting: DepthConfig, model: str, *, seed: int
+) -> Callable[[Any, Any], tuple[Any, Any]]:
     """Builds a function (initial params, model state) -> params and model state to train from.
 
     It sets the bias of the halting heads. If ``start_from`` is given, it copies all other variables
@@ -34,15 +88,14 @@ def warm_start_fn(halting: DepthConfig, *, seed: int) -> Callable[[Any, Any], tu
 
     Args:
         halting: bias of the heads and source of the weights.
+        model: name of the network of adaptive depth.
         seed: seed of the run.
 
     Raises:
         UserError: the network cannot be read.
     """
-    stored = None
-    if halting.start_from and halting.start_from != RANDOM:
-        found = resolve(halting.start_from, RunInputField(), flag="halting.start_from", seed=seed)
-        stored = load_variables(found)
+    found = find_plain(halting.start_from, seed=seed)
+    stored = None if found is None else plain_variables(found, model)
 
     def start(params: Any, model_state: Any) -> tuple[Any, Any]:
         params = set_head_bias(params, halting.bias)
@@ -51,7 +104,26 @@ def warm_start_fn(halting: DepthConfig, *, seed: int) -> Callable[[Any, Any], tu
         try:
             variables = init_from_plain({"params": params, **model_state}, stored)
         except UserError as error:
-            raise UserError(f"--halting.start-from is {halting.start_from!r}: {error}") from error
+            raise UserError(f"{FLAG} is {halting.start_from!r}: {error}") from error
         return variables.pop("params"), variables
 
     return start
+
+
+def plain_rate_factors(factor: float) -> Callable[[Any], Any] | None:
+    """Returns (params) -> factors of the learning rate: 1 for halting heads, else `factor`.
+
+    The authors' code had such a lower rate for trained weights before its release.
+    """
+    if factor == 1:
+        return None
+
+    def factors(params: Any) -> Any:
+        by_scope = {scope: 1.0 if is_head(scope) else factor for scope in params}
+        return {scope: _filled(leaves, by_scope[scope]) for scope, leaves in params.items()}
+
+    return factors
+
+
+def _filled(tree: Any, value: float) -> Any:
+    return jax.tree.map(lambda _: value, tree)

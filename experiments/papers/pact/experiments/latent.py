@@ -89,7 +89,7 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     network = make_network(config, dataset)
     smoothing = {"label_smoothing": config.train.optimiser.label_smoothing}
     common: dict[str, Any] = {
-        "start": warm_start_fn(halting, seed=seed),
+        "start": warm_start_fn(halting, config.train.model.name, seed=seed),
         "assess": _watch(network, config.train.data.eval_batch_size, seed),
     }
     if halting.estimator == "relaxation":

@@ -45,7 +45,7 @@ def run(
     task = classification_task(
         model,
         lambda timing: adaptive_depth(tau_schedule(config.halting, timing)),
-        start=warm_start_fn(config.halting, seed=seed),
+        start=warm_start_fn(config.halting, config.train.model.name, seed=seed),
     )
     result = train(
         task,

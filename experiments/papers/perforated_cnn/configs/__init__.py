@@ -13,16 +13,17 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from experiments.papers.perforated_cnn.configs import ruled
+from experiments.papers.perforated_cnn.configs import residual, ruled
 from experiments.papers.perforated_cnn.configs.fields import (
     DEVICES,
+    KINDS,
     Device,
     LayerConfig,
     NetworkConfig,
     NinConfig,
     PerforationConfig,
     SearchConfig,
-    SearchedConfig,
+    SearchedNinConfig,
     SingleLayerConfig,
     TimingConfig,
     TradeoffConfig,
@@ -110,7 +111,7 @@ _SEARCH_SIZES = ("search.images", "search.impact_images", "search.batch_size", "
 
 def _searched(row: int, target: float, device: Device) -> Experiment:
     config = _tuned(
-        SearchedConfig,
+        SearchedNinConfig,
         perforation=PerforationConfig(device=device),
         search=SearchConfig(target=target),
     )
@@ -224,10 +225,7 @@ EXPERIMENTS = (
         for device in DEVICES
         for times in (2, 3, 4)
     ),
-    _single_layer("uniform", "uniform"),
-    _single_layer("grid", "grid"),
-    _single_layer("pooling-structure", "pooling"),
-    _single_layer("impact", "impact"),
+    *(_single_layer(kind.replace("pooling", "pooling-structure"), kind) for kind in KINDS),
     Experiment(
         id="perforated_cnn.figure.nin-tradeoff",
         title="NIN on CIFAR-10: perforation, larger stride, smaller images",
@@ -272,4 +270,6 @@ EXPERIMENTS = (
             *_TUNING,
         ),
     ),
+    *map(residual.searched, residual.TARGETS),
+    *(residual.single_layer(kind.replace("pooling", "pooling-structure"), kind) for kind in KINDS),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from adaptive_nets.training.config import ModelConfig, PixelScale, TrainConfig, require
 from adaptive_nets.training.ranges import (
@@ -22,6 +22,7 @@ from experiments.suite.run_inputs import RunInputField
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
 MaskKind = Literal["uniform", "grid", "pooling", "impact"]
+KINDS: tuple[MaskKind, ...] = ("uniform", "grid", "pooling", "impact")
 Rates = Annotated[tuple[float, ...], Range(0, 1, open_low=True, open_high=True, least=1)]
 Keeps = Annotated[tuple[float, ...], Range(0, 1, open_low=True, least=1)]
 
@@ -105,10 +106,26 @@ class SearchedConfig:
     """Trained network, perforated by the search and fine-tuned; `train` is the fine-tuning."""
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
-    network: NetworkConfig = NetworkConfig()
     perforation: PerforationConfig = PerforationConfig()
     search: SearchConfig = SearchConfig()
     timing: TimingConfig = TimingConfig(batches=(1, 16, 128))
+
+    @property
+    def tuned_options(self) -> dict[str, Any]:
+        """Options of the network in fine-tuning, besides those of the zoo."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchedNinConfig(SearchedConfig):
+    """The same of a network in network, whose dropout rate may differ in fine-tuning."""
+
+    network: NetworkConfig = NetworkConfig()
+
+    @property
+    def tuned_options(self) -> dict[str, Any]:
+        """See `SearchedConfig`."""
+        return {"dropout_rate": self.network.dropout_rate}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,10 +228,15 @@ class SourceDataConfig(FlagGroup, flags="data"):
     """Source of the data; 'auto' for the first of the other three that is present."""
     pixel_scale: PixelScale = 255.0
     """Divisor of pixel values."""
-    centre: Literal["none", "channel", "pixel"] = "pixel"
-    """Subtracted mean of the training set: none, per channel, or per pixel."""
+    centre: Literal["none", "channel", "pixel", "middle", "source"] = "pixel"
+    """Subtracted mean of the training set: none, per channel, or per pixel; middle for 127.5;
+    source normalises as the network was trained."""
     standardise: bool = True
     """Division by the training set's standard deviation per channel."""
+    mean: Annotated[tuple[float, ...], Range(0, 1)] = ()
+    """Mean per channel of pixels in [0, 1], in place of the training set's."""
+    std: Annotated[tuple[float, ...], Range(1e-6, 1e6)] = ()
+    """Deviation per channel of pixels in [0, 1], in place of the training set's."""
     per_image: bool = False
     """Standardisation of every image to mean 0 and deviation 1."""
     train_limit: Size = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -29,6 +30,7 @@ from adaptive_nets.perforation.impact_structure import centre_bias, pooling_corr
 from adaptive_nets.perforation.search import STATE
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.batch_statistics import STATISTICS, reestimate_statistics
 from experiments.papers.perforated_cnn import measures
 from experiments.papers.perforated_cnn.configs.fields import SearchedConfig
 from experiments.papers.perforated_cnn.experiments import stages
@@ -54,6 +56,7 @@ def run(
     measures.check_device(config.perforation.device)
     values = config.train
     source = load_source(values.data, values.model, config.perforation.source, dataset, seed=seed)
+    values = dataclasses.replace(values, data=source.data)
     shape = source.image_shape
     layers = conv_layers(source.model, source.variables, shape)
     macs = ExecutedMacs(source.model, source.variables, shape)
@@ -81,20 +84,17 @@ def run(
     perforated = perforate(source.model, source.variables, plan, image_shape=shape)
     batch_size = values.data.eval_batch_size
 
-    def error(name: str, network: Any) -> dict[str, float]:
+    def error(name: str, network: Any, variables: Any = source.variables) -> dict[str, float]:
         return stages.cached_json(
             directory / VALUES,
             name,
-            lambda: stages.evaluate_split(
-                network, source.variables, source.test, batch_size=batch_size
-            ),
+            lambda: stages.evaluate_split(network, variables, source.test, batch_size=batch_size),
         )
 
     before, after = error("original", source.model), error("perforated", perforated)
+    again = _with_new_statistics(perforated, source, config, error, seed=seed)
     trainable = create_model(
-        values.model.name,
-        num_classes=dataset.num_classes,
-        dropout_rate=config.network.dropout_rate,
+        values.model.name, num_classes=dataset.num_classes, **config.tuned_options
     )
     tuned = stages.tune(
         perforate(trainable, source.variables, plan),
@@ -121,6 +121,7 @@ def run(
     )
     save_plan(directory / "tuned.safetensors", plan, variables=tuned.state.eval_variables)
     metrics = error_metrics(before, after, result, control, note=f"network {source.digest}")
+    metrics |= again
     metrics |= search_metrics(found)
     metrics |= measures.cost_metrics(
         source.model, source.variables, plan, image_shape=shape, macs=macs
@@ -136,6 +137,25 @@ def run(
         config=config.timing, announce=lambda text: progress.show(f"{title}: {text}"),
     )  # fmt: skip
     return Outcome(metrics, arrays, seconds=tuned.seconds, steps=tuned.timing.total_steps)
+
+
+def _with_new_statistics(
+    perforated: Any, source: Source, config: SearchedConfig, error: Any, *, seed: int
+) -> dict[str, Metric]:
+    """Returns the error before fine-tuning with statistics of batches that are perforated too.
+
+    Batch normalisation keeps the statistics of the unperforated network otherwise.
+    """
+    if STATISTICS not in source.variables:
+        return {}
+    count, size = config.search.images, config.search.batch_size
+    images, _ = source.training_images(count, seed=seed)
+    batches = [images[i : i + size] for i in range(0, len(images) - size + 1, size)] or [images]
+    found = error(
+        "new statistics", perforated, reestimate_statistics(perforated, source.variables, batches)
+    )
+    note = f"batch normalisation re-estimated on {size * len(batches):,} training images"
+    return {"reestimated_error": Metric(100 * found["error"], "%", int(found["count"]), note)}
 
 
 def make_search(

@@ -19,11 +19,14 @@ from adaptive_nets.data.device import (
     standardise_each,
 )
 from adaptive_nets.data.splits import Dataset
-from adaptive_nets.models import create_model
+from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.models.weights.stored import check_fits, flatten
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import ModelConfig
+from experiments.shared.normalisation import check_normalisation, normalised_as
 from experiments.suite.run_inputs import (
+    RunInput,
     RunInputField,
     load_network,
     load_variables,
@@ -31,8 +34,8 @@ from experiments.suite.run_inputs import (
     training_of,
 )
 
-TRAINING = "perforated_cnn.table1.nin"
 SOURCE = RunInputField("required", random=True)
+_FLAG = "--perforation.source"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Source:
         model: The network.
         variables: NumPy arrays.
         digest: Sixteen hexadecimal digits of the variables.
+        data: Settings of the images, normalised as the network expects them.
         train: Training set on the device.
         test: Test set on the device.
     """
@@ -50,6 +54,7 @@ class Source:
     model: nn.Module
     variables: Any
     digest: str
+    data: Any
     train: DeviceSplit
     test: DeviceSplit
 
@@ -85,49 +90,60 @@ def _normalised_images(data: DeviceSplit, chosen: np.ndarray) -> tuple[np.ndarra
 
 
 def load_source(
-    data: PixelScaling, model_config: ModelConfig, where: str, dataset: Dataset, *, seed: int
+    data: Any, model_config: ModelConfig, where: str, dataset: Dataset, *, seed: int
 ) -> Source:
-    """Loads the network of a run of the training experiment.
+    """Loads a trained network and its images.
 
     Args:
-        data: Normalisation of the images.
+        data: Settings of the images, with their normalisation.
         model_config: Configuration of the network.
-        where: Folder of the run, folder of a seed, or file of weights; "random" for an initialised
-            network.
+        where: folder of a run or of a seed, file of weights; "random" for an initialised network.
         dataset: Data set that it was trained on.
         seed: Seed of the run, or of random weights.
 
     Raises:
         UserError: There is no such run, or its network or normalisation differs.
     """
+    name = model_config.name
+    if not where:
+        raise UserError(
+            f"{_FLAG} is ''; expected the folder of a finished run that trained {name!r}, a "
+            "weights file, or 'random' to try the command"
+        )
+    found = resolve(where, SOURCE, flag="perforation.source", seed=seed)
+    normalisation = _normalisation_of(found, name)
+    data = normalised_as(data, normalisation, flag=_FLAG)
     # Search and timing use a single device.
     train, test = put_on_devices(
         dataset, data, lambda split: jax.device_put(split, jax.devices()[0])
     )
-    name = model_config.name
     model = create_model(name, num_classes=dataset.num_classes, dtype=jnp.dtype(model_config.dtype))
     example = jax.ShapeDtypeStruct((1, *train.images.shape[1:]), jnp.float32)
 
     def init(key):
         return model.init(key, jnp.zeros(example.shape), train=False)
 
-    if not where:
-        raise UserError(
-            f"--perforation.source is ''; expected the folder of a run of {TRAINING} "
-            f"(adaptive-nets run {TRAINING} makes one), or 'random' to try the command"
-        )
-    found = resolve(where, SOURCE, flag="perforation.source", seed=seed)
     if found.kind == "random":
         variables = jax.device_get(jax.jit(init)(jax.random.key(seed)))
     else:
         variables = load_variables(found, name)
         expected = jax.eval_shape(init, jax.random.key(0))
-        check_fits(variables, expected, source=f"--perforation.source {where}")
+        check_fits(variables, expected, source=f"{_FLAG} {where}")
         if found.kind == "checkpoint":
             _check_scaling(training_of(found), data, where)
         elif found.kind != "weights":
-            _check_normalisation(load_network(found).normalisation, train, where)
-    return Source(model, variables, array_digest(variables), train, test)
+            assert normalisation is not None
+            check_normalisation(normalisation, train, source=f"{_FLAG} {where}")
+    return Source(model, variables, array_digest(variables), data, train, test)
+
+
+def _normalisation_of(found: RunInput, name: str) -> InputNormalisation | None:
+    """Returns the normalisation of the network's inputs; None for a checkpoint."""
+    if found.kind == "checkpoint":
+        return None
+    if found.kind == "random":
+        return model_entry(name).normalisation.to_input_normalisation()
+    return load_network(found, name).normalisation
 
 
 def _check_scaling(theirs: dict[str, Any], ours: PixelScaling, where: str) -> None:
@@ -140,21 +156,6 @@ def _check_scaling(theirs: dict[str, Any], ours: PixelScaling, where: str) -> No
                 f"--perforation.source {where} was trained with --data.{name.replace('_', '-')} "
                 f"{there!r}; expected {getattr(ours, name)!r}"
             )
-
-
-def _check_normalisation(stored: Any, data: DeviceSplit, where: str) -> None:
-    ours = jax.device_get((data.pixel_scale, data.offset, data.scale))
-    theirs = (stored.pixel_scale, stored.offset, stored.scale)
-    same = all(
-        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-5, atol=1e-6)
-        for a, b in zip(ours, theirs, strict=True)
-    )
-    if not same or bool(getattr(stored, "per_image", False)) != bool(data.per_image):
-        raise UserError(
-            f"--perforation.source {where} was trained with another normalisation of the images; "
-            "expected the same training set, --data.centre, --data.standardise, "
-            "--data.pixel-scale and --data.per-image"
-        )
 
 
 def array_digest(variables: Any) -> str:

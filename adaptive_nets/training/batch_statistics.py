@@ -1,0 +1,59 @@
+"""Re-estimation of the statistics of batch normalisation, for a network that was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+STATISTICS = "batch_stats"
+
+
+def reestimate_statistics(
+    model: Any, variables: Any, batches: Iterable[Array | np.ndarray]
+) -> dict[str, Any]:
+    """Replaces the running statistics by their means over batches of training images.
+
+    In training a running statistic becomes m·old + (1 − m)·batch. Passes from 0 give the statistics
+    of the batches up to the factor 1 − m of each layer, which a pass from 1 gives.
+
+    Args:
+        model: network, an object with the `apply` of a linen module.
+        variables: its variables; a network without batch normalisation keeps them.
+        batches: float[N, H, W, C], preprocessed as input of the network; at least one.
+
+    Returns:
+        Variables with other statistics.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    variables = dict(variables)
+    if not jax.tree.leaves(variables.get(STATISTICS, {})):
+        return variables
+
+    @jax.jit
+    def updated(value: float, images: Array) -> Any:
+        start = jax.tree.map(lambda leaf: jnp.full_like(leaf, value), variables[STATISTICS])
+        _, state = model.apply(
+            {**variables, STATISTICS: start}, images, train=True, mutable=[STATISTICS]
+        )
+        return state[STATISTICS]
+
+    total, factors, count = None, None, 0
+    for images in batches:
+        found = updated(0.0, images)
+        if total is None:
+            factors = jax.tree.map(lambda one, zero: 1 - (one - zero), updated(1.0, images), found)
+            total = found
+        else:
+            total = jax.tree.map(jnp.add, total, found)
+        count += 1
+    if total is None:
+        raise ValueError("there are no batches; expected at least one")
+    means = jax.tree.map(lambda sums, factor: sums / (count * factor), total, factors)
+    return {**variables, STATISTICS: means}

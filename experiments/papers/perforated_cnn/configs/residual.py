@@ -1,0 +1,137 @@
+"""Experiments on trained residual networks: the search, and one layer under each kind of mask."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from adaptive_nets.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from experiments.papers.perforated_cnn.configs.fields import (
+    LayerConfig,
+    MaskKind,
+    PerforationConfig,
+    SearchConfig,
+    SearchedConfig,
+    SingleLayerConfig,
+    SourceDataConfig,
+    TimingConfig,
+)
+from experiments.suite import config as config_lib
+from experiments.suite.experiment import Experiment, Preset
+
+_MODEL = ModelConfig(name="resnet32_cifar10")
+_TUNING = TrainConfig(
+    data=DataConfig(
+        name="cifar10", batch_size=128, eval_batch_size=500, centre="source", crop_padding=4,
+        flip=True,
+    ),
+    model=_MODEL,
+    optimiser=OptimiserConfig(
+        name="sgd", learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
+    ),
+    schedule=ScheduleConfig(length="3 epochs", kind="cosine", warmup="5%"),
+    run=RunConfig(log_every="5%", eval_every="50%", checkpoint_every="20%"),
+)  # fmt: skip
+_SMOKE_RUN = RunConfig(log_every="100%", eval_every="100%", checkpoint_every="100%")
+_SMOKE_MODEL = ModelConfig(name="resnet20_cifar10")
+
+# Fewer multiplications: name of the row -> factor.
+TARGETS = {"1p5x": 1.5, "1p7x": 1.7, "2x": 2.0, "3x": 3.0}
+
+NOT_IN_PAPER = (
+    "The paper perforates no residual network. Every convolution larger than 1x1 is a candidate; "
+    "an addition to the shortcut fills the perforated positions first.",
+    "The search reduces multiplications (--search.cost time reduces measured time), and takes the "
+    "greatest saving among candidates that do not increase the loss.",
+    "Length and rate of the fine-tuning are ours.",
+)
+
+
+def searched(row: str) -> Experiment:
+    """Defines the search on ResNet-32 for a factor of fewer multiplications, with fine-tuning."""
+    target = TARGETS[row]
+    config = SearchedConfig(
+        _TUNING,
+        search=SearchConfig(
+            target=target, cost="macs", steps=1000, kinds=("grid", "impact"), repetitions=1,
+            images=2000, impact_images=1000,
+        ),
+        timing=TimingConfig(batches=(1, 16, 128)),
+    )  # fmt: skip
+    quick = _changed(
+        config, "1 epochs", config.train.run,
+        search={"images": 512, "impact_images": 512},
+        timing={"seconds": 10.0},
+    )  # fmt: skip
+    smoke = _changed(
+        config, "1 steps", _SMOKE_RUN,
+        data={"batch_size": 8, "eval_batch_size": 32, "train_limit": 64, "test_limit": 32},
+        model=dataclasses.asdict(_SMOKE_MODEL),
+        perforation={"source": "random"},
+        search={"images": 16, "impact_images": 16, "batch_size": 16, "steps": 1,
+                "kinds": ("grid",)},
+        timing={"batches": (1,), "seconds": 0.0},
+    )  # fmt: skip
+    return Experiment(
+        id=f"perforated_cnn.resnet.resnet32-{row}",
+        aliases=("perforated_cnn.resnet",) if row == "2x" else (),
+        title=f"trained ResNet-32 on CIFAR-10, perforated for {target:g}x fewer multiplications",
+        row=f"resnet.resnet32-{row}",
+        presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
+        runner="experiments.papers.perforated_cnn.experiments.searched:run",
+        data="cifar10, and trained weights of the network",
+        deviations=NOT_IN_PAPER,
+        recipe=("search.images", "search.impact_images", "search.batch_size", "search.runs"),
+    )
+
+
+def single_layer(name: str, kind: MaskKind) -> Experiment:
+    """Defines one layer of ResNet-32 under masks of one kind, at increasing rates."""
+    config = SingleLayerConfig(
+        data=SourceDataConfig(name="cifar10", centre="source", standardise=False),
+        model=_MODEL,
+        layer=LayerConfig(name="layer2_1/conv1", kind=kind, draws=3),
+    )
+    quick = dataclasses.replace(
+        config,
+        layer=dataclasses.replace(
+            config.layer, images=1000, impact_images=512, rates=(1 / 2, 3 / 4, 5 / 6, 9 / 10)
+        ),
+        timing=dataclasses.replace(config.timing, seconds=10.0),
+    )
+    smoke = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, train_limit=64, test_limit=32),
+        model=_SMOKE_MODEL,
+        perforation=PerforationConfig(source="random"),
+        layer=dataclasses.replace(
+            config.layer, images=16, impact_images=16, batch_size=16, rates=(0.5, 0.75), draws=2
+        ),
+        timing=TimingConfig(batches=(1,), seconds=0.0),
+    )
+    return Experiment(
+        id=f"perforated_cnn.resnet.layer-{name}",
+        title=f"one layer of a trained ResNet-32 under {name.replace('-', ' ')} masks",
+        row=f"resnet.layer-{name}",
+        presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
+        runner="experiments.papers.perforated_cnn.experiments.single_layer:run",
+        data="cifar10, and trained weights of the network",
+        deviations=("A layer of ResNet-32 on CIFAR-10 instead of layers of AlexNet on ImageNet.",),
+        recipe=("layer.draws", "layer.images", "layer.impact_images", "layer.batch_size"),
+    )
+
+
+def _changed(config: Any, length: str, run: RunConfig, **groups: dict[str, Any]) -> Any:
+    changed = {
+        name: dataclasses.replace(config_lib.group(config, name), **values)
+        for name, values in groups.items()
+    }
+    schedule = dataclasses.replace(config.train.schedule, length=length)
+    return config_lib.replace_groups(config, schedule=schedule, run=run, **changed)
