@@ -30,6 +30,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from adaptive_nets.perforation.adapters import adapt_network, canonical_variables
+from adaptive_nets.perforation.interpreter import Interpolation
 from adaptive_nets.perforation.network import perforate
 from adaptive_nets.perforation.plan import LayerMask, PerforationPlan
 from adaptive_nets.runtime.errors import UserError
@@ -50,6 +51,7 @@ class MeasuredTime:
         variables: its variables.
         images: float[N, H, W, C], batch to time.
         rounds: least number of rounds per layer and number of kept positions, at least 3.
+        interpolation: see `perforate`.
         clock: timer in seconds; for tests.
 
     Attributes:
@@ -67,6 +69,7 @@ class MeasuredTime:
         images: np.ndarray,
         *,
         rounds: int = 11,
+        interpolation: Interpolation = "implicit",
         clock: Callable[[], float] = time.perf_counter,
     ):
         if rounds < 3:
@@ -74,6 +77,7 @@ class MeasuredTime:
                 f"rounds is {rounds!r}; expected at least 3, for a median and its error"
             )
         self._model, self._rounds, self._clock = model, rounds, clock
+        self._interpolation: Interpolation = interpolation
         variables = canonical_variables(adapt_network(model), variables)
         self._variables = jax.device_put(variables)
         self._images = jax.device_put(images)
@@ -164,7 +168,9 @@ class MeasuredTime:
 
     def _forward_pass(self, plan: PerforationPlan) -> Callable[[], Any]:
         """Compiles the forward pass of a plan and runs it once."""
-        perforated = perforate(self._model, self._variables, plan)
+        perforated = perforate(
+            self._model, self._variables, plan, interpolation=self._interpolation
+        )
         forward = jax.jit(lambda variables, x: perforated.apply(variables, x, train=False))
 
         def once() -> None:

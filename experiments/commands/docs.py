@@ -55,7 +55,7 @@ def stale_pictures() -> dict[Path, str]:
     drawn = {"kernel-speedups.svg": draw(tables.kernel_cases())}
     for entry in papers().values():
         makers = getattr(entry.load("figures"), "PICTURES", {})
-        drawn |= {name: make(records) for name, make in makers.items()}
+        drawn |= {name: svg for name, make in makers.items() if (svg := make(records))}
     return {
         PICTURES / name: svg
         for name, svg in drawn.items()

@@ -227,3 +227,9 @@ def style_sheet() -> str:
     return (
         f":root{{{rules(0)}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{rules(1)}}}}}"
     )
+
+
+def with_background(svg: str) -> str:
+    """Returns a panel for documents: outside our own page the background may be dark."""
+    background = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    return svg.replace("<defs>", f"{background}\n<defs>", 1) + "\n"

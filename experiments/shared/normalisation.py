@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.models import model_entry
 from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
 
@@ -44,6 +45,25 @@ def normalised_as[Data: Any](data: Data, theirs: InputNormalisation | None, *, f
     std = 1 / (unit * theirs.scale.astype(np.float64).ravel())
     changes |= {"centre": "channel", "mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
     return dataclasses.replace(data, **changes)
+
+
+def check_channels(model: str, channels: int, *, data: str) -> None:
+    """Checks that a network takes images of a data set.
+
+    Args:
+        model: name of the network.
+        channels: number of channels of the images.
+        data: name of the data set.
+
+    Raises:
+        UserError: the network takes images with another number of channels.
+    """
+    wanted = model_entry(model).input_shape[2]
+    if wanted != channels:
+        raise UserError(
+            f"--model.name is {model!r}, a network of images with {wanted} channels; expected one "
+            f"for {channels}, the channels of --data.name {data}"
+        )
 
 
 def check_normalisation(theirs: InputNormalisation, data: DeviceSplit, *, source: str) -> None:

@@ -198,7 +198,10 @@ def load_network(found: RunInput, model: str | None = None) -> StoredNetwork:
             "expected a run, or a file that a run exported"
         )
     normalisation = files.resolve_normalisation(model, None, None)
-    return files.load_foreign(found.path, model, normalisation=normalisation)
+    try:
+        return files.load_foreign(found.path, model, normalisation=normalisation)
+    except UserError as error:
+        raise UserError(f"{flag} holds no network {model!r}: {error}") from error
 
 
 def load_variables(found: RunInput, model: str | None = None) -> dict[str, Any]:

@@ -50,7 +50,9 @@ _SMALL = (
 _CURVE = ("The values of tau along the paper's curve are unknown; these are ours.",)
 
 
-def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experiment:
+def _latent(
+    depth: int, tau: float, *, bounds: tuple[Bound, ...] = (), **lengths: Any
+) -> Experiment:
     """Defines relaxed training of a network on CIFAR-10."""
     row = f"table1.r{depth}-tau{_EXPONENTS[tau]}"
     config = LatentTrainConfig(recipes.cifar(f"resnet{depth}_pact_cifar10"), LatentConfig(tau=tau))
@@ -58,7 +60,7 @@ def _latent(depth: int, tau: float, *, quick: str, bounds: tuple[Bound, ...] = (
         id=f"pact.{row}",
         title=f"ResNet-{depth} on CIFAR-10, depth as a latent variable (PACT), tau {tau:g}",
         row=row,
-        presets=recipes.presets(config, quick=quick, bounds=bounds),
+        presets=recipes.presets(config, bounds=bounds, **lengths),
         runner=RUNNER,
         data="cifar10",
         deviations=_OPEN,
@@ -189,7 +191,7 @@ def _tuned() -> Experiment:
 
 
 EXPERIMENTS = (
-    _latent(32, 0.01, quick="600 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
+    _latent(32, 0.01, quick="600 steps", day="10 epochs", bounds=(Bound("mode_gap", 0, 0.5),)),
     _latent(110, 0.001, quick="150 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
     *(
         _estimator(estimator, groups)

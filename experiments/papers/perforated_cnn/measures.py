@@ -20,6 +20,7 @@ from adaptive_nets.perforation import (
     perforate,
 )
 from adaptive_nets.perforation.candidates import cost_key, searched_layers
+from adaptive_nets.perforation.interpreter import Interpolation
 from adaptive_nets.runtime.errors import UserError
 from experiments.papers.perforated_cnn.configs.fields import TimingConfig
 from experiments.shared.timing import time_interleaved
@@ -85,6 +86,7 @@ def speed_metrics(
     image_shape: tuple[int, int, int],
     macs_reduction: float,
     config: TimingConfig,
+    interpolation: Interpolation = "implicit",
     announce: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Metric]:
     """Times the network whole and perforated at every batch size.
@@ -98,23 +100,25 @@ def speed_metrics(
         image_shape: (H, W, C).
         macs_reduction: Factor of reduced multiplications; "efficiency" is the speed-up over it.
         config: Batch sizes and durations.
+        interpolation: see `perforate`.
         announce: Called with one line per batch size.
     """
     metrics: dict[str, Metric] = {}
     for batch in config.batches:
-        networks = {"whole": model, "perforated": perforate(model, variables, plan)}
+        perforated = perforate(model, variables, plan, interpolation=interpolation)
+        networks = {"whole": model, "perforated": perforated}
         times = interleaved_seconds(
             networks, variables, random_images(batch, image_shape), seconds=config.seconds
         )
-        whole, perforated = (statistics.median(times[name]) for name in networks)
+        before, after = (statistics.median(times[name]) for name in networks)
         rounds = len(times["whole"])
         speedup = statistics.median(
             slow / fast for slow, fast in zip(times["whole"], times["perforated"], strict=True)
         )
         note = f"batch {batch}, median over interleaved rounds"
         of_batch = {
-            "milliseconds": Metric(1e3 * whole / batch, "ms", rounds, note),
-            "perforated_milliseconds": Metric(1e3 * perforated / batch, "ms", rounds, note),
+            "milliseconds": Metric(1e3 * before / batch, "ms", rounds, note),
+            "perforated_milliseconds": Metric(1e3 * after / batch, "ms", rounds, note),
             "speedup": Metric(speedup, "x", rounds, note),
             "efficiency": Metric(speedup / macs_reduction, "x", rounds, note),
         }

@@ -27,7 +27,7 @@ _TITLES = {"act": "depth per image (ACT)", "sact": "depth at every position (SAC
 
 
 def _adaptive(
-    rule: str, depth: int, tau: float, *, row: str, quick: str, bounds: tuple[Bound, ...] = ()
+    rule: str, depth: int, tau: float, *, row: str, bounds: tuple[Bound, ...] = (), **lengths: Any
 ) -> Experiment:
     """Defines training of a network of adaptive depth on CIFAR-10."""
     config = ScoresTrainConfig(
@@ -39,7 +39,7 @@ def _adaptive(
         aliases=(f"sact.{row.replace('cifar10.', 'table1.')}",),
         title=f"ResNet-{depth} on CIFAR-10, {_TITLES[rule]}, tau {tau:g}",
         row=row,
-        presets=recipes.presets(config, quick=quick, bounds=bounds),
+        presets=recipes.presets(config, bounds=bounds, **lengths),
         runner=RUNNER,
         data="cifar10",
         measures=("test_accuracy", "flops", "flops_std"),
@@ -47,14 +47,14 @@ def _adaptive(
     )
 
 
-def _plain(depth: int, *, quick: str, bounds: tuple[Bound, ...] = ()) -> Experiment:
+def _plain(depth: int, *, bounds: tuple[Bound, ...] = (), **lengths: Any) -> Experiment:
     """Defines training of the same network without halting."""
     return Experiment(
         id=f"sact.baseline.resnet{depth}",
         title=f"plain ResNet-{depth} on CIFAR-10, trained like the adaptive ones",
         row=f"baseline.resnet{depth}",
         presets=recipes.presets(
-            recipes.cifar(f"resnetv2_{depth}_cifar10"), quick=quick, bounds=bounds
+            recipes.cifar(f"resnetv2_{depth}_cifar10"), bounds=bounds, **lengths
         ),
         runner=RUNNER,
         data="cifar10",
@@ -177,16 +177,17 @@ def _tuned(rule: Literal["act", "sact"]) -> Experiment:
 
 
 EXPERIMENTS = (
-    _plain(32, quick="900 steps", bounds=(Bound("test_accuracy", 91, 94),)),
+    _plain(32, quick="900 steps", day="10 epochs", bounds=(Bound("test_accuracy", 91, 94),)),
     _adaptive(
         "sact",
         32,
         0.01,
         row="cifar10.r32-sact-tau1e-2",
         quick="600 steps",
+        day="10 epochs",
         bounds=(Bound("test_accuracy", 91.3, 94), Bound("flops", 7.8e7, 8.7e7)),
     ),
-    _adaptive("act", 32, 0.01, row="cifar10.r32-act-tau1e-2", quick="600 steps"),
+    _adaptive("act", 32, 0.01, row="cifar10.r32-act-tau1e-2", quick="600 steps", day="10 epochs"),
     _plain(110, quick="240 steps", bounds=(Bound("test_accuracy", 92.5, 95),)),
     _adaptive("sact", 110, 0.001, row="cifar10.r110-sact-tau1e-3", quick="180 steps"),
     _adaptive(

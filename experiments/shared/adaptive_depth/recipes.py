@@ -37,6 +37,7 @@ TUNED: dict[str, Any] = {"taus": (0.05, 0.1, 0.2), "bias": -1.0, "plain_rate": 0
 for the few steps, as does the bias, with which every unit takes part from the first step."""
 OFTEN = RunConfig(log_every="1%", eval_every="5%", checkpoint_every="5%")
 _QUICK_RUN = RunConfig(log_every="2%", eval_every="20%", checkpoint_every="10%")
+_DAY_RUN = RunConfig(log_every="1%", eval_every="10%", checkpoint_every="5%")
 _SMOKE_RUN = RunConfig(log_every="50%", eval_every="100%", checkpoint_every="100%")
 
 
@@ -118,16 +119,18 @@ def presets(
     config: Any,
     *,
     quick: str,
+    day: str = "",
     smoke: str = "2 steps",
     bounds: tuple[Bound, ...] = (),
     test_limit: int = 0,
     smoke_groups: Mapping[str, Any] | None = None,
 ) -> dict[str, Preset]:
-    """Returns the presets smoke, quick and paper of an experiment.
+    """Returns the presets of an experiment.
 
     Args:
         config: configuration of the preset paper.
         quick: length of training of the preset quick.
+        day: length of training of the preset day, whose rate decays to 0 within it; empty for none.
         smoke: length of training of the preset smoke, which also limits the number of images.
         bounds: bounds of the preset paper.
         test_limit: number of test images of the preset quick; 0 for all.
@@ -140,13 +143,16 @@ def presets(
     )
     brief_data = dataclasses.replace(data, test_limit=test_limit)
     small, brief = shorter(config, smoke, _SMOKE_RUN), shorter(config, quick, _QUICK_RUN)
-    return {
+    made = {
         "smoke": Preset(
             config_lib.replace_groups(small, **{"data": small_data, **(smoke_groups or {})})
         ),
         "quick": Preset(config_lib.replace_groups(brief, data=brief_data)),
-        "paper": Preset(config, bounds=bounds),
     }
+    if day:
+        schedule = ScheduleConfig(length=day, kind="cosine", warmup="15%")
+        made["day"] = Preset(config_lib.replace_groups(config, schedule=schedule, run=_DAY_RUN))
+    return {**made, "paper": Preset(config, bounds=bounds)}
 
 
 def tuned_presets(config: Any) -> dict[str, Preset]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LIGHT, Figure, panel
@@ -189,12 +189,14 @@ def trade_offs(records: Sequence[Record], *, several_of: str | None = None) -> l
     ]
 
 
-def tuned_trade_offs(records: Sequence[Record], *, published: Sequence[Point] = ()) -> list[Figure]:
+def tuned_trade_offs(
+    records: Sequence[Record], *, published: Mapping[str, Sequence[Point]] | None = None
+) -> list[Figure]:
     """Draws accuracy over FLOPs of networks tuned from trained weights, for each plain network.
 
     Args:
         records: records of any experiments.
-        published: points of papers, drawn beside.
+        published: plain network -> points of a paper, drawn beside.
     """
     settings: dict[tuple, list[Point]] = {}
     plain: dict[str, Point] = {}
@@ -220,8 +222,8 @@ def tuned_trade_offs(records: Sequence[Record], *, published: Sequence[Point] = 
     return [
         trade_off(
             f"{_title_of(name)}, tuned for {steps:,} steps of {batch} images",
-            [*plain.values(), *points, *published],
-            remark=" from the same trained weights.",
+            [*plain.values(), *points, *(published or {}).get(name, ())],
+            remark=", from the same trained weights.",
         )
         for (name, steps, batch, _), points in settings.items()
     ]

@@ -46,7 +46,7 @@ from experiments.shared.adaptive_depth.warm_start import (
     plain_variables,
 )
 from experiments.shared.export import export_network
-from experiments.shared.normalisation import check_normalisation, normalised_as
+from experiments.shared.normalisation import check_channels, check_normalisation, normalised_as
 from experiments.suite.experiment import Metric, Outcome
 from experiments.suite.run_inputs import RunInput, load_network
 
@@ -99,6 +99,7 @@ def tune_each(
         )
     values = _named_form(values, method.rule)
     name = values.model.name
+    check_channels(plain_form(name), _channels(dataset), data=dataset.name)
     found = find_plain(halting.start_from, seed=seed)
     stored = None if found is None else plain_variables(found, name)
     if stored is not None:
@@ -198,6 +199,13 @@ def _normalisation_of(found: RunInput | None, plain: str) -> Any:
     if found.kind == "checkpoint":
         return None
     return load_network(found, plain if found.kind == "weights" else None).normalisation
+
+
+def _channels(dataset: Dataset) -> int:
+    if dataset.streams:
+        return dataset.streams["test"].image_shape[2]
+    assert dataset.test is not None
+    return dataset.test.images.shape[3]
 
 
 def _test_images(dataset: Dataset, values: TrainConfig) -> TestImages:

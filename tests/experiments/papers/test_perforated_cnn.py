@@ -33,6 +33,7 @@ from experiments.papers.perforated_cnn.configs.fields import (
 )
 from experiments.papers.perforated_cnn.experiments import (
     imagenet_errors,
+    search_results,
     searched,
     source,
     tradeoff,
@@ -229,7 +230,7 @@ def test_increases_are_against_the_untuned_and_the_equally_tuned_network():
     before, after, tuned, control = (
         {"error": error, "count": 200} for error in (0.30, 0.35, 0.31, 0.28)
     )
-    metrics = searched.error_metrics(before, after, tuned, control, note="network x")
+    metrics = search_results.error_metrics(before, after, tuned, control, note="network x")
     values = {name: pytest.approx(metric.value) for name, metric in metrics.items()}
     assert values == {
         "error": 30, "perforated_error": 35, "tuned_error": 31, "control_error": 28,

@@ -52,9 +52,11 @@ class PerforationConfig:
     """Network to perforate, and the device of its times."""
 
     source: Annotated[str, RunInputField("required", random=True)] = ""
-    """Run of perforated_cnn.table1.nin, file of weights (rows of ImageNet), or 'random'."""
+    """Trained network: a run, a weights file, or 'random' to try the command."""
     device: Device = "cpu"
     """Device to time on; a run on another device is an error."""
+    interpolation: Literal["implicit", "explicit"] = "implicit"
+    """Layers read kept values through a map, or every perforated layer fills its output."""
 
 
 @dataclasses.dataclass(frozen=True)

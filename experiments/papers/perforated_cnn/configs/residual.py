@@ -59,6 +59,7 @@ def searched(row: str) -> Experiment:
     target = TARGETS[row]
     config = SearchedConfig(
         _TUNING,
+        perforation=PerforationConfig(interpolation="explicit"),
         search=SearchConfig(
             target=target, cost="macs", steps=1000, kinds=("grid", "impact"), repetitions=1,
             images=2000, impact_images=1000,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,12 @@ from adaptive_nets.perforation import (
     FilledLoss,
     GreedySearch,
     MeasuredTime,
-    SearchResult,
     SearchSettings,
     conv_layers,
     perforate,
-    pooling_counts,
     save_plan,
 )
 from adaptive_nets.perforation.candidates import searched_layers
-from adaptive_nets.perforation.impact_structure import centre_bias, pooling_correlation
 from adaptive_nets.perforation.search import STATE
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
@@ -34,6 +30,12 @@ from adaptive_nets.training.batch_statistics import STATISTICS, reestimate_stati
 from experiments.papers.perforated_cnn import measures
 from experiments.papers.perforated_cnn.configs.fields import SearchedConfig
 from experiments.papers.perforated_cnn.experiments import stages
+from experiments.papers.perforated_cnn.experiments.search_results import (
+    error_metrics,
+    impact_metrics,
+    search_arrays,
+    search_metrics,
+)
 from experiments.papers.perforated_cnn.experiments.source import Source, load_source
 from experiments.papers.perforated_cnn.experiments.whole_network import mask_arrays
 from experiments.suite.experiment import Metric, Outcome
@@ -59,6 +61,7 @@ def run(
     values = dataclasses.replace(values, data=source.data)
     shape = source.image_shape
     layers = conv_layers(source.model, source.variables, shape)
+    _check_perforable(values.model.name, layers)
     macs = ExecutedMacs(source.model, source.variables, shape)
     impacts = stages.impacts_fn(
         source,
@@ -81,7 +84,10 @@ def run(
         f"{title}: {len(found.steps)} steps, ended by {found.ended}, "
         f"{config.search.cost} {found.reduction:.2f} x lower"
     )
-    perforated = perforate(source.model, source.variables, plan, image_shape=shape)
+    interpolation = config.perforation.interpolation
+    perforated = perforate(
+        source.model, source.variables, plan, image_shape=shape, interpolation=interpolation
+    )
     batch_size = values.data.eval_batch_size
 
     def error(name: str, network: Any, variables: Any = source.variables) -> dict[str, float]:
@@ -97,7 +103,7 @@ def run(
         values.model.name, num_classes=dataset.num_classes, **config.tuned_options
     )
     tuned = stages.tune(
-        perforate(trainable, source.variables, plan),
+        perforate(trainable, source.variables, plan, interpolation=interpolation),
         source.variables,
         values,
         dataset=dataset,
@@ -134,9 +140,17 @@ def run(
     assert promised is not None
     metrics |= measures.speed_metrics(
         source.model, source.variables, plan, image_shape=shape, macs_reduction=promised,
-        config=config.timing, announce=lambda text: progress.show(f"{title}: {text}"),
+        config=config.timing, interpolation=interpolation,
+        announce=lambda text: progress.show(f"{title}: {text}"),
     )  # fmt: skip
     return Outcome(metrics, arrays, seconds=tuned.seconds, steps=tuned.timing.total_steps)
+
+
+def _check_perforable(model: str, layers: tuple[ConvLayer, ...]) -> None:
+    try:
+        searched_layers(layers)
+    except UserError as error:
+        raise UserError(f"--model.name is {model!r}: {error}") from error
 
 
 def _with_new_statistics(
@@ -182,7 +196,10 @@ def make_search(
     cost_fn: Any = macs
     if values.cost == "time":
         batch = measures.random_images(values.batch_size, source.image_shape)
-        cost_fn = MeasuredTime(source.model, source.variables, batch, rounds=values.runs)
+        cost_fn = MeasuredTime(
+            source.model, source.variables, batch, rounds=values.runs,
+            interpolation=config.perforation.interpolation,
+        )  # fmt: skip
     return GreedySearch(
         layers,
         losses=losses,
@@ -200,9 +217,16 @@ def make_search(
             "impact images": values.impact_images,
             "cost": values.cost,
             "batch size": values.batch_size,
+            **_explicit_times(config),
         },
         model=config.train.model.name,
     )
+
+
+def _explicit_times(config: SearchedConfig) -> dict[str, str]:
+    """Returns the entry of a search's identity for times of explicit interpolation."""
+    explicit = config.search.cost == "time" and config.perforation.interpolation == "explicit"
+    return {"interpolation": "explicit"} if explicit else {}
 
 
 def _copy_search(run: str, directory: Path, seed: int) -> None:
@@ -214,85 +238,3 @@ def _copy_search(run: str, directory: Path, seed: int) -> None:
         )
     shutil.copytree(found / "plans", directory / "plans", dirs_exist_ok=True)
     shutil.copyfile(found / STATE, directory / STATE)
-
-
-def error_metrics(
-    before: Any, after: Any, tuned: Any, control: Any, *, note: str
-) -> dict[str, Metric]:
-    """Returns test errors of the networks and their increases.
-
-    Args:
-        before: Values of the original network.
-        after: Values of the perforated network.
-        tuned: Values of the perforated network after fine-tuning.
-        control: Values of the original network after the same fine-tuning. Against it, the increase
-            does not count what more training of any network gains.
-        note: Note on the original network.
-    """
-    count = int(before["count"])
-
-    def increase(values: Any, base: Any, note: str) -> Metric:
-        return Metric(100 * (values["error"] - base["error"]), "%", count, note)
-
-    return {
-        "error": Metric(100 * before["error"], "%", count, note),
-        "perforated_error": Metric(100 * after["error"], "%", count),
-        "tuned_error": Metric(100 * tuned["error"], "%", count),
-        "control_error": Metric(
-            100 * control["error"], "%", count, "unperforated, tuned as long with the same recipe"
-        ),
-        "error_increase": increase(after, before, "points"),
-        "tuned_error_increase": increase(tuned, before, "points"),
-        "tuned_increase_over_control": increase(
-            tuned, control, "points; against the unperforated network tuned as long"
-        ),
-    }
-
-
-def search_metrics(found: SearchResult) -> dict[str, Metric]:
-    """Returns steps, reduction and increase of the loss of the search."""
-    last = found.steps[-1].loss if found.steps else found.loss
-    return {
-        "search_steps": Metric(float(len(found.steps)), "steps", 1, f"ended by {found.ended}"),
-        "search_reduction": Metric(found.reduction, "x", 1, "of the cost of the search"),
-        "search_loss_increase": Metric(last - found.loss, "nats", 1, "on training images"),
-    }
-
-
-def search_arrays(
-    search: GreedySearch, found: SearchResult, macs: ExecutedMacs
-) -> dict[str, np.ndarray]:
-    """Returns loss, reduction of cost and MACs, layer and keep fraction by step of the search."""
-    plans = [search.plan_at_step(step.number) for step in found.steps]
-    amounts = [found.seconds_or_macs, *(step.seconds_or_macs for step in found.steps)]
-    return {
-        "search_loss": np.array([found.loss, *(step.loss for step in found.steps)]),
-        "search_reduction": found.seconds_or_macs / np.array(amounts),
-        "search_macs_reduction": macs.whole / np.array([macs.whole, *map(macs, plans)], np.float64),
-        "search_layer": np.array([step.layer for step in found.steps], np.str_),
-        "search_keep": np.array([step.keep for step in found.steps], np.float64),
-    }
-
-
-def impact_metrics(layers: tuple[ConvLayer, ...], maps: dict[str, np.ndarray]) -> dict[str, Metric]:
-    """Returns the centre bias of impact maps and their correlation with the pooling grid."""
-    metrics = {}
-    for layer in searched_layers(layers):
-        impact = maps[layer.name]
-        # Random weights may have no gradient, and then no impact.
-        bias = centre_bias(impact) if impact.sum() > 0 else None
-        metrics[f"centre_bias.{layer.name}"] = Metric(
-            bias, "x", impact.size, "central half over all" if bias else "no impact"
-        )
-        if layer.pooling is None:
-            continue
-        pooling = layer.pooling
-        counts = pooling_counts(layer.output_size, pooling.window, pooling.strides, pooling.padding)
-        value = pooling_correlation(impact, counts)
-        note = (
-            ""
-            if value is not None and math.isfinite(value)
-            else "undefined: the impacts or the pooling counts are constant"
-        )
-        metrics[f"pooling_correlation.{layer.name}"] = Metric(value, "r", impact.size, note)
-    return metrics

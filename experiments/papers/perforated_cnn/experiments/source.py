@@ -24,7 +24,11 @@ from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.models.weights.stored import check_fits, flatten
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import ModelConfig
-from experiments.shared.normalisation import check_normalisation, normalised_as
+from experiments.shared.normalisation import (
+    check_channels,
+    check_normalisation,
+    normalised_as,
+)
 from experiments.suite.run_inputs import (
     RunInput,
     RunInputField,
@@ -36,6 +40,8 @@ from experiments.suite.run_inputs import (
 
 SOURCE = RunInputField("required", random=True)
 _FLAG = "--perforation.source"
+# Experiments that train a network to perforate.
+_MAKERS = {"nin_cifar10": "perforated_cnn.table1.nin"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +112,13 @@ def load_source(
     """
     name = model_config.name
     if not where:
+        maker = f" (adaptive-nets run {_MAKERS[name]} makes one)" if name in _MAKERS else ""
         raise UserError(
-            f"{_FLAG} is ''; expected the folder of a finished run that trained {name!r}, a "
-            "weights file, or 'random' to try the command"
+            f"{_FLAG} is ''; expected the folder of a run that trained {name!r}{maker}, a weights "
+            "file, or 'random' to try the command"
         )
+    assert dataset.train is not None
+    check_channels(name, dataset.train.images.shape[3], data=dataset.name)
     found = resolve(where, SOURCE, flag="perforation.source", seed=seed)
     normalisation = _normalisation_of(found, name)
     data = normalised_as(data, normalisation, flag=_FLAG)

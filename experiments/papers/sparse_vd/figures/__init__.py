@@ -19,7 +19,7 @@ from experiments.papers.sparse_vd.figures.training import (
     random_labels,
     sparsity_over_training,
 )
-from experiments.report.charts import LIGHT, Figure, Missing
+from experiments.report.charts import LIGHT, Figure, Missing, with_background
 from experiments.report.settings import Role, Setting, settings_of
 from experiments.suite.records import Record
 from experiments.suite.registry import load_paper
@@ -103,10 +103,7 @@ def readme_picture(records: Sequence[Record]) -> str:
     """Returns an SVG document of the sparsity of LeNet-300-100 over training, by layer."""
     chosen = [r for r in records if r.experiment.startswith("sparse_vd.table1.lenet-300-100")]
     drawn = (f for f in figures(chosen) if isinstance(f, Figure))
-    svg = next(f.svg[0] for f in drawn if f.title == "Sparsity over training")
-    # Outside our own page the background may be dark, so the picture has its own.
-    background = '<rect width="100%" height="100%" fill="#ffffff"/>'
-    return svg.replace("<defs>", f"{background}\n<defs>", 1) + "\n"
+    return with_background(next(f.svg[0] for f in drawn if f.title == "Sparsity over training"))
 
 
 PICTURES = {"sparsity-over-training.svg": readme_picture}

@@ -1,0 +1,198 @@
+"""Second stage from trained weights: its start, its learning rates, its images and bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import adaptive_nets as an
+from adaptive_nets.data import Dataset, Split
+from adaptive_nets.data.device import DeviceSplit, normalise, put_on_devices
+from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.models.normalisation import InputNormalisation
+from adaptive_nets.models.weights import save_network
+from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.progress import SilentProgress
+from adaptive_nets.training.config import DataConfig, OptimiserConfig, ScheduleConfig
+from adaptive_nets.training.optimiser import make_optimiser
+from experiments.shared.adaptive_depth import scores
+from experiments.shared.adaptive_depth.configs import TunedScoresConfig
+from experiments.shared.adaptive_depth.warm_start import plain_rate_factors
+from experiments.shared.normalisation import check_normalisation, normalised_as
+from experiments.suite import config as config_lib
+from experiments.suite.registry import find_experiment
+
+GIVEN = InputNormalisation(
+    255.0,
+    np.array([0.4, 0.5, 0.3], np.float32).reshape(1, 1, 3),
+    np.array([4.0, 5.0, 2.0], np.float32).reshape(1, 1, 3),
+)
+
+
+def small_set(num_classes: int = 10) -> Dataset:
+    rng = np.random.default_rng(0)
+
+    def split(count: int) -> Split:
+        images = rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+        return Split(images, rng.integers(0, num_classes, count).astype(np.int32))
+
+    return Dataset(
+        name=f"cifar{num_classes}", source="files", location="memory", num_classes=num_classes,
+        class_names=tuple(map(str, range(num_classes))), train=split(32), test=split(16),
+        fingerprint="0" * 64, complete=False,
+    )  # fmt: skip
+
+
+def saved(path, name: str = "resnet20_cifar10", **options: Any) -> str:
+    """Writes an initialised network, and returns the file."""
+    model = create_model(name)
+    variables = jax.eval_shape(
+        model.init, jax.random.key(0), jnp.zeros((1, *model_entry(name).input_shape))
+    )
+    rng = np.random.default_rng(1)
+    drawn = jax.tree.map(
+        lambda leaf: (1 + 0.1 * rng.standard_normal(leaf.shape)).astype(np.float32), variables
+    )
+    options = {"normalisation": GIVEN, "num_classes": 10, **options}
+    save_network(path, model=name, variables=drawn, **options)
+    return str(path)
+
+
+def tuned(tmp_path, dataset=None, *, model="resnet20_cifar10", train=None, **halting: Any):
+    config = find_experiment("sact.tuned").presets["smoke"].config
+    config = config_lib.replace_groups(
+        config,
+        model=dataclasses.replace(config.train.model, name=model),
+        halting=dataclasses.replace(config.halting, **halting),
+        **(train or {}),
+    )
+    return scores.tune(
+        config, dataset=dataset or small_set(), directory=tmp_path, seed=0,
+        progress=SilentProgress(), title="tuned",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_heads_that_never_halt_leave_the_plain_network(tmp_path):
+    still = {
+        "optimiser": OptimiserConfig(name="sgd", learning_rate=1e-12),
+        "schedule": ScheduleConfig(length="1 steps"),
+    }
+    found = tuned(
+        tmp_path, train=still, start_from=saved(tmp_path / "plain.safetensors"), bias=-80.0,
+        taus=(0.1, 0.3),
+    ).metrics  # fmt: skip
+    assert found["plain_flops"].value == 2 * an.count_macs("resnet20_cifar10")
+    for tau in ("tau0.1", "tau0.3"):
+        assert (tmp_path / tau / "network.safetensors").is_file()
+        assert found[f"test_accuracy.{tau}"].value == found["plain_accuracy"].value
+        # Every unit ran, and the heads cost too.
+        assert found[f"flops_share.{tau}"].value > 100
+        assert found[f"loss_correlation.{tau}"].value is None
+        assert found[f"units.block2.{tau}"].value == 3
+
+
+CASES = {
+    "no network": ({}, {"start_from": ""}, "--halting.start-from is ''; expected the folder"),
+    "another depth": (
+        {"name": "resnet32_cifar10"}, {}, "holds the network 'resnet32_cifar10'; expected 'resnet2"
+    ),
+    "another family": (
+        {"name": "lenet5_caffe"}, {}, "holds the network 'lenet5_caffe'; expected 'resnet20_cifar1"
+    ),
+    "other heads": (
+        {"name": "resnetv1_20_act_cifar10"}, {}, "'resnetv1_20_act_cifar10'; expected 'resnet20_ci"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_networks_that_do_not_fit(tmp_path, case):
+    file, halting, message = CASES[case]
+    halting = {"start_from": saved(tmp_path / "plain.safetensors", **file), **halting}
+    with pytest.raises(UserError, match=message) as error:
+        tuned(tmp_path, **halting)
+    assert "\n" not in str(error.value)
+
+
+def test_other_classes_are_refused(tmp_path):
+    path = saved(tmp_path / "plain.safetensors")
+    with pytest.raises(
+        UserError, match="a network of 10 classes; expected 100, the classes of --d"
+    ):
+        tuned(tmp_path, small_set(100), start_from=path)
+
+
+def test_a_network_without_a_form_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"--model.name: model 'vgg16' has no form of adaptive"):
+        tuned(tmp_path, model="vgg16", start_from="random")
+
+
+@pytest.mark.parametrize("taus", [(0.2, 0.1), (0.1, 0.1)])
+def test_taus_increase(taus):
+    with pytest.raises(UserError, match=r"--halting.taus is .*; expected increasing numbers, each"):
+        TunedScoresConfig(taus=taus)
+
+
+def test_trained_weights_learn_more_slowly_than_heads():
+    params = {
+        "layer1_0": {"conv1": {"kernel": jnp.ones(3)}},
+        "layer1_0_sact_head": {"conv_local": {"kernel": jnp.ones(3)}},
+    }
+    config = OptimiserConfig(name="sgd", learning_rate=0.5, momentum=0.0)
+    optimiser = make_optimiser(config, lambda step: 0.5, plain_rate_factors(0.2))
+    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    np.testing.assert_allclose(updates["layer1_0"]["conv1"]["kernel"], -0.1)
+    np.testing.assert_allclose(updates["layer1_0_sact_head"]["conv_local"]["kernel"], -0.5)
+    assert plain_rate_factors(1.0) is None
+
+
+def on_device(data: DataConfig) -> DeviceSplit:
+    return put_on_devices(small_set(), data, lambda split: split)[1]
+
+
+def test_images_are_normalised_as_the_network_expects():
+    data = normalised_as(DataConfig(centre="source"), GIVEN, flag="--halting.start-from")
+    test = on_device(data)
+    np.testing.assert_allclose(normalise(test, test.images), GIVEN.apply(test.images), rtol=1e-5)
+    check_normalisation(GIVEN, test, source="")
+    with pytest.raises(UserError, match="x was trained with another normalisation of the images"):
+        check_normalisation(GIVEN, on_device(DataConfig()), source="x")
+
+
+def test_a_mean_image_is_that_of_the_training_set():
+    offset = np.zeros((32, 32, 3), np.float32)
+    theirs = dataclasses.replace(GIVEN, offset=offset)
+    data = normalised_as(DataConfig(centre="source"), theirs, flag="--halting.start-from")
+    assert (data.centre, data.standardise, data.mean) == ("pixel", True, ())
+    with pytest.raises(UserError, match="another normalisation"):
+        check_normalisation(theirs, on_device(data), source="")
+
+
+def test_other_settings_of_images_are_kept():
+    data = DataConfig(centre="pixel")
+    assert normalised_as(data, GIVEN, flag="") is data
+    with pytest.raises(UserError, match=r"--data\.centre is 'source', but --x names"):
+        normalised_as(DataConfig(centre="source"), None, flag="--x")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"centre": "source"}, "--data.centre is 'source'; expected none, channel, pixel or middl"),
+        ({"mean": (0.5,), "std": (1.0,)}, "--data.mean has 1 values; expected 3, the channels"),
+    ],
+)
+def test_normalisations_that_cannot_be_had(data, message):
+    with pytest.raises(UserError, match=message):
+        on_device(DataConfig(**data))
+
+
+def test_mean_and_deviation_belong_together():
+    with pytest.raises(UserError, match=r"--data\.std is .*; expected 3 values, as many"):
+        DataConfig(mean=(0.1, 0.2, 0.3))
