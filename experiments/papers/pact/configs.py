@@ -13,7 +13,12 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from experiments.papers.pact.fields import DiscontinuityConfig, ScoreCurveConfig
+from experiments.papers.pact.fields import (
+    DiscontinuityConfig,
+    PretrainedLatentConfig,
+    PretrainedLatentTrainConfig,
+    ScoreCurveConfig,
+)
 from experiments.shared.adaptive_depth import recipes
 from experiments.shared.adaptive_depth.configs import (
     LatentConfig,
@@ -47,6 +52,9 @@ _SMALL = (
     "The network is ours: two units per block and half the channels.",
     "The reward baseline is an exponential moving average; the paper's is unknown.",
 )
+_TRAINED_WEIGHTS = (
+    "Trained weights of a post-activation network; the paper's networks are trained from scratch.",
+)
 _CURVE = ("The values of tau along the paper's curve are unknown; these are ours.",)
 
 
@@ -78,11 +86,16 @@ def _presets(config: Any, *, quick: str) -> dict[str, Preset]:
     return sizes
 
 
+def _latents(groups: int) -> int:
+    """Returns the number of latent variables of maps of 32, 16 and 8 positions per axis."""
+    return sum(min(groups, side) ** 2 for side in (32, 16, 8))
+
+
 def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Experiment:
     """Defines one point of the figure of estimators over the number of latent variables."""
     halting = LatentConfig(tau=0.01, groups=groups, estimator=estimator, units=2, width=8)
     config = LatentTrainConfig(recipes.cifar("resnet32_pact_cifar10"), halting)
-    latents = 3 * groups**2 if groups <= 8 else {16: 576, 32: 1344}[groups]
+    latents = _latents(groups)
     row = f"figure.{estimator}-{latents}"
     sizes = _presets(config, quick="600 steps")
     return Experiment(
@@ -93,6 +106,39 @@ def _estimator(estimator: Literal["relaxation", "reinforce"], groups: int) -> Ex
         runner=RUNNER,
         data="cifar10",
         deviations=(*_OPEN, *_SMALL),
+        measures=("latents",),
+        chosen={"latents": "a setting of the experiment"},
+        recipe=RECIPE,
+    )
+
+
+def _trained(estimator: Literal["relaxation", "reinforce"], groups: int) -> Experiment:
+    """Defines the same from the weights of a trained ResNet-32."""
+    tuning = recipes.TUNING
+    train = dataclasses.replace(
+        tuning,
+        model=ModelConfig(name="resnetv1_32_pact_cifar10"),
+        optimiser=dataclasses.replace(tuning.optimiser, learning_rate=0.02),
+        schedule=dataclasses.replace(tuning.schedule, length="1 epochs"),
+    )
+    halting = PretrainedLatentConfig(tau=0.05, bias=-1.0, groups=groups, estimator=estimator)
+    config = PretrainedLatentTrainConfig(train, halting)
+    row = f"trained.{estimator}-{_latents(groups)}"
+    sizes = recipes.presets(
+        config, quick="150 steps", test_limit=2000,
+        smoke_groups={
+            "model": ModelConfig(name="resnetv1_20_pact_cifar10"),
+            "halting": dataclasses.replace(halting, start_from="random"),
+        },
+    )  # fmt: skip
+    return Experiment(
+        id=f"pact.{row}",
+        title=f"{_latents(groups)} latent variables, {estimator}, from a trained ResNet-32",
+        row=row,
+        presets=sizes,
+        runner=RUNNER,
+        data="cifar10, and trained weights of the network of fixed depth",
+        deviations=(*_OPEN, *_TRAINED_WEIGHTS, _SMALL[-1]),
         measures=("latents",),
         chosen={"latents": "a setting of the experiment"},
         recipe=RECIPE,
@@ -182,8 +228,7 @@ def _tuned() -> Experiment:
         data="cifar10, and trained weights of the network of fixed depth",
         deviations=(
             *_OPEN,
-            "Trained weights of a post-activation network; the paper's networks are trained from "
-            "scratch.",
+            *_TRAINED_WEIGHTS,
             "Length and rates of the tuning, and the values of tau, are ours.",
         ),
         recipe=(*RECIPE, "halting.plain_rate"),
@@ -199,6 +244,11 @@ EXPERIMENTS = (
         for estimator in ("relaxation", "reinforce")
     ),
     _tuned(),
+    *(
+        _trained(estimator, groups)
+        for groups in REINFORCE_GROUPS
+        for estimator in ("relaxation", "reinforce")
+    ),
     *(_curve(rule, tau) for tau in CURVE_TAUS for rule in ("pact", "sact")),
     _discontinuity(),
     _parity("act"),

@@ -1,4 +1,4 @@
-"""Configuration of the figure of ACT's discontinuous ponder cost."""
+"""Configuration of the figure of ACT's ponder cost, and of training from a plain network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 from typing import Annotated
 
 from adaptive_nets.training.ranges import FlagGroup, InsideUnit, Range
+from experiments.shared.adaptive_depth.configs import LatentConfig, LatentTrainConfig
+from experiments.suite.run_inputs import RunInputField
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,3 +27,18 @@ class DiscontinuityConfig:
     """Ponder cost of ACT and expected number of units of PACT, of the same scores."""
 
     curve: ScoreCurveConfig = ScoreCurveConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedLatentConfig(LatentConfig):
+    """Settings of halting as a latent variable, trained from a plain network."""
+
+    start_from: Annotated[str, RunInputField("required", random=True)] = ""
+    """Trained plain network to start from: a run, RUN@STEP or a weights file; or random."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedLatentTrainConfig(LatentTrainConfig):
+    """Configuration of a training run with PACT from a trained plain network."""
+
+    halting: PretrainedLatentConfig = PretrainedLatentConfig()

@@ -22,6 +22,11 @@ from experiments.suite.groups import Group
 from experiments.suite.records import Record, mean_and_deviation
 
 _ESTIMATORS = {"relaxation": "sparse", "reinforce": "dense"}
+# Second part of the ids -> end of the heading, and what the networks are.
+_COMPARISONS = {
+    "figure": ("", "The network has two units per block and half the channels"),
+    "trained": (", from trained weights", "The network starts from a trained plain one"),
+}
 _MODES = ("relaxed", "discrete", "thresholded")
 
 
@@ -39,7 +44,7 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
         if ".table1." in experiment.id:
             drawn += experiment_figures(experiment, records, (modes, *ADAPTIVE_FIGURES))
     drawn += curves(records)
-    drawn.append(estimators(records))
+    drawn += (estimators(records, table) for table in _COMPARISONS)
     drawn.append(discontinuity(records))
     drawn.append(parity(records))
     return drawn
@@ -125,12 +130,18 @@ def modes(group: Group) -> Figure | None:
     return Figure("Three modes of one network", caption, tuple(panels), data=curve_data(data))
 
 
-def estimators(records: Sequence[Record]) -> Figure | Missing:
-    """Draws loss and accuracy of both estimators over the number of latent variables."""
-    section = "Relaxation against REINFORCE"
+def estimators(records: Sequence[Record], table: str) -> Figure | Missing:
+    """Draws loss and accuracy of both estimators over the number of latent variables.
+
+    Args:
+        records: records of any experiments.
+        table: second part of the ids, one of `_COMPARISONS`.
+    """
+    heading, remark = _COMPARISONS[table]
+    section = f"Relaxation against REINFORCE{heading}"
     points: dict[str, list[tuple[float, Group]]] = {name: [] for name in _ESTIMATORS}
     for experiment in EXPERIMENTS:
-        if ".figure." not in experiment.id:
+        if f".{table}." not in experiment.id:
             continue
         name = experiment.row.partition(".")[2].partition("-")[0]
         groups = groups_without_smoke([r for r in records if r.experiment == experiment.id])
@@ -139,7 +150,7 @@ def estimators(records: Sequence[Record]) -> Figure | Missing:
             points[name].append((groups[0].values("latents")[0], groups[0]))
     if not all(points.values()):
         commands = tuple(
-            f"adaptive-nets run pact.figure.{name}-{count} --preset quick"
+            f"adaptive-nets run pact.{table}.{name}-{count} --preset quick"
             for count in (3, 48, 1344)
             for name in _ESTIMATORS
         )
@@ -164,9 +175,8 @@ def estimators(records: Sequence[Record]) -> Figure | Missing:
         panels.append(drawn.svg)
     first = points["relaxation"][0][1]
     caption = (
-        "Positions of a group share one decision, so more groups mean more latent variables. The "
-        "network has two units per block and half the channels; both estimators train it for the "
-        "same number of steps."
+        f"Positions of a group share one decision, so more groups mean more latent variables. "
+        f"{remark}; both estimators train it for the same number of steps."
     )
     data = {"columns": ["measure", "estimator", "latent variables", "value"], "rows": rows}
     return Figure(section, caption, tuple(panels), data=data, section=section,

@@ -17,11 +17,11 @@ from experiments.suite.groups import group_records
 from experiments.suite.records import Record, mean_and_deviation
 
 
-def estimator_table(records: Sequence[Record]) -> str:
+def estimator_table(records: Sequence[Record], *, prefix: str) -> str:
     """Renders relaxation and REINFORCE by number of latent variables."""
     rows = []
     for group in group_records(records):
-        if group.records[0].experiment.startswith("pact.figure."):
+        if group.records[0].experiment.startswith(prefix):
             rows.append(
                 (
                     f"`{group.records[0].experiment}`",
@@ -93,6 +93,7 @@ PARTS = {
         prefix="pact.table1.",
         name="**Probabilistic adaptive computation time** learns depth as a latent variable.",
     ),
-    "estimators": estimator_table,
+    "estimators": functools.partial(estimator_table, prefix="pact.figure."),
+    "trained": functools.partial(estimator_table, prefix="pact.trained."),
     "parity": parity_table,
 }

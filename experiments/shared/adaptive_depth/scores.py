@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ from experiments.shared.adaptive_depth.measures import (
 )
 from experiments.shared.adaptive_depth.recipes import measures_top5
 from experiments.shared.adaptive_depth.tuning import Method, tune_each
-from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
+from experiments.shared.adaptive_depth.warm_start import (
+    tau_schedule,
+    warm_start_fn,
+    with_plain_images,
+)
 from experiments.shared.export import export_network
 from experiments.shared.metrics import accuracy_metrics
 from experiments.suite.experiment import Outcome
@@ -44,8 +49,9 @@ def run(
     title: str,
 ) -> Outcome:
     """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
+    values = with_plain_images(config.train, config.halting.start_from, seed=seed)
+    config = dataclasses.replace(config, train=values)
     task = scores_task(config, dataset, seed=seed)
-    values = config.train
     result = train(
         task,
         values,

@@ -42,13 +42,13 @@ from experiments.shared.adaptive_depth.measures import DepthUsage, use_arrays, u
 from experiments.shared.adaptive_depth.warm_start import (
     FLAG,
     find_plain,
+    plain_normalisation,
     plain_rate_factors,
     plain_variables,
 )
 from experiments.shared.export import export_network
 from experiments.shared.normalisation import check_channels, check_normalisation, normalised_as
 from experiments.suite.experiment import Metric, Outcome
-from experiments.suite.run_inputs import RunInput, load_network
 
 PLAIN_ACCURACY, PLAIN_FLOPS = "plain_accuracy", "plain_flops"
 
@@ -104,7 +104,7 @@ def tune_each(
     stored = None if found is None else plain_variables(found, name)
     if stored is not None:
         _check_classes(stored, halting.start_from, dataset)
-    normalisation = _normalisation_of(found, plain_form(name))
+    normalisation = plain_normalisation(found, name)
     values = dataclasses.replace(values, data=normalised_as(values.data, normalisation, flag=FLAG))
     images = _test_images(dataset, values)
     if normalisation is not None and found is not None and not isinstance(images, StreamedImages):
@@ -191,14 +191,6 @@ def _check_classes(stored: Any, where: str, dataset: Dataset) -> None:
             f"{FLAG} is {where!r}, a network of {max(there)} classes; expected "
             f"{dataset.num_classes}, the classes of --data.name {dataset.name}"
         )
-
-
-def _normalisation_of(found: RunInput | None, plain: str) -> Any:
-    if found is None:
-        return model_entry(plain).normalisation.to_input_normalisation()
-    if found.kind == "checkpoint":
-        return None
-    return load_network(found, plain if found.kind == "weights" else None).normalisation
 
 
 def _channels(dataset: Dataset) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,14 @@ import jax
 from adaptive_nets.models import model_entry
 from adaptive_nets.models.adaptive.forms import plain_form
 from adaptive_nets.models.adaptive.weights import init_from_plain, is_head
+from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.depth import TauSchedule, set_head_bias
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.variational import linear_warmup
 from experiments.shared.adaptive_depth.configs import DepthConfig
+from experiments.shared.normalisation import SOURCE, normalised_as
 from experiments.suite.run_inputs import (
     RANDOM,
     RunInput,
@@ -76,6 +80,40 @@ def plain_variables(found: RunInput, model: str) -> dict[str, Any]:
             f"{plain!r}"
         )
     return stored.variables
+
+
+def plain_normalisation(found: RunInput | None, model: str) -> InputNormalisation | None:
+    """Returns the normalisation of the plain network's inputs; None if a checkpoint lacks it.
+
+    Args:
+        found: the network, from `find_plain`; None for the registry's normalisation.
+        model: name of the network of adaptive depth.
+    """
+    plain = plain_form(model)
+    if found is None:
+        return model_entry(plain).normalisation.to_input_normalisation()
+    if found.kind == "checkpoint":
+        return None
+    return load_network(found, plain if found.kind == "weights" else None).normalisation
+
+
+def with_plain_images(values: TrainConfig, where: str, *, seed: int) -> TrainConfig:
+    """Returns the configuration with images normalised as its plain network expects them.
+
+    It changes nothing unless ``--data.centre`` is "source".
+
+    Args:
+        values: configuration of the training of a network of adaptive depth.
+        where: plain network that it starts from; empty for none.
+        seed: seed of the run.
+
+    Raises:
+        UserError: there is no such network, or its normalisation is not known.
+    """
+    if values.data.centre != SOURCE or not where:
+        return values
+    theirs = plain_normalisation(find_plain(where, seed=seed), values.model.name)
+    return dataclasses.replace(values, data=normalised_as(values.data, theirs, flag=FLAG))
 
 
 def warm_start_fn(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from records_for_tests import write_run
 
 import adaptive_nets as an
 from adaptive_nets.data import Dataset, Split
@@ -20,11 +21,15 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.config import DataConfig, OptimiserConfig, ScheduleConfig
 from adaptive_nets.training.optimiser import make_optimiser
+from experiments.papers.sact import figures as sact_figures
+from experiments.report.charts import Figure
 from experiments.shared.adaptive_depth import scores
 from experiments.shared.adaptive_depth.configs import TunedScoresConfig
+from experiments.shared.adaptive_depth.tables import cost_table, tuned_table
 from experiments.shared.adaptive_depth.warm_start import plain_rate_factors
 from experiments.shared.normalisation import check_normalisation, normalised_as
 from experiments.suite import config as config_lib
+from experiments.suite.experiment import Metric, Outcome
 from experiments.suite.registry import find_experiment
 
 GIVEN = InputNormalisation(
@@ -196,3 +201,70 @@ def test_normalisations_that_cannot_be_had(data, message):
 def test_mean_and_deviation_belong_together():
     with pytest.raises(UserError, match=r"--data\.std is .*; expected 3 values, as many"):
         DataConfig(mean=(0.1, 0.2, 0.3))
+
+
+def records(tmp_path, *seeds: int):
+    """Made-up records of SACT, one for each seed, and of PACT."""
+    shapes = {"halting": (4, 20), "reached": (5,), "weight": (5,), "picture_map": (2, 8, 8)}
+    arrays: dict[str, np.ndarray] = {}
+    metrics = {"plain_accuracy": 92.0, "plain_flops": 100e6}
+    for i, tau in enumerate(("tau0.05", "tau0.1", "tau0.2")):
+        for name, value in (
+            ("test_accuracy", 91.0 - i), ("flops", (80 - 10 * i) * 1e6), ("flops_std", 5e6),
+            ("flops_share", 80.0 - 10 * i), ("ponder_ratio", 1.25), ("loss_correlation", 0.25),
+            ("error_correlation", 0.125), ("mode_gap", 0.5), ("dead_units", 0.0),
+        ):  # fmt: skip
+            metrics[f"{name}.{tau}"] = value
+        arrays |= {f"{n}.block1.{tau}": np.ones(shape) for n, shape in shapes.items()}
+        arrays |= {
+            f"halting_edges.{tau}": np.linspace(0, 1, 21),
+            f"ponder_map.{tau}": np.ones((32, 32)),
+            f"pictures.{tau}": np.zeros((2, 32, 32, 3), np.uint8),
+        }
+
+    def written(name: str, seed: int, change: float):
+        found = {
+            key: Metric(value + change * key.startswith("test_accuracy"), "%", 10000)
+            for key, value in metrics.items()
+        }
+        done = Outcome(found, arrays, seconds=1.0, steps=1955)
+        return write_run(tmp_path, name, done, {}, seed=seed)
+
+    found = [written("sact.tuned.resnet32-sact", seed, 0.2 * seed) for seed in seeds]
+    return [*found, written("pact.tuned.resnet32", 0, 0.0)]
+
+
+def test_the_table_has_a_row_for_each_tau(tmp_path):
+    table = tuned_table(records(tmp_path, 0), prefix="sact.")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert [row[2:6] for row in rows] == [
+        ["plain", "92.00", "100.0", "100.0"],
+        ["0.05", "91.00", "80.0 ± 5.0", "80.0"],
+        ["0.1", "90.00", "70.0 ± 5.0", "70.0"],
+        ["0.2", "89.00", "60.0 ± 5.0", "60.0"],
+    ]
+    assert rows[1][6:] == ["1.250", "0.250", "0.125", "0.50"]
+    # The table of runs with one tau leaves them out.
+    assert len(cost_table(records(tmp_path, 0), prefix="sact.").splitlines()) == 2
+
+
+def test_the_trade_off_has_both_methods_and_the_published_point(tmp_path):
+    found = [f for f in sact_figures.figures(records(tmp_path, 0, 1)) if isinstance(f, Figure)]
+    rows = found[0].data["rows"]
+    assert {row[0] for row in rows} == {
+        *(f"{m}, tau {tau}" for m in ("SACT", "PACT, thresholded") for tau in (0.05, 0.1, 0.2)),
+        "authors' SACT, pre-activation, tau 0.01",
+        "plain ResNet-32",
+    }
+    by_name = {row[0]: row for row in rows}
+    # Two seeds: the deviation over them; one: the standard error over images.
+    assert by_name["SACT, tau 0.1"][3:] == [90.1, pytest.approx(0.1414, abs=1e-3)]
+    assert by_name["PACT, thresholded, tau 0.1"][4] == pytest.approx(0.3, abs=1e-3)
+    assert by_name["authors' SACT, pre-activation, tau 0.01"][1] == pytest.approx(
+        82_393_168, rel=1e-5
+    )
+    maps = [f for f in found if f.title.startswith("Ponder maps, tau")]
+    assert [f.title[-4:] for f in maps] == ["0.05", " 0.1", " 0.2"]
+    assert [f.folded for f in maps] == [False, True, True]
+    assert sact_figures.PICTURES["sact-trained-weights.svg"](records(tmp_path, 0)).startswith("<?x")
+    assert sact_figures.PICTURES["sact-trained-weights.svg"]([]) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from adaptive_nets.data.splits import Dataset
 from adaptive_nets.halting import count_latents
 from adaptive_nets.models import create_model
 from adaptive_nets.models.adaptive.residual import AdaptiveResidualNetwork
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import require
@@ -25,10 +27,15 @@ from adaptive_nets.training.depth import (
 )
 from adaptive_nets.training.loop import train
 from adaptive_nets.training.task import Task
+from experiments.papers.pact.fields import PretrainedLatentTrainConfig
 from experiments.papers.pact.measures import measure_all_modes, mode_metrics
 from experiments.shared.adaptive_depth.configs import LatentConfig, LatentTrainConfig
 from experiments.shared.adaptive_depth.measures import use_arrays, use_metrics
-from experiments.shared.adaptive_depth.warm_start import tau_schedule, warm_start_fn
+from experiments.shared.adaptive_depth.warm_start import (
+    tau_schedule,
+    warm_start_fn,
+    with_plain_images,
+)
 from experiments.shared.export import export_network
 from experiments.shared.metrics import accuracy_metrics
 from experiments.suite.experiment import Metric, Outcome
@@ -49,6 +56,13 @@ def run(
     title: str,
 ) -> Outcome:
     """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
+    if isinstance(config, PretrainedLatentTrainConfig) and not config.halting.start_from:
+        raise UserError(
+            "--halting.start-from is ''; expected the folder of a finished run of the plain "
+            "network, a weights file, or 'random' to try the command"
+        )
+    values = with_plain_images(config.train, config.halting.start_from, seed=seed)
+    config = dataclasses.replace(config, train=values)
     task = latent_task(config, dataset, seed=seed)
     result = train(
         task,
