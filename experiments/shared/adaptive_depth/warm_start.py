@@ -14,7 +14,7 @@ from adaptive_nets.models.adaptive.weights import init_from_plain, is_head
 from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import TrainConfig
-from adaptive_nets.training.depth import TauSchedule, set_head_bias
+from adaptive_nets.training.depth import BASELINE, TauSchedule, set_head_bias
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.variational import linear_warmup
 from experiments.shared.adaptive_depth.configs import DepthConfig
@@ -139,11 +139,14 @@ def warm_start_fn(
         params = set_head_bias(params, halting.bias)
         if stored is None:
             return params, model_state
+        # The moving average of rewards belongs to the training.
+        kept = {kind: tree for kind, tree in model_state.items() if kind == BASELINE}
+        network = {kind: tree for kind, tree in model_state.items() if kind != BASELINE}
         try:
-            variables = init_from_plain({"params": params, **model_state}, stored)
+            variables = init_from_plain({"params": params, **network}, stored)
         except UserError as error:
             raise UserError(f"{FLAG} is {halting.start_from!r}: {error}") from error
-        return variables.pop("params"), variables
+        return variables.pop("params"), {**variables, **kept}
 
     return start
 

@@ -15,7 +15,9 @@ import adaptive_nets as an
 from adaptive_nets.data import Dataset, Split
 from adaptive_nets.data.device import DeviceSplit, normalise, put_on_devices
 from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.models.adaptive.weights import is_head
 from adaptive_nets.models.normalisation import InputNormalisation
+from adaptive_nets.models.shapes import abstract_variables
 from adaptive_nets.models.weights import save_network
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import SilentProgress
@@ -26,7 +28,7 @@ from experiments.report.charts import Figure
 from experiments.shared.adaptive_depth import scores
 from experiments.shared.adaptive_depth.configs import TunedScoresConfig
 from experiments.shared.adaptive_depth.tables import cost_table, tuned_table
-from experiments.shared.adaptive_depth.warm_start import plain_rate_factors
+from experiments.shared.adaptive_depth.warm_start import plain_rate_factors, warm_start_fn
 from experiments.shared.normalisation import check_normalisation, normalised_as
 from experiments.suite import config as config_lib
 from experiments.suite.experiment import Metric, Outcome
@@ -56,9 +58,7 @@ def small_set(num_classes: int = 10) -> Dataset:
 def saved(path, name: str = "resnet20_cifar10", **options: Any) -> str:
     """Writes an initialised network, and returns the file."""
     model = create_model(name)
-    variables = jax.eval_shape(
-        model.init, jax.random.key(0), jnp.zeros((1, *model_entry(name).input_shape))
-    )
+    variables = abstract_variables(model, model_entry(name).input_shape)
     rng = np.random.default_rng(1)
     drawn = jax.tree.map(
         lambda leaf: (1 + 0.1 * rng.standard_normal(leaf.shape)).astype(np.float32), variables
@@ -268,3 +268,24 @@ def test_the_trade_off_has_both_methods_and_the_published_point(tmp_path):
     assert [f.folded for f in maps] == [False, True, True]
     assert sact_figures.PICTURES["sact-trained-weights.svg"](records(tmp_path, 0)).startswith("<?x")
     assert sact_figures.PICTURES["sact-trained-weights.svg"]([]) == ""
+
+
+@pytest.mark.parametrize(
+    "experiment", ["pact.trained.reinforce-3", "sact.cifar10.r32-sact-tau1e-2"]
+)
+def test_a_plain_network_starts_every_kind_of_training(tmp_path, experiment):
+    plain = "resnet20_cifar10" if experiment.startswith("pact") else "resnetv2_32_cifar10"
+    where = saved(tmp_path / "plain.safetensors", plain)
+    halting = find_experiment(experiment).presets["smoke"].config.halting
+    name = "resnetv1_20_pact_cifar10" if plain == "resnet20_cifar10" else "resnet32_sact_cifar10"
+    halting = dataclasses.replace(halting, start_from=where)
+    start = warm_start_fn(halting, name, seed=0)
+    shapes = abstract_variables(create_model(name), (32, 32, 3))
+    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    params, state = start(variables.pop("params"), {**variables, "baseline": {"total": 3.0}})
+    assert state["baseline"] == {"total": 3.0}
+    scope = "conv1" if "conv1" in params else next(n for n in params if n.startswith("conv"))
+    assert float(jnp.abs(params[scope]["kernel"] - 1).mean()) == pytest.approx(0.08, abs=0.02)
+    heads = [leaves for scope, leaves in params.items() if is_head(scope)]
+    assert heads
+    assert all(float(head["bias"]) == halting.bias for head in heads)
