@@ -91,6 +91,7 @@ PARTS = {
     "saving": functools.partial(
         saving,
         prefix="pact.table1.",
+        tuned="pact.tuned.resnet32",
         name="**Probabilistic adaptive computation time** learns depth as a latent variable.",
     ),
     "estimators": functools.partial(estimator_table, prefix="pact.figure."),

@@ -18,6 +18,7 @@ PARTS = {
     "saving": functools.partial(
         saving,
         prefix="sact.cifar10.",
+        tuned="sact.tuned.resnet32-sact",
         name="**Spatially adaptive computation time** (SACT) skips layers where the image is easy.",
     ),
 }

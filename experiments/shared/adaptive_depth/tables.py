@@ -118,17 +118,23 @@ _PLAIN = (("plain_accuracy", 1.0, 2), ("plain_flops", 1e-6, 1))
 _DEPTH = (("ponder_ratio", 3), ("loss_correlation", 3), ("error_correlation", 3), ("mode_gap", 2))
 
 
-def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
-    """Formats FLOPs and accuracy of the cheapest run beside the plain network, in one line.
+def saving(records: Sequence[Record], *, prefix: str, tuned: str, name: str) -> str:
+    """Formats FLOPs and accuracy of a method beside the plain network, in one line.
 
-    Runs of another row, such as another tau, do not count.
+    Networks that start from trained weights come first; without them it is the cheapest run from
+    scratch. Runs of another row, such as another tau, do not count.
 
     Args:
         records: records of any experiments, including those of plain networks.
-        prefix: prefix of the ids of the method.
+        prefix: prefix of the ids of the method from scratch.
+        tuned: id of the method from trained weights.
         name: name of the method and what it saves, in Markdown.
     """
     everything = group_records(records)
+    for group in everything:
+        first = group.records[0]
+        if first.experiment == tuned and first.preset != "smoke" and not group.row_changes:
+            return f"- {name} {_tuned_saving(group)}\n"
     plain = _plain(everything)
     pairs = [
         (group, plain[_length(group)])
@@ -148,6 +154,21 @@ def saving(records: Sequence[Record], *, prefix: str, name: str) -> str:
         f"correctly, the plain one {text_of(beside, 'test_accuracy', 1)} % (both after "
         f"{first.steps:,} steps of {first.config['data']['batch_size']} images, a short training)."
         "\n"
+    )
+
+
+def _tuned_saving(group: Group) -> str:
+    first = group.records[0]
+    ends = [f".tau{tau:g}" for tau in first.config["halting"]["taus"]]
+    shares, accuracies = (
+        ", ".join(text_of(group, f"{measure}{end}", 1) for end in ends)
+        for measure in ("flops_share", "test_accuracy")
+    )
+    return (
+        f"A trained `{first.config['model']['name']}` classifies "
+        f"{text_of(group, 'plain_accuracy', 1)} % of the test images correctly; "
+        f"{first.steps:,} steps of tuning later, for each of {len(ends)} values of tau, it spends "
+        f"{shares} % of its FLOPs and classifies {accuracies} % correctly."
     )
 
 
