@@ -14,6 +14,7 @@ from adaptive_nets.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from experiments.shared import trained_weights
 from experiments.suite import config as config_lib
 from experiments.suite.experiment import Bound, Preset
 
@@ -67,11 +68,8 @@ IMAGENET_SCHEDULE = ScheduleConfig(
 # Second stage from trained weights, ours: halting heads learn at the rate of their training, the
 # trained weights at a fifth of it (`TunedDepthConfig.plain_rate`).
 TUNING = TrainConfig(
-    data=DataConfig(
-        name="cifar10", batch_size=128, eval_batch_size=500, centre="source", crop_padding=4,
-        flip=True,
-    ),
-    model=ModelConfig(name="resnet32_cifar10"),
+    data=trained_weights.CIFAR_DATA,
+    model=trained_weights.CIFAR_MODEL,
     optimiser=OptimiserConfig(
         name="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
     ),
@@ -168,7 +166,7 @@ def tuned_presets(config: Any) -> dict[str, Preset]:
     small = config_lib.replace_groups(
         shorter(config, "2 steps", _SMOKE_RUN),
         data=data,
-        model=ModelConfig(name="resnet20_cifar10"),
+        model=trained_weights.SMOKE_MODEL,
         halting=dataclasses.replace(halting, taus=halting.taus[-1:], start_from="random"),
     )
     brief = config_lib.replace_groups(

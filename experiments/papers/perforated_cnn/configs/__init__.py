@@ -29,7 +29,7 @@ from experiments.papers.perforated_cnn.configs.fields import (
     TradeoffConfig,
     TradeoffRunConfig,
 )
-from experiments.suite import config as config_lib
+from experiments.papers.perforated_cnn.configs.sizes import smaller
 from experiments.suite.experiment import Bound, Experiment, Preset
 
 __all__ = ["EXPERIMENTS", "NetworkConfig", "NinConfig"]
@@ -59,7 +59,7 @@ _SMOKE_DATA = {"batch_size": 8, "eval_batch_size": 32, "train_limit": 64, "test_
 
 
 def _shorter(length: str, data: dict[str, Any], **groups: dict[str, Any]) -> NinConfig:
-    return _smaller(_NIN, length, _BRIEF, data=data, **groups)
+    return smaller(_NIN, length, _BRIEF, data=data, **groups)
 
 
 def _tuned(config: type, **groups: Any) -> Any:
@@ -85,16 +85,6 @@ _SHORT_TUNING: dict[str, dict[str, Any]] = {
 }
 
 
-def _smaller(config: Any, length: str, run: RunConfig, **groups: dict[str, Any]) -> Any:
-    """Returns the configuration with another length of training and other values of groups."""
-    changed = {
-        name: dataclasses.replace(config_lib.group(config, name), **values)
-        for name, values in groups.items()
-    }
-    schedule = dataclasses.replace(config.train.schedule, length=length)
-    return config_lib.replace_groups(config, schedule=schedule, run=run, **changed)
-
-
 _TUNING = (
     "Learning rate and length of the paper's fine-tuning are unknown; ours are a tenth of the rate "
     "of training, with a warm-up over the first tenth and linear decay, and a tenth of its epochs.",
@@ -115,13 +105,13 @@ def _searched(row: int, target: float, device: Device) -> Experiment:
         perforation=PerforationConfig(device=device),
         search=SearchConfig(target=target),
     )
-    quick = _smaller(
+    quick = smaller(
         config, "200 steps", _SHORT_RUN,
         search={"images": 1000, "impact_images": 512, "runs": 9},
         timing={"seconds": 10.0},
         **_SHORT_TUNING,
     )  # fmt: skip
-    smoke = _smaller(
+    smoke = smaller(
         config, "1 steps", _SMOKE_RUN,
         data=_SMOKE_DATA,
         perforation={"source": "random"},
@@ -232,7 +222,7 @@ EXPERIMENTS = (
         row="figure.nin-tradeoff",
         presets={
             "smoke": Preset(
-                _smaller(
+                smaller(
                     _TRADEOFF, "1 steps", _SMOKE_RUN,
                     data=_SMOKE_DATA,
                     perforation={"source": "random"},
@@ -244,7 +234,7 @@ EXPERIMENTS = (
                 )
             ),
             "quick": Preset(
-                _smaller(
+                smaller(
                     _TRADEOFF, "50 steps", _SMOKE_RUN,
                     data={"batch_size": 32, "test_limit": 2000},
                     network=_SHORT_TUNING["network"],

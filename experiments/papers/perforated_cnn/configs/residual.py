@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from adaptive_nets.training.config import (
-    DataConfig,
-    ModelConfig,
     OptimiserConfig,
     RunConfig,
     ScheduleConfig,
@@ -23,16 +20,13 @@ from experiments.papers.perforated_cnn.configs.fields import (
     SourceDataConfig,
     TimingConfig,
 )
-from experiments.suite import config as config_lib
+from experiments.papers.perforated_cnn.configs.sizes import smaller
+from experiments.shared.trained_weights import CIFAR_DATA, CIFAR_MODEL, SMOKE_MODEL
 from experiments.suite.experiment import Experiment, Preset
 
-_MODEL = ModelConfig(name="resnet32_cifar10")
 _TUNING = TrainConfig(
-    data=DataConfig(
-        name="cifar10", batch_size=128, eval_batch_size=500, centre="source", crop_padding=4,
-        flip=True,
-    ),
-    model=_MODEL,
+    data=CIFAR_DATA,
+    model=CIFAR_MODEL,
     optimiser=OptimiserConfig(
         name="sgd", learning_rate=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
     ),
@@ -40,7 +34,6 @@ _TUNING = TrainConfig(
     run=RunConfig(log_every="5%", eval_every="50%", checkpoint_every="20%"),
 )  # fmt: skip
 _SMOKE_RUN = RunConfig(log_every="100%", eval_every="100%", checkpoint_every="100%")
-_SMOKE_MODEL = ModelConfig(name="resnet20_cifar10")
 
 # Fewer multiplications: name of the row -> factor.
 TARGETS = {"1p5x": 1.5, "1p7x": 1.7, "2x": 2.0, "3x": 3.0}
@@ -66,15 +59,15 @@ def searched(row: str) -> Experiment:
         ),
         timing=TimingConfig(batches=(1, 16, 128)),
     )  # fmt: skip
-    quick = _changed(
+    quick = smaller(
         config, "1 epochs", config.train.run,
         search={"images": 512, "impact_images": 512},
         timing={"seconds": 10.0},
     )  # fmt: skip
-    smoke = _changed(
+    smoke = smaller(
         config, "1 steps", _SMOKE_RUN,
         data={"batch_size": 8, "eval_batch_size": 32, "train_limit": 64, "test_limit": 32},
-        model=dataclasses.asdict(_SMOKE_MODEL),
+        model=dataclasses.asdict(SMOKE_MODEL),
         perforation={"source": "random"},
         search={"images": 16, "impact_images": 16, "batch_size": 16, "steps": 1,
                 "kinds": ("grid",)},
@@ -97,7 +90,7 @@ def single_layer(name: str, kind: MaskKind) -> Experiment:
     """Defines one layer of ResNet-32 under masks of one kind, at increasing rates."""
     config = SingleLayerConfig(
         data=SourceDataConfig(name="cifar10", centre="source", standardise=False),
-        model=_MODEL,
+        model=CIFAR_MODEL,
         layer=LayerConfig(name="layer2_1/conv1", kind=kind, draws=3),
     )
     quick = dataclasses.replace(
@@ -110,7 +103,7 @@ def single_layer(name: str, kind: MaskKind) -> Experiment:
     smoke = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, train_limit=64, test_limit=32),
-        model=_SMOKE_MODEL,
+        model=SMOKE_MODEL,
         perforation=PerforationConfig(source="random"),
         layer=dataclasses.replace(
             config.layer, images=16, impact_images=16, batch_size=16, rates=(0.5, 0.75), draws=2
@@ -127,12 +120,3 @@ def single_layer(name: str, kind: MaskKind) -> Experiment:
         deviations=("A layer of ResNet-32 on CIFAR-10 instead of layers of AlexNet on ImageNet.",),
         recipe=("layer.draws", "layer.images", "layer.impact_images", "layer.batch_size"),
     )
-
-
-def _changed(config: Any, length: str, run: RunConfig, **groups: dict[str, Any]) -> Any:
-    changed = {
-        name: dataclasses.replace(config_lib.group(config, name), **values)
-        for name, values in groups.items()
-    }
-    schedule = dataclasses.replace(config.train.schedule, length=length)
-    return config_lib.replace_groups(config, schedule=schedule, run=run, **changed)
