@@ -204,7 +204,8 @@ def make_candidates(
     return found
 
 
-_KINDS = ("uniform", "grid", "pooling", "impact")
+# Their order is part of the results: never change it.
+_KINDS = ("uniform", "grid", "pooling", "impact", "regular")
 
 
 def cost_key(plan: PerforationPlan) -> str:

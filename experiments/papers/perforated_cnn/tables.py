@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from experiments.suite import render
 from experiments.suite.groups import group_records
-from experiments.suite.records import Record
+from experiments.suite.records import Record, mean_and_deviation
 from experiments.suite.registry import select
 
 _BATCH = re.compile(r"speedup_batch(\d+)")
@@ -24,7 +26,7 @@ def speed_table(records: Sequence[Record]) -> str:
         records: Records of any experiments.
     """
     rows = []
-    for experiment in select("perforated_cnn.table3"):
+    for experiment in (*select("perforated_cnn.table3"), *select("perforated_cnn.resnet.resnet32")):
         for group in group_records([r for r in records if r.experiment == experiment.id]):
             if group.preset == "smoke":
                 continue
@@ -51,6 +53,53 @@ def speed_table(records: Sequence[Record]) -> str:
     if not rows:
         return "Not run: there is no record.\n"
     return render.markdown_table(HEADER, rows, tuple(range(2, len(HEADER))))
+
+
+def masks_table(records: Sequence[Record]) -> str:
+    """Renders the increase of the test error of one layer of ResNet-32 by kind of mask and rate."""
+    rows, rates = [], np.zeros(0)
+    for group in group_records(records):
+        first = group.records[0]
+        if not first.experiment.startswith("perforated_cnn.resnet.layer-"):
+            continue
+        arrays = first.arrays()
+        if group.preset == "smoke" or (rates.size and arrays["rate"].shape != rates.shape):
+            continue
+        rates = np.array(first.config["layer"]["rates"])
+        cells = [
+            f"{mean:+.2f} ± {deviation:.2f}"
+            for mean, deviation in zip(
+                arrays["error_increase"], arrays["error_deviation"], strict=True
+            )
+        ]
+        draws = str(int(arrays["draws"]))
+        rows.append((first.config["layer"]["kind"] + group.row_text, group.preset, draws, *cells))
+    if not rows:
+        return "Not run: there is no record.\n"
+    header = ("mask", "preset", "masks", *(f"rate {rate:.3g}" for rate in rates))
+    return render.markdown_table(header, rows, tuple(range(2, len(header))))
+
+
+def residual_table(records: Sequence[Record]) -> str:
+    """Renders errors of perforated residual networks, before and after fine-tuning."""
+    names = (
+        "macs_reduction", "error", "perforated_error", "reestimated_error", "tuned_error",
+        "control_error", "speedup", "efficiency",
+    )  # fmt: skip
+    rows = []
+    for group in group_records(records):
+        first = group.records[0]
+        if first.experiment.startswith("perforated_cnn.resnet.resnet") and group.preset != "smoke":
+            values = [group.values(name) for name in names]
+            cells = [f"{mean_and_deviation(v)[0]:.2f}" if v else "–" for v in values]
+            rows.append((f"`{first.experiment}`", group.describe(), *cells))
+    if not rows:
+        return "Not run: there is no record.\n"
+    header = (
+        "experiment", "runs", "fewer MACs, x", "error, %", "perforated, %", "statistics again, %",
+        "tuned, %", "whole, tuned as long, %", "speed-up, x", "speed-up / fewer MACs",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, tuple(range(2, len(header))))
 
 
 def saving(records: Sequence[Record]) -> str:
@@ -82,4 +131,9 @@ def saving(records: Sequence[Record]) -> str:
     )
 
 
-PARTS = {"speed": speed_table, "saving": saving}
+PARTS = {
+    "speed": speed_table,
+    "saving": saving,
+    "residual": residual_table,
+    "masks": masks_table,
+}

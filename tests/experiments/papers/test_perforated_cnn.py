@@ -326,6 +326,8 @@ def some_records(tmp_path):
     return [
         *(record(tmp_path, f"{paper}.figure.single-layer-{k}", line, speed_share=80.0)
           for k in ("grid", "impact")),
+        record(tmp_path, f"{paper}.resnet.layer-regular", line, speed_share=80.0),
+        record(tmp_path, f"{paper}.resnet.resnet32-2x", search, error=10.0, perforated_error=14.0),
         record(tmp_path, f"{paper}.figure.nin-tradeoff", points, error=10.0, perforation_best=100),
         record(
             tmp_path, f"{paper}.table3.nin-cpu-2x", search, error=10.0, perforated_error=14.0,
@@ -343,8 +345,10 @@ def test_every_figure_is_drawn_from_records(tmp_path):
     drawn = figures(some_records(tmp_path))
     titles = [f.title for f in drawn if isinstance(f, Figure)]
     assert titles == [
-        "Kinds of masks", "Perforation against its baselines", "Path of the search", "Masks",
-        "Average impact", "Fine-tuning", "Speed-up of whole networks",
+        "Kinds of masks", "Kinds of masks", "Perforation against its baselines",
+        *("Path of the search", "Masks", "Average impact", "Fine-tuning"),
+        *("Path of the search", "Masks", "Average impact"),
+        "Speed-up of whole networks",
     ]  # fmt: skip
     for figure in drawn:
         if isinstance(figure, Figure):
@@ -352,8 +356,16 @@ def test_every_figure_is_drawn_from_records(tmp_path):
             for row in figure.data.get("rows", ()):
                 assert len(row) == len(figure.data["columns"])
             json.dumps(figure.data, allow_nan=False)
-    (missing,) = [f for f in drawn if isinstance(f, Missing)]
-    assert "perforated_cnn.table3.nin-cpu-3x" in missing.commands[-1]
+    missing = [f.commands[-1] for f in drawn if isinstance(f, Missing)]
+    assert missing[0] == (
+        "adaptive-nets run perforated_cnn.table3.nin-cpu-3x --preset quick "
+        "--perforation.source runs/nin"
+    )
+    assert missing[1:] == [
+        f"adaptive-nets run perforated_cnn.resnet.resnet32-{row} --preset quick "
+        "--perforation.source FILE"
+        for row in ("1p5x", "1p7x", "3x")
+    ]
 
 
 def test_points_of_several_draws_have_error_bars_and_their_number(tmp_path):

@@ -261,5 +261,5 @@ EXPERIMENTS = (
         ),
     ),
     *map(residual.searched, residual.TARGETS),
-    *(residual.single_layer(kind.replace("pooling", "pooling-structure"), kind) for kind in KINDS),
+    *map(residual.single_layer, residual.KINDS),
 )  # fmt: skip

@@ -21,8 +21,9 @@ from experiments.suite.run_inputs import RunInputField
 
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
-MaskKind = Literal["uniform", "grid", "pooling", "impact"]
+MaskKind = Literal["uniform", "grid", "pooling", "impact", "regular"]
 KINDS: tuple[MaskKind, ...] = ("uniform", "grid", "pooling", "impact")
+"""Kinds of the paper; regular, every a-th row and b-th column, is not among them."""
 Rates = Annotated[tuple[float, ...], Range(0, 1, open_low=True, open_high=True, least=1)]
 Keeps = Annotated[tuple[float, ...], Range(0, 1, open_low=True, least=1)]
 

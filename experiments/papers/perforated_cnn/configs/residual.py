@@ -35,6 +35,9 @@ _TUNING = TrainConfig(
 )  # fmt: skip
 _SMOKE_RUN = RunConfig(log_every="100%", eval_every="100%", checkpoint_every="100%")
 
+# Pooling structure needs a pooling layer as the reader. Only the last layer has one, the mean over
+# the whole map, to which all positions are equal.
+KINDS: tuple[MaskKind, ...] = ("uniform", "grid", "regular", "impact")
 # Fewer multiplications: name of the row -> factor.
 TARGETS = {"1p5x": 1.5, "1p7x": 1.7, "2x": 2.0, "3x": 3.0}
 
@@ -86,7 +89,7 @@ def searched(row: str) -> Experiment:
     )
 
 
-def single_layer(name: str, kind: MaskKind) -> Experiment:
+def single_layer(kind: MaskKind) -> Experiment:
     """Defines one layer of ResNet-32 under masks of one kind, at increasing rates."""
     config = SingleLayerConfig(
         data=SourceDataConfig(name="cifar10", centre="source", standardise=False),
@@ -111,12 +114,15 @@ def single_layer(name: str, kind: MaskKind) -> Experiment:
         timing=TimingConfig(batches=(1,), seconds=0.0),
     )
     return Experiment(
-        id=f"perforated_cnn.resnet.layer-{name}",
-        title=f"one layer of a trained ResNet-32 under {name.replace('-', ' ')} masks",
-        row=f"resnet.layer-{name}",
+        id=f"perforated_cnn.resnet.layer-{kind}",
+        title=f"one layer of a trained ResNet-32 under {kind} masks",
+        row=f"resnet.layer-{kind}",
         presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
         runner="experiments.papers.perforated_cnn.experiments.single_layer:run",
         data="cifar10, and trained weights of the network",
-        deviations=("A layer of ResNet-32 on CIFAR-10 instead of layers of AlexNet on ImageNet.",),
+        deviations=(
+            "A layer of ResNet-32 on CIFAR-10 instead of layers of AlexNet on ImageNet; regular "
+            "masks, which are not in the paper, in place of those of a pooling layer's structure.",
+        ),
         recipe=("layer.draws", "layer.images", "layer.impact_images", "layer.batch_size"),
     )

@@ -18,6 +18,8 @@ from experiments.suite.records import Record
 
 _SEARCHED = "perforated_cnn.table3.nin"
 _SINGLE_LAYER = "perforated_cnn.figure.single-layer"
+_RESNET = "perforated_cnn.resnet.resnet32"
+_RESNET_LAYER = "perforated_cnn.resnet.layer"
 _TRADEOFF = "perforated_cnn.figure.nin-tradeoff"
 _RULED = ("perforated_cnn.table3.alexnet", "perforated_cnn.table3.vgg16")
 
@@ -34,9 +36,11 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
     """
     drawn: list[Figure | Missing] = []
     drawn += _joint_figures("One layer, four kinds of masks", _SINGLE_LAYER, single_layer, records)
+    drawn += _joint_figures("One layer of ResNet-32", _RESNET_LAYER, single_layer, records)
     drawn += _one_by_one("NIN: perforation, stride, smaller input", _TRADEOFF, (tradeoff,), records)
     for experiment in EXPERIMENTS:
-        if experiment.id.startswith(_SEARCHED) and "-cpu-" in experiment.id:
+        searched = experiment.id.startswith(_SEARCHED) and "-cpu-" in experiment.id
+        if searched or experiment.id.startswith(_RESNET):
             section = f"Search: {experiment.title}"
             makers = (search_path, masks, impact_maps, tuning)
             drawn += _one_by_one(section, experiment.id, makers, records)
@@ -101,6 +105,9 @@ def _joint_figures(
 
 def _missing(what: str, experiment: str, section: str) -> Missing:
     train = "adaptive-nets run perforated_cnn.table1.nin --preset quick --out runs/nin"
-    source = "" if experiment.startswith(_RULED) else " --perforation.source runs/nin"
-    command = f"adaptive-nets run {experiment} --preset quick{source}"
-    return Missing(what, (train, command) if source else (command,), section)
+    command = f"adaptive-nets run {experiment} --preset quick"
+    if experiment.startswith(_RULED):
+        return Missing(what, (command,), section)
+    if experiment.startswith((_RESNET, _RESNET_LAYER)):
+        return Missing(what, (f"{command} --perforation.source FILE",), section)
+    return Missing(what, (train, f"{command} --perforation.source runs/nin"), section)

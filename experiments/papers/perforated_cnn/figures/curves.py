@@ -14,11 +14,13 @@ from experiments.report.charts import LIGHT, Figure, panel
 from experiments.report.settings import rounded
 from experiments.suite.groups import Group
 
+# Kind of mask -> colour and label.
 _KINDS = {
-    "uniform": "layer5",
-    "grid": "dense",
-    "pooling-structure": "layer1",
-    "impact": "sparse",
+    "uniform": ("layer5", "uniform"),
+    "grid": ("dense", "grid"),
+    "pooling": ("layer1", "pooling structure"),
+    "regular": ("layer1", "regular"),
+    "impact": ("sparse", "impact"),
 }
 _METHODS = dict(zip(METHODS, ("sparse", "dense", "layer1"), strict=True))
 _SPEED = "speed-up, x"
@@ -43,7 +45,7 @@ def single_layer(groups: Sequence[Group]) -> Figure | None:
     """Draws loss and error over the speed-up of one layer, one line per kind of mask."""
     stored = {}
     for group in groups:
-        kind = group.records[0].experiment.partition("single-layer-")[2]
+        kind = group.records[0].config.get("layer", {}).get("kind")
         arrays = group.records[0].arrays()
         if kind in _KINDS and "loss_increase" in arrays:
             stored[kind] = arrays
@@ -59,8 +61,7 @@ def single_layer(groups: Sequence[Group]) -> Figure | None:
     for title, x, y, deviation in quantities:
         with panel(title, margins=(46, 14, 50, 42)) as drawn:
             for kind, arrays in stored.items():
-                _line(drawn.axes, arrays[x], arrays[y], _KINDS[kind], kind.replace("-", " "),
-                      arrays.get(deviation))  # fmt: skip
+                _line(drawn.axes, arrays[x], arrays[y], *_KINDS[kind], arrays.get(deviation))
             if y == "layer_speedup":
                 most = max(float(arrays["promised"].max()) for arrays in stored.values())
                 drawn.axes.plot([1, most], [1, most], color=LIGHT["muted"], linewidth=1.0)
@@ -74,7 +75,10 @@ def single_layer(groups: Sequence[Group]) -> Figure | None:
         "columns": ["mask", "draws", "rate", "loss increase, nats", "error increase, points",
                     "error deviation, points", "layer speed-up, x", "promised, x"],
         "rows": [
-            [kind, draws[kind], *(rounded(float(v)) if np.isfinite(v) else None for v in row)]
+            [
+                _KINDS[kind][1], draws[kind],
+                *(rounded(float(v)) if np.isfinite(v) else None for v in row),
+            ]
             for kind, a in stored.items()
             for row in zip(
                 a["rate"], a["loss_increase"], a["error_increase"],
