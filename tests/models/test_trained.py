@@ -86,6 +86,12 @@ def test_what_is_no_finished_run_is_named(tmp_path, write):
     write(tmp_path / "costs" / "seed0")
     complains(tmp_path / "costs", "exports none")
     complains(tmp_path / "costs" / "seed0", "exports none")
+    for tau in ("tau0.2", "tau0.1"):
+        (tmp_path / "costs" / "seed0" / tau).mkdir()
+        (tmp_path / "costs" / "seed0" / tau / "network.safetensors").touch()
+    several = "holds several networks (tau0.1, tau0.2); name one, such as"
+    complains(tmp_path / "costs", several, tmp_path / "costs" / "seed0" / "tau0.1")
+    complains(tmp_path / "costs" / "seed0", several)
     complains(tmp_path / "costs" / "seed0" / "record.json", "name the folder")
     write(tmp_path / "id" / "quick" / "seed0", "network.safetensors")
     complains(tmp_path / "id", f"try {tmp_path / 'id' / 'quick'}")

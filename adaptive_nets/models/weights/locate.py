@@ -44,6 +44,7 @@ def find_network(path: str | Path) -> Path:
     if found is not None:
         return found
     if (path / RECORD).is_file():
+        _refuse_several(path, path)
         raise UserError(f"no network in {path}: the experiment of this run exports none")
     if _SEED.fullmatch(path.name) and any(path.iterdir()):
         raise UserError(f"the run in {path} is not finished; the command that began it resumes it")
@@ -60,6 +61,7 @@ def _network_of_seeds(folder: Path) -> Path:
         if found is not None:
             return found
     if finished:
+        _refuse_several(folder, finished[0])
         raise UserError(f"no network in {folder}: the experiment of this run exports none")
     if seeds:
         raise UserError(
@@ -72,6 +74,16 @@ def _network_of_seeds(folder: Path) -> Path:
         more = f" ({len(runs)} runs are in it)" if len(runs) > 1 else ""
         raise UserError(f"no run in {folder}, but in folders below{more}; try {folder / runs[0]}")
     raise UserError(f"no run in {folder}; expected {_EXPECTED}")
+
+
+def _refuse_several(folder: Path, seed: Path) -> None:
+    """Raises an error that names the networks of a seed that trained several."""
+    names = sorted(child.name for child in seed.iterdir() if child.is_dir() and _network_in(child))
+    if names:
+        raise UserError(
+            f"{folder} holds several networks ({', '.join(names)}); name one, such as "
+            f"{seed / names[0]}"
+        )
 
 
 def _network_in(folder: Path) -> Path | None:

@@ -80,11 +80,13 @@ class TunedDepthConfig(FlagGroup, flags="halting"):
 
     def __post_init__(self):
         super().__post_init__()
+        # Six digits name a network's folder and metrics.
+        names = [float(f"{tau:g}") for tau in self.taus]
         require(
-            list(self.taus) == sorted(set(self.taus)),
+            names == sorted(set(names)),
             "halting.taus",
             self.taus,
-            "increasing numbers, each once",
+            "increasing numbers that differ in their first six digits",
         )
 
 

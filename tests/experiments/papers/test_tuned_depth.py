@@ -138,9 +138,9 @@ def test_a_network_without_a_form_is_named(tmp_path):
         tuned(tmp_path, model="vgg16", start_from="random")
 
 
-@pytest.mark.parametrize("taus", [(0.2, 0.1), (0.1, 0.1)])
+@pytest.mark.parametrize("taus", [(0.2, 0.1), (0.1, 0.1), (0.1, 0.1000001)])
 def test_taus_increase(taus):
-    with pytest.raises(UserError, match=r"--halting.taus is .*; expected increasing numbers, each"):
+    with pytest.raises(UserError, match=r"--halting.taus is .*; expected increasing numbers that"):
         TunedScoresConfig(taus=taus)
 
 
