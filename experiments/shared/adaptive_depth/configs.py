@@ -77,6 +77,10 @@ class TunedDepthConfig(FlagGroup, flags="halting"):
     """Normalise the inputs of halting heads, as in the authors' code but not in the paper."""
     plain_rate: Annotated[float, Range(0, 1)] = 1.0
     """Learning rate of the plain network's weights, as a factor of that of the halting heads."""
+    distillation: Share = 0.0
+    """Share of the loss that follows the plain network's predictions in place of the labels."""
+    softening: Annotated[float, Range(1e-3, 1e3)] = 4.0
+    """Temperature of the predictions that are compared in distillation."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from adaptive_nets.analysis import count_macs
 from adaptive_nets.data.device import put_on_devices, take_eval_batch
@@ -23,6 +25,7 @@ from adaptive_nets.models.adaptive.forms import adaptive_form, plain_form
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.distillation import distilled
 from adaptive_nets.training.loop import TrainResult, train
 from adaptive_nets.training.losses import is_error
 from adaptive_nets.training.task import Task
@@ -109,7 +112,8 @@ def tune_each(
     images = _test_images(dataset, values)
     if normalisation is not None and found is not None and not isinstance(images, StreamedImages):
         check_normalisation(normalisation, images, source=f"{FLAG} {halting.start_from}")
-    metrics = _plain_metrics(plain_form(name), stored, images, dataset, values, seed=seed)
+    plain = _PlainNetwork.make(plain_form(name), stored, dataset, values, seed=seed)
+    metrics = _plain_metrics(plain, images, values)
     accuracy = metrics[PLAIN_ACCURACY].value
     assert accuracy is not None
     progress.show(f"{title}: the plain network classifies {accuracy:.2f} % correctly")
@@ -120,6 +124,14 @@ def tune_each(
         task = dataclasses.replace(
             method.make_task(values, settings), rate_factors=plain_rate_factors(halting.plain_rate)
         )
+        if halting.distillation:
+            task = dataclasses.replace(
+                task,
+                objective=distilled(
+                    task.objective, plain.logits, share=halting.distillation,
+                    temperature=halting.softening,
+                ),
+            )  # fmt: skip
         folder = directory / tau_name(tau)
         folder.mkdir(parents=True, exist_ok=True)
         shown = f"{title}: tau {tau:g} ({number} of {len(halting.taus)})"
@@ -209,33 +221,59 @@ def _test_images(dataset: Dataset, values: TrainConfig) -> TestImages:
     return test
 
 
+@dataclasses.dataclass(frozen=True)
+class _PlainNetwork:
+    """Trained plain network.
+
+    Attributes:
+        name: name in the registry.
+        model: the network.
+        variables: its variables, NumPy arrays.
+    """
+
+    name: str
+    model: nn.Module
+    variables: Any
+
+    @classmethod
+    def make(
+        cls, name: str, stored: Any | None, dataset: Dataset, values: TrainConfig, *, seed: int
+    ) -> Self:
+        """Makes the network; without stored variables it is an initialised one."""
+        model = create_model(
+            name, num_classes=dataset.num_classes, dtype=jnp.dtype(values.model.dtype)
+        )
+        if stored is None:
+            example = jnp.zeros((1, *model_entry(name).input_shape))
+            init = jax.jit(lambda key: model.init(key, example, train=False))
+            stored = jax.device_get(init(jax.random.key(seed)))
+        return cls(name, model, stored)
+
+    def logits(self, images: Array) -> Array:
+        """Computes logits of normalised images."""
+        return logits_of(self.model.apply(self.variables, images, train=False))
+
+
 def _plain_metrics(
-    name: str, stored: Any, images: TestImages, dataset: Dataset, values: TrainConfig, *, seed: int
+    plain: _PlainNetwork, images: TestImages, values: TrainConfig
 ) -> dict[str, Metric]:
     """Returns accuracy and FLOPs of the plain network before it is tuned."""
-    network = create_model(
-        name, num_classes=dataset.num_classes, dtype=jnp.dtype(values.model.dtype)
-    )
-    size = image_size(images)
-    if stored is None:
-        example = jnp.zeros((1, *size, model_entry(name).input_shape[2]))
-        stored = jax.jit(lambda key: network.init(key, example, train=False))(jax.random.key(seed))
     batch_size = values.data.eval_batch_size
 
     @jax.jit
-    def errors(variables, data, start):
+    def errors(data, start):
         batch = take_eval_batch(data, start, batch_size=batch_size)
-        logits = logits_of(network.apply(variables, batch["image"], train=False))
-        return is_error(logits, batch["label"])
+        return is_error(plain.logits(batch["image"]), batch["label"])
 
     found = [
-        np.asarray(errors(stored, part, jnp.int32(start)))[: images.size - number]
+        np.asarray(errors(part, jnp.int32(start)))[: images.size - number]
         for part, start, number in batches_of(images, batch_size)
     ]
     error = float(np.mean(np.concatenate(found)))
-    macs = count_macs(network, input_shape=(*size, model_entry(name).input_shape[2]))
-    note = f"{name} before tuning"
+    shape = (*image_size(images), model_entry(plain.name).input_shape[2])
+    macs = count_macs(plain.model, input_shape=shape)
+    note = f"{plain.name} before tuning"
     return {
         PLAIN_ACCURACY: Metric(100 - 100 * error, "%", images.size, note),
-        PLAIN_FLOPS: Metric(2.0 * macs, "FLOPs", 1, f"per image, {name}"),
+        PLAIN_FLOPS: Metric(2.0 * macs, "FLOPs", 1, f"per image, {plain.name}"),
     }
