@@ -20,8 +20,9 @@ import numpy as np
 
 from adaptive_nets import create_model
 from adaptive_nets.analysis.macs import layer_macs
-from adaptive_nets.models import ModelOutput, full_output, list_models
+from adaptive_nets.models import ModelOutput, full_output, list_models, model_entry
 from adaptive_nets.models.adaptive.cost import block_flops
+from adaptive_nets.models.adaptive.forms import plain_form
 from adaptive_nets.models.adaptive.network import FOLDED
 from adaptive_nets.models.adaptive.weights import head_name, is_head
 from adaptive_nets.runtime.errors import UserError
@@ -83,13 +84,10 @@ def plain_name(name: str) -> str:
     Raises:
         UserError: The network is not of adaptive depth.
     """
-    depth, _, rest = name.removeprefix("resnet").partition("_")
-    rule, _, data = rest.partition("_")
-    plain = "_".join(part for part in ("resnetv2", depth, data) if part)
-    if rule not in ("act", "sact", "pact") or plain not in list_models():
-        known = [n for rule in ("act", "sact", "pact") for n in list_models(f"*_{rule}*")]
+    if model_entry(name).adapts is None:
+        known = [found for found in list_models() if model_entry(found).adapts is not None]
         raise UserError(f"{name!r} is not a network of adaptive depth; expected one of {known}")
-    return plain
+    return plain_form(name)
 
 
 class Network:

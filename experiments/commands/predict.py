@@ -119,9 +119,9 @@ def classify(
 def plain_flops(name: str, shape: tuple[int, ...]) -> int:
     """Returns the FLOPs per image of the plain network that one of adaptive depth extends."""
     from adaptive_nets.analysis import count_macs
-    from experiments.bench.adaptive_case import plain_name
+    from adaptive_nets.models.adaptive.forms import plain_form
 
-    return 2 * count_macs(plain_name(name), input_shape=shape)
+    return 2 * count_macs(plain_form(name), input_shape=shape)
 
 
 def _load(options: Predict) -> tuple[Any, Any, dict[str, Any]]:

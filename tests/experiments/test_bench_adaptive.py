@@ -34,6 +34,7 @@ def test_break_even(points, expected):
 
 def test_only_networks_of_adaptive_depth_have_a_plain_form():
     assert adaptive_case.plain_name("resnet32_sact_cifar10") == "resnetv2_32_cifar10"
+    assert adaptive_case.plain_name("resnetv1_20_act_cifar10") == "resnet20_cifar10"
     with pytest.raises(UserError, match="is not a network of adaptive depth"):
         adaptive_case.plain_name("resnet20_cifar10")
 
