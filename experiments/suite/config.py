@@ -40,6 +40,9 @@ ADDED_DEFAULTS = {
     "data.crop_area": [0.08, 1.0],
     "data.mean": [],
     "data.std": [],
+    "perforation.interpolation": "implicit",
+    "halting.distillation": 0.0,
+    "halting.softening": 4.0,
     "data.colour_distortion": False,
 }
 
