@@ -6,6 +6,7 @@ completed without changes here.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -126,17 +127,20 @@ def _flags(command: str, form: Any, before: Sequence[str]) -> dict[str, Sequence
 
 
 def _config_flags(before: Sequence[str]) -> Mapping[str, Sequence[str] | None]:
-    """Returns the configuration flags of the experiment among the words."""
+    """Returns the presets and the configuration flags of the experiment among the words."""
     from adaptive_nets.runtime.errors import UserError
     from experiments.commands.run import peek_id_and_preset
     from experiments.suite.registry import find_experiment, find_preset
 
     name, preset = peek_id_and_preset(before)
     try:
-        config = find_preset(find_experiment(name or ""), preset).config
+        experiment = find_experiment(name or "")
     except UserError:
         return {}
-    return _flags_of(type(config))
+    flags: dict[str, Sequence[str] | None] = {"--preset": tuple(experiment.presets)}
+    with contextlib.suppress(UserError):
+        flags |= _flags_of(type(find_preset(experiment, preset).config))
+    return flags
 
 
 @functools.cache

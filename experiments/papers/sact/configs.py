@@ -11,13 +11,13 @@ from experiments.papers.sact.fields import (
     EqualFlopsTrainConfig,
     PretrainedScoresConfig,
     PretrainedScoresTrainConfig,
+    TunedScoresConfig,
+    TunedScoresTrainConfig,
 )
 from experiments.shared.adaptive_depth import recipes
 from experiments.shared.adaptive_depth.configs import (
     ScoresConfig,
     ScoresTrainConfig,
-    TunedScoresConfig,
-    TunedScoresTrainConfig,
 )
 from experiments.suite.experiment import Bound, Experiment
 
@@ -169,7 +169,7 @@ def _tuned(rule: Literal["act", "sact"]) -> Experiment:
         title=f"trained ResNet-32 on CIFAR-10 becomes {_TITLES[rule]}, tuned for several tau",
         row=row,
         presets=recipes.tuned_presets(config),
-        runner="experiments.shared.adaptive_depth.scores:tune",
+        runner="experiments.papers.sact.tuned:run",
         data="cifar10, and trained weights of the network of fixed depth",
         deviations=_TUNED,
         recipe=("halting.tau_ramp", "halting.plain_rate"),

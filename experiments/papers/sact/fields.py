@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from adaptive_nets.training.config import TrainConfig
-from adaptive_nets.training.ranges import FlagGroup, Range
-from experiments.shared.adaptive_depth.configs import ScoresConfig, ScoresTrainConfig
+from adaptive_nets.training.ranges import FlagGroup, InsideUnit, Range
+from experiments.shared.adaptive_depth.configs import (
+    ScoresConfig,
+    ScoresTrainConfig,
+    TunedDepthConfig,
+)
 from experiments.suite.config import Training
 from experiments.suite.run_inputs import RunInputField
 
@@ -43,3 +47,27 @@ class PretrainedScoresTrainConfig(ScoresTrainConfig):
     """Configuration of a training run with ACT or SACT from a trained plain network."""
 
     halting: PretrainedScoresConfig = PretrainedScoresConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedScoresConfig(TunedDepthConfig):
+    """Settings of the second stage with ACT or SACT."""
+
+    rule: Literal["act", "sact"] = "sact"
+    """Halting rule: act decides per image, sact at every position."""
+    eps: InsideUnit = 0.01
+    """Halting threshold: a decision halts once its scores sum to 1 - eps."""
+
+    def at(self, tau: float) -> ScoresConfig:
+        """Returns the settings of the network of one tau."""
+        return ScoresConfig(
+            tau, self.tau_ramp, self.bias, self.head_norm, self.start_from, eps=self.eps
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedScoresTrainConfig:
+    """Second stage of a trained plain network with ACT or SACT; `train` is the tuning."""
+
+    train: Training = dataclasses.field(default_factory=TrainConfig)
+    halting: TunedScoresConfig = TunedScoresConfig()

@@ -93,21 +93,9 @@ class TunedDepthConfig(FlagGroup, flags="halting"):
             "increasing numbers that differ in their first six digits",
         )
 
-
-@dataclasses.dataclass(frozen=True)
-class TunedScoresConfig(TunedDepthConfig):
-    """Settings of the second stage with ACT or SACT."""
-
-    rule: Literal["act", "sact"] = "sact"
-    """Halting rule: act decides per image, sact at every position."""
-    eps: InsideUnit = 0.01
-    """Halting threshold: a decision halts once its scores sum to 1 - eps."""
-
-    def at(self, tau: float) -> ScoresConfig:
+    def at(self, tau: float) -> DepthConfig:
         """Returns the settings of the network of one tau."""
-        return ScoresConfig(
-            tau, self.tau_ramp, self.bias, self.head_norm, self.start_from, eps=self.eps
-        )
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,14 +129,6 @@ class LatentTrainConfig:
 
     train: Training = dataclasses.field(default_factory=TrainConfig)
     halting: LatentConfig = LatentConfig()
-
-
-@dataclasses.dataclass(frozen=True)
-class TunedScoresTrainConfig:
-    """Second stage of a trained plain network with ACT or SACT; `train` is the tuning."""
-
-    train: Training = dataclasses.field(default_factory=TrainConfig)
-    halting: TunedScoresConfig = TunedScoresConfig()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,6 @@ from adaptive_nets.training.task import Task
 from experiments.shared.adaptive_depth.configs import (
     ScoresConfig,
     ScoresTrainConfig,
-    TunedScoresTrainConfig,
 )
 from experiments.shared.adaptive_depth.images import images_of
 from experiments.shared.adaptive_depth.measures import (
@@ -28,7 +27,6 @@ from experiments.shared.adaptive_depth.measures import (
     use_metrics,
 )
 from experiments.shared.adaptive_depth.recipes import measures_top5
-from experiments.shared.adaptive_depth.tuning import Method, tune_each
 from experiments.shared.adaptive_depth.warm_start import (
     tau_schedule,
     warm_start_fn,
@@ -82,36 +80,6 @@ def run(
     return Outcome(
         metrics, use_arrays(use), seconds=result.seconds, steps=result.timing.total_steps
     )
-
-
-def tune(
-    config: TunedScoresTrainConfig,
-    *,
-    dataset: Dataset,
-    directory: Path,
-    seed: int,
-    progress: ProgressReporter,
-    title: str,
-) -> Outcome:
-    """Tunes a trained plain network for each tau; see `experiments.suite.experiment.Runner`."""
-
-    def measure(task, result, images):
-        use = measure_usage(
-            task.model, result.state.eval_variables, images, flops=counter(task.model, images),
-            batch_size=config.train.data.eval_batch_size,
-        )  # fmt: skip
-        return use, {}
-
-    method = Method(
-        config.halting.rule,
-        lambda values, halting: scores_task(ScoresTrainConfig(values, halting), dataset, seed=seed),
-        measure,
-        model_overrides,
-    )
-    return tune_each(
-        method, config.train, config.halting, dataset=dataset, directory=directory, seed=seed,
-        progress=progress, title=title,
-    )  # fmt: skip
 
 
 def scores_task(config: ScoresTrainConfig, dataset: Dataset, *, seed: int) -> Task:

@@ -100,7 +100,7 @@ def tuned_table(records: Sequence[Record], *, prefix: str) -> str:
             flops = [text_of(group, f"{n}{end}", 0, 1e-6, 1) for n in ("flops", "flops_std")]
             rows.append(
                 (
-                    "", "", f"{tau:g}",
+                    group.row_text.removeprefix("; "), "", f"{tau:g}",
                     text_of(group, f"test_accuracy{end}", 2),
                     " ± ".join(flops),
                     text_of(group, f"flops_share{end}", 1),

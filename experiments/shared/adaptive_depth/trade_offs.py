@@ -22,8 +22,8 @@ _METHODS = (
     (re.compile(r"resnet(\d+)_act(?:_cifar10)?"), "ACT", LIGHT["layer1"]),
     (re.compile(r"resnet(\d+)_pact(?:_cifar10)?"), PACT, LIGHT["layer4"]),
 )
-_TUNED = {"sact": ("SACT", LIGHT["sparse"]), "act": ("ACT", LIGHT["layer1"]),
-          "pact": (PACT, LIGHT["layer4"])}  # fmt: skip
+_TUNED = {"SACT": ("SACT", LIGHT["sparse"]), "ACT": ("ACT", LIGHT["layer1"]),
+          "PACT": (PACT, LIGHT["layer4"])}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +199,7 @@ def tuned_trade_offs(
         published: plain network -> points of a paper, drawn beside.
     """
     settings: dict[tuple, list[Point]] = {}
+    changes: dict[tuple, dict[str, None]] = {}
     plain: dict[str, Point] = {}
     for group in group_records(records):
         first = group.records[0]
@@ -212,21 +213,23 @@ def tuned_trade_offs(
                 group, f"plain {_title_of(name)}", "", LIGHT["dense"], accuracy="plain_accuracy"
             ),
         )
-        rule = halting.get("rule", "pact")
-        method, colour = _TUNED[rule]
+        method, colour = _TUNED[halting.get("rule", "").upper() or "PACT"]
         key = name, first.steps, first.config["data"]["batch_size"], first.dataset["fingerprint"]
+        changes.setdefault(key, {})[group.row_text] = None
         for tau in halting.get("taus", ()):
             settings.setdefault(key, []).append(
                 point_of(group, method, f"tau {tau:g}", colour, suffix=f".tau{tau:g}")
             )
-    return [
-        trade_off(
+    drawn = []
+    for key, points in settings.items():
+        name, steps, batch, _ = key
+        figure = trade_off(
             f"{_title_of(name)}, tuned for {steps:,} steps of {batch} images",
             [*plain.values(), *points, *(published or {}).get(name, ())],
             remark=", from the same trained weights.",
         )
-        for (name, steps, batch, _), points in settings.items()
-    ]
+        drawn.append(dataclasses.replace(figure, runs=figure.runs + "".join(changes[key])))
+    return drawn
 
 
 def _title_of(name: str) -> str:

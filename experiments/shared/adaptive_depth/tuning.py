@@ -29,11 +29,7 @@ from adaptive_nets.training.distillation import distilled
 from adaptive_nets.training.loop import TrainResult, train
 from adaptive_nets.training.losses import is_error
 from adaptive_nets.training.task import Task
-from experiments.shared.adaptive_depth.configs import (
-    DepthConfig,
-    TunedLatentConfig,
-    TunedScoresConfig,
-)
+from experiments.shared.adaptive_depth.configs import DepthConfig, TunedDepthConfig
 from experiments.shared.adaptive_depth.images import (
     StreamedImages,
     TestImages,
@@ -82,7 +78,7 @@ def tau_name(tau: float) -> str:
 def tune_each(
     method: Method,
     values: TrainConfig,
-    halting: TunedScoresConfig | TunedLatentConfig,
+    halting: TunedDepthConfig,
     *,
     dataset: Dataset,
     directory: Path,

@@ -24,9 +24,9 @@ from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.config import DataConfig, OptimiserConfig, ScheduleConfig
 from adaptive_nets.training.optimiser import make_optimiser
 from experiments.papers.sact import figures as sact_figures
+from experiments.papers.sact import tuned as sact_tuned
+from experiments.papers.sact.fields import TunedScoresConfig
 from experiments.report.charts import Figure
-from experiments.shared.adaptive_depth import scores
-from experiments.shared.adaptive_depth.configs import TunedScoresConfig
 from experiments.shared.adaptive_depth.tables import cost_table, tuned_table
 from experiments.shared.adaptive_depth.warm_start import plain_rate_factors, warm_start_fn
 from experiments.shared.normalisation import check_normalisation, normalised_as
@@ -76,7 +76,7 @@ def tuned(tmp_path, dataset=None, *, model="resnet20_cifar10", train=None, **hal
         halting=dataclasses.replace(config.halting, **halting),
         **(train or {}),
     )
-    return scores.tune(
+    return sact_tuned.run(
         config, dataset=dataset or small_set(), directory=tmp_path, seed=0,
         progress=SilentProgress(), title="tuned",
     )  # fmt: skip
@@ -266,7 +266,9 @@ def test_the_trade_off_has_both_methods_and_the_published_point(tmp_path):
     maps = [f for f in found if f.title.startswith("Ponder maps, tau")]
     assert [f.title[-4:] for f in maps] == ["0.05", " 0.1", " 0.2"]
     assert [f.folded for f in maps] == [False, True, True]
-    assert sact_figures.PICTURES["sact-trained-weights.svg"](records(tmp_path, 0)).startswith("<?x")
+    assert sact_figures.PICTURES["sact-trained-weights.svg"](records(tmp_path, 0)).startswith(
+        "<svg"
+    )
     assert sact_figures.PICTURES["sact-trained-weights.svg"]([]) == ""
 
 

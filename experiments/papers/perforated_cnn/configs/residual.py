@@ -85,6 +85,8 @@ def searched(row: str) -> Experiment:
         runner="experiments.papers.perforated_cnn.experiments.searched:run",
         data="cifar10, and trained weights of the network",
         deviations=NOT_IN_PAPER,
+        measures=("macs_reduction",),
+        chosen={"macs_reduction": "target of the search"},
         recipe=("search.images", "search.impact_images", "search.batch_size", "search.runs"),
     )
 
