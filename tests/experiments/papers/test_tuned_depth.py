@@ -88,10 +88,7 @@ def test_every_tau_leaves_a_network_and_its_measures(tmp_path):
         "optimiser": OptimiserConfig(name="sgd", learning_rate=1e-12),
         "schedule": ScheduleConfig(length="1 steps"),
     }
-    found = tuned(
-        tmp_path, train=still, start_from=saved(tmp_path / "plain.safetensors"), bias=-80.0,
-        taus=(0.1, 0.3),
-    ).metrics  # fmt: skip
+    found = tuned(tmp_path, train=still, start_from="random", bias=-80.0, taus=(0.1, 0.3)).metrics
     assert found["plain_flops"].value == 2 * an.count_macs("resnet20_cifar10")
     for tau in ("tau0.1", "tau0.3"):
         assert (tmp_path / tau / "network.safetensors").is_file()
