@@ -1,4 +1,4 @@
-"""Images normalised as a trained network expects them that a run starts from."""
+"""Normalisation of images for a run that starts from a trained network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from adaptive_nets.data.device import DeviceSplit
+from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import model_entry
 from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
@@ -47,22 +48,28 @@ def normalised_as[Data: Any](data: Data, theirs: InputNormalisation | None, *, f
     return dataclasses.replace(data, **changes)
 
 
-def check_channels(model: str, channels: int, *, data: str) -> None:
-    """Checks that a network takes images of a data set.
+def check_channels(model: str, dataset: Dataset) -> None:
+    """Checks that a network takes the images of a data set.
 
     Args:
         model: name of the network.
-        channels: number of channels of the images.
-        data: name of the data set.
+        dataset: data set in memory or on disk.
 
     Raises:
-        UserError: the network takes images with another number of channels.
+        UserError: the data set has no images, or images with another number of channels.
     """
+    if dataset.streams:
+        channels = dataset.streams["test"].image_shape[2]
+    else:
+        assert dataset.test is not None
+        if "image" not in dataset.test.arrays:
+            raise UserError(f"--data.name is {dataset.name!r}; expected a data set of images")
+        channels = dataset.test.images.shape[3]
     wanted = model_entry(model).input_shape[2]
     if wanted != channels:
         raise UserError(
             f"--model.name is {model!r}, a network of images with {wanted} channels; expected one "
-            f"for {channels}, the channels of --data.name {data}"
+            f"for {channels}, the channels of --data.name {dataset.name}"
         )
 
 

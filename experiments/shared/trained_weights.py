@@ -1,4 +1,4 @@
-"""What runs share that start from a trained network for CIFAR-10."""
+"""Images and networks of runs that start from a trained network for CIFAR-10."""
 
 from __future__ import annotations
 

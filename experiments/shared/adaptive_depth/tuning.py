@@ -41,9 +41,9 @@ from experiments.shared.adaptive_depth.measures import DepthUsage, use_arrays, u
 from experiments.shared.adaptive_depth.warm_start import (
     FLAG,
     find_plain,
-    plain_normalisation,
+    load_plain,
     plain_rate_factors,
-    plain_variables,
+    registered_normalisation,
 )
 from experiments.shared.export import export_network
 from experiments.shared.normalisation import check_channels, check_normalisation, normalised_as
@@ -98,15 +98,17 @@ def tune_each(
         )
     values = _named_form(values, method.rule)
     name = values.model.name
-    check_channels(plain_form(name), _channels(dataset), data=dataset.name)
+    check_channels(plain_form(name), dataset)
     found = find_plain(halting.start_from, seed=seed)
-    stored = None if found is None else plain_variables(found, name)
-    if stored is not None:
+    stored, normalisation = None, registered_normalisation(name)
+    if found is not None:
+        stored, normalisation = load_plain(found, name)
         _check_classes(stored, halting.start_from, dataset)
-    normalisation = plain_normalisation(found, name)
     values = dataclasses.replace(values, data=normalised_as(values.data, normalisation, flag=FLAG))
     images = _test_images(dataset, values)
-    if normalisation is not None and found is not None and not isinstance(images, StreamedImages):
+    # A file of another tool does not say how its images were normalised.
+    known = found is not None and found.kind in ("run", "network")
+    if known and normalisation is not None and not isinstance(images, StreamedImages):
         check_normalisation(normalisation, images, source=f"{FLAG} {halting.start_from}")
     plain = _PlainNetwork.make(plain_form(name), stored, dataset, values, seed=seed)
     metrics = _plain_metrics(plain, images, values)
@@ -199,13 +201,6 @@ def _check_classes(stored: Any, where: str, dataset: Dataset) -> None:
             f"{FLAG} is {where!r}, a network of {max(there)} classes; expected "
             f"{dataset.num_classes}, the classes of --data.name {dataset.name}"
         )
-
-
-def _channels(dataset: Dataset) -> int:
-    if dataset.streams:
-        return dataset.streams["test"].image_shape[2]
-    assert dataset.test is not None
-    return dataset.test.images.shape[3]
 
 
 def _test_images(dataset: Dataset, values: TrainConfig) -> TestImages:

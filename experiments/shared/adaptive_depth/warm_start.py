@@ -58,43 +58,34 @@ def find_plain(where: str, *, seed: int) -> RunInput | None:
     return resolve(where, RunInputField(), flag="halting.start_from", seed=seed)
 
 
-def plain_variables(found: RunInput, model: str) -> dict[str, Any]:
-    """Loads the variables of the network that a run starts from.
+def load_plain(found: RunInput, model: str) -> tuple[dict[str, Any], InputNormalisation | None]:
+    """Loads the network that a run starts from.
 
     Args:
         found: the network, from `find_plain`.
         model: name of the network of adaptive depth.
 
+    Returns:
+        Its variables, and the normalisation of its inputs; None for a checkpoint, which lacks it.
+
     Raises:
-        UserError: they cannot be read, or are of another network.
+        UserError: it cannot be read, or is another network.
     """
-    plain = plain_form(model)
     if found.kind == "checkpoint":
-        return load_variables(found)
-    if found.kind == "weights":
-        return load_network(found, plain).variables
-    stored = load_network(found)
+        return load_variables(found), None
+    plain = plain_form(model)
+    stored = load_network(found, plain if found.kind == "weights" else None)
     if model_entry(stored.model).name not in (plain, model_entry(model).name):
         raise UserError(
             f"{FLAG} is {str(found.path)!r}, which holds the network {stored.model!r}; expected "
             f"{plain!r}"
         )
-    return stored.variables
+    return stored.variables, stored.normalisation
 
 
-def plain_normalisation(found: RunInput | None, model: str) -> InputNormalisation | None:
-    """Returns the normalisation of the plain network's inputs; None if a checkpoint lacks it.
-
-    Args:
-        found: the network, from `find_plain`; None for the registry's normalisation.
-        model: name of the network of adaptive depth.
-    """
-    plain = plain_form(model)
-    if found is None:
-        return model_entry(plain).normalisation.to_input_normalisation()
-    if found.kind == "checkpoint":
-        return None
-    return load_network(found, plain if found.kind == "weights" else None).normalisation
+def registered_normalisation(model: str) -> InputNormalisation:
+    """Returns the normalisation of the plain network of a form of adaptive depth."""
+    return model_entry(plain_form(model)).normalisation.to_input_normalisation()
 
 
 def with_plain_images(values: TrainConfig, where: str, *, seed: int) -> TrainConfig:
@@ -112,7 +103,8 @@ def with_plain_images(values: TrainConfig, where: str, *, seed: int) -> TrainCon
     """
     if values.data.centre != SOURCE or not where:
         return values
-    theirs = plain_normalisation(find_plain(where, seed=seed), values.model.name)
+    name, found = values.model.name, find_plain(where, seed=seed)
+    theirs = load_plain(found, name)[1] if found else registered_normalisation(name)
     return dataclasses.replace(values, data=normalised_as(values.data, theirs, flag=FLAG))
 
 
@@ -133,7 +125,7 @@ def warm_start_fn(
         UserError: the network cannot be read.
     """
     found = find_plain(halting.start_from, seed=seed)
-    stored = None if found is None else plain_variables(found, model)
+    stored = None if found is None else load_plain(found, model)[0]
 
     def start(params: Any, model_state: Any) -> tuple[Any, Any]:
         params = set_head_bias(params, halting.bias)
@@ -160,11 +152,8 @@ def plain_rate_factors(factor: float) -> Callable[[Any], Any] | None:
         return None
 
     def factors(params: Any) -> Any:
-        by_scope = {scope: 1.0 if is_head(scope) else factor for scope in params}
-        return {scope: _filled(leaves, by_scope[scope]) for scope, leaves in params.items()}
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: 1.0 if is_head(path[0].key) else factor, params
+        )
 
     return factors
-
-
-def _filled(tree: Any, value: float) -> Any:
-    return jax.tree.map(lambda _: value, tree)

@@ -134,6 +134,13 @@ def test_a_network_without_a_form_is_named(tmp_path):
         tuned(tmp_path, model="vgg16", start_from="random")
 
 
+def test_a_data_set_without_images_is_named(tmp_path):
+    rows = Split(numbers=np.zeros((4, 3)))
+    sequences = dataclasses.replace(small_set(), name="parity", train=rows, test=rows)
+    with pytest.raises(UserError, match=r"--data.name is 'parity'; expected a data set of images"):
+        tuned(tmp_path, sequences, start_from="random")
+
+
 @pytest.mark.parametrize("taus", [(0.2, 0.1), (0.1, 0.1), (0.1, 0.1000001)])
 def test_taus_increase(taus):
     with pytest.raises(UserError, match=r"--halting.taus is .*; expected increasing numbers that"):

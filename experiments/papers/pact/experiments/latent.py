@@ -129,6 +129,12 @@ def make_network(config: LatentTrainConfig, dataset: Dataset) -> AdaptiveResidua
         UserError: The groups do not divide the maps of the images.
     """
     halting = config.halting
+    require(
+        dataset.train is not None,
+        "data.name",
+        dataset.name,
+        "a data set in memory, such as cifar10: groups of positions need its size",
+    )
     assert dataset.train is not None
     side = dataset.train.images.shape[1]
     sizes = [min(halting.groups or side, size) for size, _ in _maps(side)]

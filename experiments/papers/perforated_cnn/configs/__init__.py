@@ -25,11 +25,10 @@ from experiments.papers.perforated_cnn.configs.fields import (
     SearchConfig,
     SearchedNinConfig,
     SingleLayerConfig,
-    TimingConfig,
     TradeoffConfig,
     TradeoffRunConfig,
 )
-from experiments.papers.perforated_cnn.configs.sizes import smaller
+from experiments.papers.perforated_cnn.configs.sizes import single_layer_presets, smaller
 from experiments.suite.experiment import Bound, Experiment, Preset
 
 __all__ = ["EXPERIMENTS", "NetworkConfig", "NinConfig"]
@@ -142,27 +141,11 @@ def _searched(row: int, target: float, device: Device) -> Experiment:
 
 def _single_layer(name: str, kind: Any) -> Experiment:
     config = SingleLayerConfig(model=_NIN_TRAINING.model, layer=LayerConfig(kind=kind))
-    quick = dataclasses.replace(
-        config,
-        layer=dataclasses.replace(
-            config.layer, images=1000, impact_images=512, rates=(1 / 2, 3 / 4, 5 / 6, 9 / 10)
-        ),
-        timing=dataclasses.replace(config.timing, seconds=10.0),
-    )
-    smoke = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, train_limit=64, test_limit=32),
-        perforation=PerforationConfig(source="random"),
-        layer=dataclasses.replace(
-            config.layer, images=16, impact_images=16, batch_size=16, rates=(0.5, 0.75), draws=2
-        ),
-        timing=TimingConfig(batches=(1,), seconds=0.0),
-    )
     return Experiment(
         id=f"perforated_cnn.figure.single-layer-{name}",
         title=f"one layer of NIN under {name.replace('-', ' ')} masks",
         row=f"figure.single-layer-{name}",
-        presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
+        presets=single_layer_presets(config),
         runner=SINGLE_LAYER,
         data="cifar10, and a run of perforated_cnn.table1.nin",
         deviations=("conv2 of NIN on CIFAR-10 instead of layers of AlexNet on ImageNet.",),

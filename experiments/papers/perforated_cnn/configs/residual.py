@@ -20,7 +20,7 @@ from experiments.papers.perforated_cnn.configs.fields import (
     SourceDataConfig,
     TimingConfig,
 )
-from experiments.papers.perforated_cnn.configs.sizes import smaller
+from experiments.papers.perforated_cnn.configs.sizes import single_layer_presets, smaller
 from experiments.shared.trained_weights import CIFAR_DATA, CIFAR_MODEL, SMOKE_MODEL
 from experiments.suite.experiment import Experiment, Preset
 
@@ -98,28 +98,11 @@ def single_layer(kind: MaskKind) -> Experiment:
         model=CIFAR_MODEL,
         layer=LayerConfig(name="layer2_1/conv1", kind=kind, draws=3),
     )
-    quick = dataclasses.replace(
-        config,
-        layer=dataclasses.replace(
-            config.layer, images=1000, impact_images=512, rates=(1 / 2, 3 / 4, 5 / 6, 9 / 10)
-        ),
-        timing=dataclasses.replace(config.timing, seconds=10.0),
-    )
-    smoke = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, train_limit=64, test_limit=32),
-        model=SMOKE_MODEL,
-        perforation=PerforationConfig(source="random"),
-        layer=dataclasses.replace(
-            config.layer, images=16, impact_images=16, batch_size=16, rates=(0.5, 0.75), draws=2
-        ),
-        timing=TimingConfig(batches=(1,), seconds=0.0),
-    )
     return Experiment(
         id=f"perforated_cnn.resnet.layer-{kind}",
         title=f"one layer of a trained ResNet-32 under {kind} masks",
         row=f"resnet.layer-{kind}",
-        presets={"smoke": Preset(smoke), "quick": Preset(quick), "paper": Preset(config)},
+        presets=single_layer_presets(config, smoke_model=SMOKE_MODEL),
         runner="experiments.papers.perforated_cnn.experiments.single_layer:run",
         data="cifar10, and trained weights of the network",
         deviations=(

@@ -117,8 +117,7 @@ def load_source(
             f"{_FLAG} is ''; expected the folder of a run that trained {name!r}{maker}, a weights "
             "file, or 'random' to try the command"
         )
-    assert dataset.train is not None
-    check_channels(name, dataset.train.images.shape[3], data=dataset.name)
+    check_channels(name, dataset)
     found = resolve(where, SOURCE, flag="perforation.source", seed=seed)
     normalisation = _normalisation_of(found, name)
     data = normalised_as(data, normalisation, flag=_FLAG)
