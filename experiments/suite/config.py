@@ -112,7 +112,7 @@ def changed_values(
 def changed_since(recorded: dict[str, Any], preset: Any) -> list[str]:
     """Returns the sorted names of the recorded values that a preset does not have.
 
-    A value that came later than the record is taken to have been what it is by default.
+    A value that came later than the record is taken to have been what it was before it came.
 
     Args:
         recorded: configuration in a record, nested by group.
@@ -124,7 +124,9 @@ def changed_since(recorded: dict[str, Any], preset: Any) -> list[str]:
         for name, value in flat(to_dict(preset)).items()
         if not {name, name.split(".")[0]} & {*NOT_IN_IDENTITY, *inputs}
     }
-    return sorted(n for n, v in flat(recorded).items() if n in whole and v != whole[n])
+    earlier = {name: value for name, value in ADDED_DEFAULTS.items() if name in whole}
+    values = {**earlier, **flat(recorded)}
+    return sorted(n for n, v in values.items() if n in whole and v != whole[n])
 
 
 def identity_hash(config: Any, inputs: Mapping[str, RunInput] | None = None) -> str:

@@ -231,7 +231,7 @@ def _tuned() -> Experiment:
             *_TRAINED_WEIGHTS,
             "Length and rates of the tuning, and the values of tau, are ours.",
         ),
-        recipe=(*RECIPE, "halting.plain_rate"),
+        recipe=(*RECIPE, *recipes.TUNED_RECIPE),
     )
 
 

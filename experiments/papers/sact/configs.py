@@ -172,7 +172,7 @@ def _tuned(rule: Literal["act", "sact"]) -> Experiment:
         runner="experiments.papers.sact.tuned:run",
         data="cifar10, and trained weights of the network of fixed depth",
         deviations=_TUNED,
-        recipe=("halting.tau_ramp", "halting.plain_rate"),
+        recipe=("halting.tau_ramp", *recipes.TUNED_RECIPE),
     )
 
 
