@@ -12,10 +12,11 @@
 
 The methods live in rooms of their own: `adaptive_nets.variational` and its neighbours hold the
 mathematics as functions on arrays, `adaptive_nets.layers` and `adaptive_nets.models` the modules,
-`adaptive_nets.training` the loop.
+`adaptive_nets.training` the loop. Every package is an attribute: `an.ensembling`, for example.
 """
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,8 +53,14 @@ def __getattr__(name: str):
     """Imports what is asked for, so that commands which need no JAX do not wait for it."""
     if name in _LAZY_EXPORTS:
         return getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
+    if name in _packages():
+        return importlib.import_module(f"adaptive_nets.{name}")
     raise AttributeError(f"module 'adaptive_nets' has no attribute {name!r}")
 
 
+def _packages() -> list[str]:
+    return [found.name for found in pkgutil.iter_modules(__path__) if found.ispkg]
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_packages()])

@@ -18,14 +18,16 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from adaptive_nets.data.augmentations import RandomAugment
 from adaptive_nets.data.colour import distort_colours
 from adaptive_nets.data.splits import WEIGHT, Dataset, Split
 from adaptive_nets.runtime.errors import UserError
 
 MIDDLE = 127.5
 """Middle of the range of uint8 pixels."""
-# Folded into the augmentation's key. It is part of the results: never change it.
+# Folded into the augmentation's key. They are part of the results: never change them.
 _COLOUR = 0x636F6C
+_OPERATIONS = 0x6F7073
 
 
 @flax.struct.dataclass
@@ -83,11 +85,16 @@ class Augmentation:
         crop_padding: zeros added on each side before a random crop of the original size.
         flip: whether half of the images are mirrored left to right.
         colour_distortion: whether colours are distorted, before normalisation, see `finish_rows`.
+        random_operations: number of random operations of every image, before normalisation; see
+            `adaptive_nets.data.augmentations.RandomAugment`.
+        random_magnitude: their largest magnitude.
     """
 
     crop_padding: int = 0
     flip: bool = False
     colour_distortion: bool = False
+    random_operations: int = 0
+    random_magnitude: float = 45.0
 
     def __call__(self, key: PRNGKeyArray, rows: Rows) -> Rows:
         """Rows whose images are changed; all others stay as they are."""
@@ -229,6 +236,13 @@ def finish_rows(
         if isinstance(augmentation, Augmentation) and augmentation.colour_distortion:
             assert key is not None
             images = 255.0 * distort_colours(jax.random.fold_in(key, _COLOUR), images / 255.0)
+        if isinstance(augmentation, Augmentation) and augmentation.random_operations:
+            assert key is not None
+            random = RandomAugment(
+                augmentation.random_operations, augmentation.random_magnitude, crop=False
+            )
+            pixels = jnp.round(images.astype(jnp.float32))
+            images = random(jax.random.fold_in(key, _OPERATIONS), pixels)
         rows = {**rows, "image": normalise(data, images)}
     if augmentation is not None:
         assert key is not None

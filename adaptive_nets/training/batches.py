@@ -74,11 +74,13 @@ def choose_augmentation(
             config.crop_padding,
             "0, since the reader of a streamed data set crops images itself",
         )
-    colour = config.colour_distortion
-    if colour and "image" in rows:
+    colour, operations = config.colour_distortion, config.random_operations
+    if "image" in rows:
         channels = rows["image"].shape[-1]
-        require(channels == 3, "data.colour-distortion", colour, f"False for {channels} channels")
-    if read_augmented and not colour:
+        why = f"for {channels} channels"
+        require(channels == 3 or not colour, "data.colour-distortion", colour, f"False {why}")
+        require(channels == 3 or not operations, "data.random-operations", operations, f"0 {why}")
+    if read_augmented and not (colour or operations):
         return task.augment
     if task.augment is None and "image" in rows:
         side = min(rows["image"].shape[:2])
@@ -89,9 +91,10 @@ def choose_augmentation(
             f"at most {side}, the shorter side of the images",
         )
         flip = config.flip and not read_augmented
-        return Augmentation(config.crop_padding, flip, colour)
+        return Augmentation(config.crop_padding, flip, colour, operations, config.random_magnitude)
     why = "examples have no images" if task.augment is None else "the task has its own augmentation"
     require(not config.crop_padding, "data.crop-padding", config.crop_padding, f"0, since {why}")
     require(not config.flip or read_augmented, "data.flip", config.flip, f"False, since {why}")
     require(not colour, "data.colour-distortion", colour, f"False, since {why}")
+    require(not operations, "data.random-operations", operations, f"0, since {why}")
     return task.augment

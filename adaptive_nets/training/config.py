@@ -77,6 +77,10 @@ class DataConfig(FlagGroup, flags="data"):
     """Smallest and largest area of random crops of streamed photographs, as shares of the image."""
     colour_distortion: bool = False
     """Change brightness, saturation, hue and contrast of training images at random."""
+    random_operations: Annotated[int, Range(0, 16)] = 0
+    """Random operations of every training image, RandAugment's N; 0 for none."""
+    random_magnitude: Annotated[float, Range(0, 100)] = 45.0
+    """Largest magnitude of these operations, RandAugment's M."""
     labels: Literal["true", "random"] = "true"
     """Training labels: true, or drawn uniformly once; test labels stay true."""
     random_label_seed: Seed = 74632

@@ -1,9 +1,10 @@
-"""adaptive-nets show: values, cost and network of an experiment, without running it."""
+"""adaptive-nets show: values, cost and network of an experiment, or a policy of a file."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -14,6 +15,7 @@ from experiments.commands.list import cell_text
 from experiments.commands.models import size_text
 from experiments.commands.output import console, hint, is_terminal, show_fields, terminal_width
 from experiments.commands.parsing import parse
+from experiments.commands.show_policy import is_policy_file, show_policy
 from experiments.suite import config as config_lib
 from experiments.suite.comparison import best_verdict_text
 from experiments.suite.cost import cost_text, seed_costs
@@ -24,6 +26,7 @@ from experiments.suite.registry import find_experiment, find_preset, load_paper
 EXAMPLES = (
     "adaptive-nets show {id}",
     "adaptive-nets show {id} --preset quick --json",
+    "adaptive-nets show policy.json",
 )
 _PARAMETERS = (
     Column("name", "parameter"),
@@ -35,10 +38,13 @@ _PARAMETERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Show:
-    """Shows an experiment: command, cell, resolved values, network, deviations from the paper."""
+    """Shows an experiment: command, cell, resolved values, network, deviations from the paper.
+
+    With the name of a policy file, shows the test-time policy in it.
+    """
 
     id: tyro.conf.Positional[str]
-    """Id, see 'adaptive-nets list'."""
+    """Id, see 'adaptive-nets list'; or a policy file (*.json, *.npz, *.npy)."""
     preset: PresetName = "paper"
     """Size whose values are shown."""
     json: bool = False
@@ -159,6 +165,9 @@ def _draw(content: Mapping[str, Any]) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Prints everything known about one experiment without running it."""
     options = parse(Show, arguments, program="adaptive-nets show", examples=EXAMPLES)
+    if is_policy_file(options.id):
+        show_policy(Path(options.id), as_json=options.json)
+        return
     content = described(options.id, options.preset)
     if options.json or not is_terminal():
         show_fields(content, as_json=options.json)

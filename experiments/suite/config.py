@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from adaptive_nets.training.config import TrainConfig
-from experiments.suite.run_inputs import RANDOM, TRAIN, RunInput, fields_of
+from experiments.suite.run_inputs import RANDOM, TRAIN, RunInput, fields_of, replace_path
 
 Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
 """Type of the field `train`: its groups are flags without a prefix."""
@@ -44,6 +44,8 @@ ADDED_DEFAULTS = {
     "halting.distillation": 0.0,
     "halting.softening": 4.0,
     "data.colour_distortion": False,
+    "data.random_operations": 0,
+    "data.random_magnitude": 45.0,
 }
 
 
@@ -93,7 +95,7 @@ def identity(config: Any, inputs: Mapping[str, RunInput] | None = None) -> dict[
         if field.role == "resumed" or (field.role == "required" and not value):
             values.pop(name)
         elif value and value != RANDOM:
-            values[name] = (inputs or {})[name].digest
+            replace_path(values, name, (inputs or {})[name].digest)
     return values
 
 

@@ -28,7 +28,7 @@ from experiments.suite import provenance
 from experiments.suite.experiment import Experiment, Metric, Outcome
 from experiments.suite.record_schema import SCHEMA, decode, validated
 from experiments.suite.registry import canonical, experiments, find_experiment, find_preset
-from experiments.suite.run_inputs import RunInput
+from experiments.suite.run_inputs import RunInput, replace_path
 
 PUBLISHED = Path(__file__).parent.parent / "results"
 LOCAL = Path("runs")
@@ -150,7 +150,7 @@ def make_record(
         for part in groups:
             group = group[part]
         # A path is valid on one machine only; the entry "inputs" describes its content.
-        group[name] = inputs[flag].digest
+        replace_path(group, name, inputs[flag].digest)
     return {
         "schema": SCHEMA,
         "experiment": experiment.id,

@@ -1,9 +1,10 @@
 """Run inputs: weights or an earlier run that a run starts from.
 
-A configuration names a run input in a string field annotated with `RunInputField`: the folder of a
-run or of a seed, ``FOLDER@STEP`` for a checkpoint, a file that a run exported, or a PyTorch or
-safetensors file of another tool. Only this module resolves it. The digest of its content is part of
-the run's identity and of its record; the path, which is valid on one machine only, is not.
+A configuration names a run input in a string field annotated with `RunInputField`, or several in a
+tuple of strings: the folder of a run or of a seed, ``FOLDER@STEP`` for a checkpoint, a file that a
+run exported, or a PyTorch or safetensors file of another tool. Only this module resolves it. The
+digest of its content is part of the run's identity and of its record; the path, which is valid on
+one machine only, is not.
 """
 
 from __future__ import annotations
@@ -78,19 +79,39 @@ class RunInput:
 
 
 def fields_of(config: Any, prefix: str = "") -> dict[str, tuple[RunInputField, str]]:
-    """Returns the run input fields of a configuration: flag -> (field, value)."""
+    """Returns the run input fields of a configuration: flag -> (field, value).
+
+    A field of several run inputs, a tuple, has an entry ``flag[i]`` for each.
+    """
     found: dict[str, tuple[RunInputField, str]] = {}
     hints = typing.get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         marks = getattr(hints[field.name], "__metadata__", ())
         mark = next((m for m in marks if isinstance(m, RunInputField)), None)
-        if mark is not None:
+        if mark is not None and isinstance(value, tuple):
+            found |= {f"{prefix}{field.name}[{i}]": (mark, item) for i, item in enumerate(value)}
+        elif mark is not None:
             found[prefix + field.name] = (mark, value)
         elif dataclasses.is_dataclass(value):
             inner = "" if field.name == TRAIN else f"{field.name}."
             found |= fields_of(value, prefix + inner)
     return found
+
+
+def replace_path(values: dict[str, Any], name: str, digest: str) -> None:
+    """Replaces the path of a run input by a digest.
+
+    Args:
+        values: values of a configuration by name, changed in place.
+        name: name of the value, with ``[i]`` for one of several, see `fields_of`.
+        digest: digest of the content.
+    """
+    field, _, index = name.rstrip("]").partition("[")
+    if index:
+        values[field][int(index)] = digest
+    else:
+        values[field] = digest
 
 
 def resolve_all(config: Any, *, seed: int) -> dict[str, RunInput]:
@@ -122,7 +143,7 @@ def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) ->
     Raises:
         UserError: the run input does not exist or is not of the kind that the flag accepts.
     """
-    name = "--" + flag.replace("_", "-")
+    name = "--" + flag.partition("[")[0].replace("_", "-")
     text = str(where)
     if text == RANDOM and field.random:
         return RunInput(flag, "random", Path(), RANDOM)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import Any
 
 import flax.linen as nn
@@ -21,9 +20,10 @@ from adaptive_nets.data.device import (
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model, model_entry
 from adaptive_nets.models.normalisation import InputNormalisation
-from adaptive_nets.models.weights.stored import check_fits, flatten
+from adaptive_nets.models.weights.stored import check_fits
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import ModelConfig
+from experiments.shared.digests import array_digest
 from experiments.shared.normalisation import (
     check_channels,
     check_normalisation,
@@ -164,12 +164,3 @@ def _check_scaling(theirs: dict[str, Any], ours: PixelScaling, where: str) -> No
                 f"--perforation.source {where} was trained with --data.{name.replace('_', '-')} "
                 f"{there!r}; expected {getattr(ours, name)!r}"
             )
-
-
-def array_digest(variables: Any) -> str:
-    """Returns sixteen hexadecimal digits of the contents of arrays."""
-    sums = hashlib.sha256()
-    for name, leaf in sorted(flatten(variables).items()):
-        sums.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        sums.update(np.ascontiguousarray(leaf).tobytes())
-    return sums.hexdigest()[:16]

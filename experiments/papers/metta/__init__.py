@@ -1,0 +1,1 @@
+"""Mean Embeddings with Test-Time Data Augmentation (Ashukha et al., 2021)."""

@@ -1,0 +1,1 @@
+"""Predictions of trained networks over random views, for several papers."""
