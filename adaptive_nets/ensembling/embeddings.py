@@ -1,11 +1,7 @@
-"""Mean embeddings over random views [ashukha2021].
-
-Features are summed as they come, so memory does not grow with the number of views.
-"""
+"""Mean embeddings over random views [ashukha2021]."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from adaptive_nets.ensembling.averaging import RunningAverage
 from adaptive_nets.ensembling.features import FeatureFn
-from adaptive_nets.ensembling.test_time import (
-    _SAVE_EVERY,
-    _checked_counts,
-    _restore,
-    _save,
-    predict_view,
-)
+from adaptive_nets.ensembling.streaming import sum_views
 from adaptive_nets.ensembling.views import Views
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
+from adaptive_nets.runtime.progress import ProgressReporter
 
 
 def mean_embedding(features: Float[Any, "N S D"]) -> Float[Array, "N D"]:
@@ -91,43 +80,11 @@ def average_features(
     Raises:
         UserError: no images, no or zero views, or a store of another identity.
     """
-    counts = _checked_counts(counts)
-    progress = progress or SilentProgress()
-    marks = {"seed": seed, "batch_size": batch_size, **(identity or {})}
-    # Of the running average, only sum and count are of use here.
-    sums, found = _restore(store, marks)
-    done = 0 if sums is None else sums.count
-    batches = -(-len(images) // min(batch_size, max(len(images), 1)))
-    batch = done * batches
-    progress.start(title, done=batch, total=counts[-1] * batches, unit="batches")
-    saved = time.monotonic()
-
-    def after_batch() -> None:
-        nonlocal batch
-        batch += 1
-        progress.update(batch)
-
-    for number in range(done, counts[-1]):
-        features = predict_view(
-            feature_fn, images, views, number, seed=seed, batch_size=batch_size,
-            after_batch=after_batch,
-        )  # fmt: skip
-        after_view(number, features)
-        total = features.astype(np.float64) if sums is None else sums.total + features
-        sums = RunningAverage(total, number + 1)
-        if sums.count in counts:
-            found[sums.count] = (sums.total / sums.count).astype(np.float32)
-        last = sums.count == counts[-1]
-        if store is not None and (last or time.monotonic() - saved > _SAVE_EVERY):
-            _save(store, sums, found, marks)
-            saved = time.monotonic()
-    progress.finish()
-    missing = [count for count in counts if count not in found]
-    if missing:
-        raise UserError(
-            f"{store} holds {done} views but not the mean of {missing[0]}; remove it to begin again"
-        )
-    return {count: found[count] for count in counts}
+    return sum_views(
+        [feature_fn], images, views, counts=counts, prepare=lambda features: features,
+        finish=lambda sums: sums.mean.astype(np.float32), seed=seed, batch_size=batch_size,
+        store=store, identity=identity, progress=progress, title=title, after_view=after_view,
+    )  # fmt: skip
 
 
 def interpolate(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from adaptive_nets.ensembling.linear_probe import LinearHead
-from adaptive_nets.ensembling.views import Images
+from adaptive_nets.ensembling.views import Images, normalised
 from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.models.weights.stored import flatten
 from adaptive_nets.runtime.errors import UserError, did_you_mean
@@ -126,19 +126,6 @@ def linear_head(module: Any, variables: Any, *, image_shape: Sequence[int]) -> L
         )
     bias = params.get(f"{path}/bias", np.zeros(kernel.shape[1]))
     return LinearHead(kernel, np.asarray(bias, np.float64))
-
-
-def normalised(images: Images, normalisation: InputNormalisation) -> Images:
-    """Computes a network's input from float32 images in [0, 255]; traceable."""
-    offset = jnp.asarray(normalisation.offset, jnp.float32)
-    scale = jnp.asarray(normalisation.scale, jnp.float32)
-    inputs = (images / np.float32(normalisation.pixel_scale) - offset[None]) * scale[None]
-    if normalisation.per_image:
-        axes = (1, 2, 3)
-        mean = jnp.mean(inputs, axis=axes, keepdims=True)
-        deviation = jnp.std(inputs, axis=axes, keepdims=True)
-        inputs = (inputs - mean) / jnp.maximum(deviation, inputs[0].size ** -0.5)
-    return inputs
 
 
 def _names(tree: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:

@@ -28,6 +28,14 @@ class Views(Protocol):
         ...
 
 
+class ImageFn(Protocol):
+    """Function of images that returns an array of one row for each."""
+
+    def __call__(self, images: Images) -> Float[Array, "N D"]:
+        """Returns float[N, D] of float32 images in [0, 255]."""
+        ...
+
+
 class Predictor(Protocol):
     """Network as a function: pixels -> normalised log-probabilities."""
 
@@ -91,19 +99,25 @@ def make_predictor(module: Any, variables: Any, normalisation: InputNormalisatio
         variables: its variables.
         normalisation: normalisation of its inputs.
     """
-    scale = jnp.asarray(normalisation.scale, jnp.float32)
-    offset = jnp.asarray(normalisation.offset, jnp.float32)
 
     @jax.jit
     def apply(variables, images):
-        inputs = (images / np.float32(normalisation.pixel_scale) - offset[None]) * scale[None]
-        if normalisation.per_image:
-            axes = (1, 2, 3)
-            mean = jnp.mean(inputs, axis=axes, keepdims=True)
-            deviation = jnp.std(inputs, axis=axes, keepdims=True)
-            inputs = (inputs - mean) / jnp.maximum(deviation, inputs[0].size ** -0.5)
+        inputs = normalised(images, normalisation)
         logits = logits_of(module.apply(variables, inputs, train=False))
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 
     variables = jax.device_put(variables)
     return lambda images: apply(variables, images)
+
+
+def normalised(images: Images, normalisation: InputNormalisation) -> Images:
+    """Computes a network's input from float32 images in [0, 255]; traceable."""
+    offset = jnp.asarray(normalisation.offset, jnp.float32)
+    scale = jnp.asarray(normalisation.scale, jnp.float32)
+    inputs = (images / np.float32(normalisation.pixel_scale) - offset[None]) * scale[None]
+    if normalisation.per_image:
+        axes = (1, 2, 3)
+        mean = jnp.mean(inputs, axis=axes, keepdims=True)
+        deviation = jnp.std(inputs, axis=axes, keepdims=True)
+        inputs = (inputs - mean) / jnp.maximum(deviation, inputs[0].size ** -0.5)
+    return inputs

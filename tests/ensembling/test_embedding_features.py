@@ -178,7 +178,7 @@ def test_an_interrupted_mean_resumes_from_its_store(key, images, tmp_path, compl
     )  # fmt: skip
     complains(
         lambda: average_features(features, images, views, counts=(3, 4), **options),
-        "not the mean of 3",
+        "not the average of 3",
     )
 
 

@@ -15,7 +15,7 @@ from adaptive_nets.ensembling import (
     crop_views,
     predict_pool,
     predict_view,
-    test_time,
+    streaming,
     unchanged_views,
 )
 
@@ -189,7 +189,7 @@ def equal(found, expected):
 # Calls 1 to 3 predict view 0: the first, a middle and the last batch of a view.
 @pytest.mark.parametrize("fail_at", [1, 4, 8, 9, 15])
 def test_interrupted_average_is_resumed(fail_at, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(test_time, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(streaming, "SAVE_EVERY", 0.0)
     expected = run(Counted(), images)
     store = tmp_path / "new" / "store.npz"
     with pytest.raises(RuntimeError, match="interrupted"):
@@ -210,7 +210,7 @@ def test_interrupted_average_is_resumed(fail_at, images, tmp_path, monkeypatch):
 
 
 def test_average_is_interrupted_again_and_again(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(test_time, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(streaming, "SAVE_EVERY", 0.0)
     store, attempts = tmp_path / "store.npz", 0
     while True:
         attempts += 1

@@ -82,7 +82,14 @@ def test_presets_differ_in_size_only(experiment):
             "search.kinds", "search.repetitions", "search.runs", "search.steps",
             "timing.batches", "timing.seconds",
             "tradeoff.batch_size", "tradeoff.impact_images", "tradeoff.keeps", "tradeoff.sizes",
-            "tradeoff.draws",
+            "tradeoff.draws", "views.counts", "speed.seconds",
+            "pool.counts", "search.length", "search.splits", "search.grid", "search.grid_views",
+            "corruption.kinds", "corruption.severities", "transfer.name", "transfer.weights",
+            "second.name", "drawn.candidates", "drawn.objects", "drawn.length",
+            "ensemble.groupings", "noise.every", "noise.samples", "cycle.length", "swag.length",
+            "swag.every", "swag.statistics_images", "variational.length", "laplace.images",
+            "laplace.held_out", "laplace.samples", "laplace.scales",
+            "embedding.views", "interpolation.points", "probe.iterations", "probe.penalties",
         }  # fmt: skip
 
 

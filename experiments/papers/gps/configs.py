@@ -8,9 +8,11 @@ from adaptive_nets.training.config import ModelConfig
 from experiments.papers.gps.fields import (
     CorruptedConfig,
     CorruptionConfig,
+    DrawnConfig,
     PolicyConfig,
     PoolConfig,
     SearchConfig,
+    SpeedConfig,
     TransferConfig,
 )
 from experiments.shared.ensembling.configs import ImagesConfig, ViewsConfig
@@ -115,4 +117,21 @@ def _corruptions() -> Experiment:
     )  # fmt: skip
 
 
-EXPERIMENTS = (_search(20), _search(32), _corruptions())
+def _speed() -> Experiment:
+    """Defines the time of the search at the paper's size."""
+    return Experiment(
+        id="gps.search.time",
+        title="time of the greedy search at the paper's size, predictions drawn",
+        row="search.time",
+        presets={
+            "smoke": Preset(SpeedConfig(DrawnConfig(candidates=5, objects=40, length=3))),
+            "quick": Preset(SpeedConfig()),
+            "paper": Preset(SpeedConfig()),
+        },
+        runner="experiments.papers.gps.speed:run",
+        data="none",
+        deviations=("Predictions are drawn at random, so that the time is of the search alone.",),
+    )
+
+
+EXPERIMENTS = (_search(20), _search(32), _corruptions(), _speed())

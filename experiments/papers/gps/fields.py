@@ -139,3 +139,24 @@ class CorruptedConfig:
     corruption: CorruptionConfig = CorruptionConfig()
     views: ViewsConfig = dataclasses.field(default_factory=lambda: ViewsConfig(counts=(5, 10, 100)))
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnConfig(FlagGroup, flags="drawn"):
+    """Predictions that are drawn at random, for the time of the search alone."""
+
+    candidates: Count = 1101
+    """Number of candidates."""
+    objects: Count = 5000
+    """Number of objects."""
+    classes: Annotated[int, Range(2, 100000)] = 10
+    """Number of classes."""
+    length: Count = 100
+    """Number of selections."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedConfig:
+    """Time of the search on drawn predictions."""
+
+    drawn: DrawnConfig = DrawnConfig()

@@ -141,6 +141,20 @@ def corruptions_table(records: Sequence[Record]) -> str:
     return render.markdown_table(header, rows, (3, 4, 5))
 
 
+def time_table(records: Sequence[Record]) -> str:
+    """Renders the time of the search at each measured size."""
+    rows = []
+    chosen = [r for r in records if r.experiment == "gps.search.time" and r.preset != "smoke"]
+    for group in group_records(chosen):
+        metric = group.records[0].metric("search_seconds")
+        assert metric is not None
+        step = group.values("step_seconds")[0]
+        rows.append((metric.note, f"{metric.value:.0f}", f"{step:.2f}"))
+    if not rows:
+        return _NOT_RUN
+    return render.markdown_table(("size", "search, s", "median selection, s"), rows, (1, 2))
+
+
 def groups_of(records: Sequence[Record]) -> list[Group]:
     """Returns the groups of searches, without smoke runs."""
     chosen = [r for r in records if r.experiment.startswith(PREFIX)]
@@ -152,4 +166,5 @@ PARTS = {
     "gains": gains_table,
     "corruptions": corruptions_table,
     "saving": saving,
+    "time": time_table,
 }

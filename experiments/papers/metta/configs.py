@@ -77,7 +77,7 @@ EXPERIMENTS = (
     Experiment(
         id="metta.cifar100.resnet32",
         title="mean embeddings of a CIFAR-10 ResNet-32 on CIFAR-100: linear probe, neighbours",
-        row="cifar100.resnet32-linear",
+        row="cifar100.resnet32",
         presets=_probed_presets(),
         runner="experiments.papers.metta.experiment:run",
         data="cifar100, and weights of the network trained on cifar10",

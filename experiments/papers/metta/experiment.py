@@ -76,7 +76,7 @@ def run(
     progress.show(f"{title}: {_summary(metrics, config)}; neighbours and retrieval")
     more, curves = _neighbours(config, databases, embeddings, train.labels, test.labels)
     metrics, arrays = metrics | more, arrays | curves
-    more, curves = _single_views(config, embedder, heads[PLAIN][1], test, embeddings, seed)
+    more, curves = _single_views(config, embedder, heads, test, embeddings, seed)
     return Outcome(metrics | more, arrays | curves, seconds=time.monotonic() - began, steps=0)
 
 
@@ -246,42 +246,47 @@ def _neighbours(
 
 
 def _single_views(
-    config: ProbedConfig, embedder: _Embedder, head: LinearHead, test: Split,
-    embeddings: Mapping[str, np.ndarray], seed: int,
+    config: ProbedConfig, embedder: _Embedder, heads: Mapping[str, tuple[float, LinearHead]],
+    test: Split, embeddings: Mapping[str, np.ndarray], seed: int,
 ) -> tuple[dict[str, Metric], dict[str, np.ndarray]]:  # fmt: skip
-    """Measures what needs the embedding of every single view."""
+    """Measures what needs the embedding of every single view, for all probes but that of means."""
     views, progress = config.embedding.views, embedder.progress
     plain, mean = embeddings[PLAIN], embeddings[str(views)]
-    shares = np.linspace(0, 1, config.interpolation.points)
-    lengths = []
-
-    def logits_of_view(number: int) -> np.ndarray:
-        features = embedder.view(test, number, seed=seed)
-        lengths.append(float(np.linalg.norm(features, axis=1).mean()))
-        return head.logits(features)
-
-    progress.start(f"{embedder.title}: single views", done=0, total=views, unit="views")
-    averaged, curves, difference = measures.single_views(
-        logits_of_view, head.logits(plain), head.logits(mean), test.labels,
-        views=views, shares=shares, tick=progress.update,
-    )  # fmt: skip
-    progress.finish()
-    quality = measures.quality(averaged, test.labels, config.calibration, seed=seed)
-    note = "mean of the probe's probabilities over the views"
-    length = float(np.linalg.norm(mean, axis=1).mean()) / max(float(np.mean(lengths)), 1e-30)
+    features = [embedder.view(test, number, seed=seed) for number in range(views)]
+    of_views = float(np.mean([np.linalg.norm(view, axis=1).mean() for view in features]))
+    length = float(np.linalg.norm(mean, axis=1).mean()) / max(of_views, 1e-30)
     metrics = {
-        **quality.metrics(str(views), prefix="probability_", note=note),
-        "logit_difference": Metric(
+        "length_share": Metric(
+            length, "x", len(test), "length of the mean embedding over that of single views"
+        )
+    }
+    shares = np.linspace(0, 1, config.interpolation.points)
+    arrays = {"interpolation/share": shares}
+    for name in (PLAIN, SINGLE):
+        if name not in heads:
+            continue
+        prefix, head = PREFIXES[name], heads[name][1]
+        progress.start(
+            f"{embedder.title}: single views, probe of {_PROBES[name]}",
+            done=0, total=views, unit="views",
+        )  # fmt: skip
+        averaged, curves, difference = measures.single_views(
+            [head.logits(view) for view in features], head.logits(plain), head.logits(mean),
+            test.labels, shares=shares, tick=progress.update,
+        )  # fmt: skip
+        progress.finish()
+        quality = measures.quality(averaged, test.labels, config.calibration, seed=seed)
+        metrics |= quality.metrics(
+            str(views), prefix=f"{prefix}probability_",
+            note="mean of the probe's probabilities over the views",
+        )  # fmt: skip
+        metrics[f"{prefix}logit_difference"] = Metric(
             difference, "x", len(test),
             "mean of the views' logits against the logits of the mean embedding, largest "
             "difference over the largest logit",
-        ),
-        "length_share": Metric(
-            length, "x", len(test), "length of the mean embedding over that of single views"
-        ),
-    }  # fmt: skip
-    arrays = {"interpolation/share": shares}
-    return metrics, arrays | {f"interpolation/{name}": found for name, found in curves.items()}
+        )  # fmt: skip
+        arrays |= {f"interpolation/{prefix}{key}": found for key, found in curves.items()}
+    return metrics, arrays
 
 
 def _described(name: str) -> str:

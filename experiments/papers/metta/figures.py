@@ -23,7 +23,13 @@ _CLASSIFIERS = {
     "the network's own head": ("top1", "top1.centre", LIGHT["dense"]),
 }  # fmt: skip
 _INTERPOLATED = (("mean embedding", "", LIGHT["sparse"]), ("one view", "single_", LIGHT["dense"]))
-_PANELS = (("accuracy", "Accuracy, %"), ("calibrated_nll", "NLL after calibration, nats"))
+# (array, prefix of the probe, title); the probe of single views is the paper's kind of head.
+_PANELS = (
+    ("accuracy", "augmented_", "Accuracy, %, probe of single views"),
+    ("calibrated_nll", "augmented_", "NLL calibrated, nats, probe of single views"),
+    ("accuracy", "", "Accuracy, %, probe of plain embeddings"),
+    ("calibrated_nll", "", "NLL calibrated, nats, probe of plain embeddings"),
+)
 
 
 def figures(records: Sequence[Record]) -> list[Figure | Missing]:
@@ -107,16 +113,18 @@ def _interpolation(experiment: Experiment, group: Group, folded: bool) -> Figure
         return None
     rows: list[list[float | str]] = []
     panels = []
-    for name, title in _PANELS:
+    for name, probe, title in _PANELS:
+        if _arrays(group, f"interpolation/{probe}{name}") is None:
+            continue
         with panel(title, size=(400, 280)) as drawn:
             for label, prefix, colour in _INTERPOLATED:
-                values = _arrays(group, f"interpolation/{prefix}{name}")
+                values = _arrays(group, f"interpolation/{probe}{prefix}{name}")
                 if values is None:
                     continue
                 mean = values.mean(axis=0)
                 drawn.axes.plot(share[0], mean, "o-", ms=3, color=colour, label=label)
                 rows += [
-                    [name, label, float(a), float(value)]
+                    [title, label, float(a), float(value)]
                     for a, value in zip(share[0], mean, strict=True)
                 ]
             drawn.axes.set_xlabel("share of the plain embedding")
@@ -124,7 +132,7 @@ def _interpolation(experiment: Experiment, group: Group, folded: bool) -> Figure
         panels.append(drawn.svg)
     return Figure(
         title="Interpolation to the plain embedding",
-        caption="Probe of plain embeddings on (1 − α)·x + α·y, where y is the embedding of the "
+        caption="Linear probes on (1 − α)·x + α·y, where y is the embedding of the "
         "image itself and x the mean embedding or the embedding of one view; the results of single "
         "views are averaged over views. The temperature is fitted on the other half of the images.",
         svg=tuple(panels),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.special import log_softmax
@@ -166,12 +166,11 @@ def neighbour_metrics(
 
 
 def single_views(
-    logits_of_view: Callable[[int], np.ndarray],
+    logits: Sequence[np.ndarray],
     plain: np.ndarray,
     mean: np.ndarray,
     labels: np.ndarray,
     *,
-    views: int,
     shares: np.ndarray,
     tick: Callable[[int], None] = lambda done: None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
@@ -181,11 +180,10 @@ def single_views(
     for embeddings.
 
     Args:
-        logits_of_view: s -> float[N, K], logits of the embeddings of view s.
+        logits: float[N, K] of the embeddings of each of S views.
         plain: float[N, K], logits of the plain embedding y.
         mean: float[N, K], logits of the mean embedding over the views.
         labels: int[N].
-        views: number of views S.
         shares: float[A], values of α.
         tick: called with the number of finished views.
 
@@ -198,14 +196,13 @@ def single_views(
     curves = _interpolated(mean, plain, labels, shares)
     average, total = RunningAverage.empty(*plain.shape), np.zeros(plain.shape)
     singles: list[dict[str, np.ndarray]] = []
-    for number in range(views):
-        logits = logits_of_view(number)
-        average, total = average.add(log_softmax(logits, axis=-1)), total + logits
-        singles.append(_interpolated(logits, plain, labels, shares))
-        tick(number + 1)
+    for view in logits:
+        average, total = average.add(log_softmax(view, axis=-1)), total + view
+        singles.append(_interpolated(view, plain, labels, shares))
+        tick(len(singles))
     for name in tuple(curves):
         curves[f"single_{name}"] = np.mean([single[name] for single in singles], axis=0)
-    difference = float(np.max(np.abs(total / views - mean)) / np.max(np.abs(mean)))
+    difference = float(np.max(np.abs(total / len(logits) - mean)) / np.max(np.abs(mean)))
     return average.log_mean(), curves, difference
 
 

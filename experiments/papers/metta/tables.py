@@ -69,20 +69,23 @@ def control_table(records: Sequence[Record]) -> str:
     rows = []
     for group in _groups(records):
         views = group.records[0].config["embedding"]["views"]
-        for i, (label, prefix) in enumerate(
-            (("embeddings, or logits", ""), ("probabilities", "probability_"))
-        ):
-            cells = [
-                _cell(group, f"{prefix}{measure}.{views}")
-                for measure in ("accuracy", "nll", "calibrated_nll")
-            ]
-            difference = "–" if prefix else _cell(group, "logit_difference", digits=1, power=True)
-            rows.append((group.describe() if i == 0 else "", str(views), label, *cells, difference))
+        first = True
+        for probe, beginning in (("plain embeddings", ""), ("single views", "augmented_")):
+            for label, prefix in (("embeddings, or logits", ""), ("probabilities", "probability_")):
+                cells = [
+                    _cell(group, f"{beginning}{prefix}{measure}.{views}")
+                    for measure in ("accuracy", "nll", "calibrated_nll")
+                ]
+                name = f"{beginning}logit_difference"
+                cells.append("–" if prefix else _cell(group, name, digits=1, power=True))
+                row = (group.describe() if first else "", probe, str(views), label, *cells)
+                rows.append(row)
+                first = False
     header = (
-        "runs", "views", "mean of", "accuracy, %", "NLL, nats", "NLL calibrated, nats",
+        "runs", "probe of", "views", "mean of", "accuracy, %", "NLL, nats", "NLL calibrated, nats",
         "logits apart, relative",
     )  # fmt: skip
-    return render.markdown_table(header, rows, (1, 3, 4, 5, 6)) if rows else _NONE
+    return render.markdown_table(header, rows, (2, 4, 5, 6, 7)) if rows else _NONE
 
 
 def gain_table(records: Sequence[Record]) -> str:

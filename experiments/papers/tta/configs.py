@@ -6,6 +6,7 @@ import dataclasses
 
 from adaptive_nets.training.config import ModelConfig
 from adaptive_nets.training.ranges import FlagGroup, NonNegative
+from experiments.papers.tta.methods.presets import METHODS
 from experiments.shared.ensembling.configs import (
     CalibrationConfig,
     ImagesConfig,
@@ -114,6 +115,7 @@ def _single(layers: int) -> Experiment:
 
 
 EXPERIMENTS = (
+    *METHODS,
     _single(20),
     _single(32),
     Experiment(

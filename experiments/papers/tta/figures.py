@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.papers.tta.methods import figures as methods
 from experiments.papers.tta.tables import groups_of
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LIGHT, Figure, Missing, panel, with_background
@@ -29,8 +30,10 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
         sizes.setdefault(key, []).append(group)
     if not sizes:
         command = "adaptive-nets run tta.cifar10.resnet32 --preset quick --weights FILE"
-        return [Missing("No figure: no run has a record", (command,), _SECTION)]
-    return [_over_views(groups, folded=i > 0) for i, groups in enumerate(sizes.values())]
+        missing = Missing("No figure: no run has a record", (command,), _SECTION)
+        return [missing, *methods.method_figures(records)]
+    drawn = [_over_views(groups, folded=i > 0) for i, groups in enumerate(sizes.values())]
+    return [*drawn, *methods.method_figures(records)]
 
 
 def _title(group: Group) -> str:
@@ -75,8 +78,8 @@ def _over_views(groups: Sequence[Group], *, folded: bool) -> Figure:
 
 
 def _picture(records: Sequence[Record]) -> str:
-    drawn = [f for f in figures(records) if isinstance(f, Figure)]
+    drawn = [f for f in figures(records) if isinstance(f, Figure) and f.section == _SECTION]
     return with_background(drawn[0].svg[0]) if drawn else ""
 
 
-PICTURES = {"tta-views.svg": _picture}
+PICTURES = {"tta-views.svg": _picture, **methods.PICTURES}

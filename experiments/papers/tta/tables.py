@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.papers.tta.methods import answers, table
 from experiments.shared.ensembling.scores import CALIBRATED, CLL
 from experiments.suite import render
 from experiments.suite.groups import Group, group_records
@@ -86,4 +87,14 @@ def groups_of(records: Sequence[Record]) -> list[Group]:
     return [g for g in group_records(chosen) if g.preset != "smoke" and not g.row_changes]
 
 
-PARTS = {"views": views_table, "speed": speed_table, "answer": answer}
+PARTS = {
+    "views": views_table,
+    "speed": speed_table,
+    "answer": answer,
+    # The name "methods" is the beginning of the ids of experiments.
+    "ensembles": table.methods_table,
+    "ensembles-dee": table.equivalents_table,
+    "ensembles-ranks": table.ranks_table,
+    "ensembles-paper": table.paper_table,
+    "ensembles-answers": answers.answers,
+}

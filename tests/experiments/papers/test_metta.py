@@ -85,6 +85,8 @@ def test_smoke_run_has_every_measure_and_resumes_to_the_same(tmp_path):
     assert curve[-1] == pytest.approx(first.metrics["accuracy.plain"].value)
     single = first.arrays["interpolation/single_accuracy"]
     assert single[-1] == pytest.approx(curve[-1])
+    curve = first.arrays["interpolation/augmented_accuracy"]
+    assert curve[0] == pytest.approx(first.metrics["augmented_accuracy.2"].value)
     assert first.arrays["accuracy"].shape == first.arrays["counts"].shape == (2,)
     again = run_probed(tmp_path)
     for name, array in first.arrays.items():
@@ -160,8 +162,8 @@ def test_interpolation_and_averages_equal_loops_over_views(rng):
     views, plain, labels = rng.normal(size=(5, 20, 3)), rng.normal(size=(20, 3)), np.arange(20) % 4
     shares = np.array([0.0, 0.3, 1.0])
     averaged, curves, difference = measures.single_views(
-        lambda s: head.logits(views[s]), head.logits(plain), head.logits(views.mean(0)), labels,
-        views=5, shares=shares,
+        [head.logits(view) for view in views], head.logits(plain), head.logits(views.mean(0)),
+        labels, shares=shares,
     )  # fmt: skip
     assert difference < 1e-12
     probs = np.mean([np.exp(head.log_probs(view)) for view in views], axis=0)
@@ -284,7 +286,7 @@ def made_up(seed: int) -> Outcome:
             metrics[f"{measure}.{name}"] = Metric(20.0, "%", 10)
     arrays["interpolation/share"] = np.linspace(0, 1, 3)
     for name in ("accuracy", "nll", "calibrated_nll"):
-        for prefix in ("", "single_"):
+        for prefix in ("", "single_", "augmented_", "augmented_single_"):
             arrays[f"interpolation/{prefix}{name}"] = np.linspace(2, 1, 3)
     return Outcome(metrics, arrays, seconds=1.0, steps=0)
 
@@ -299,7 +301,7 @@ def test_figures_and_tables_show_every_number(tmp_path):
     assert len([f for f in drawn if isinstance(f, Missing)]) == 2
     assert all(figure.section for figure in drawn)
     assert "probe of plain embeddings" in shown[0].svg[0]
-    assert len(shown[1].svg) == 2
+    assert len(shown[1].svg) == 4
     assert all(draw(records).startswith("<svg") for draw in PICTURES.values())
     gain = PARTS["gain"](records)
     assert "| probe of plain embeddings | itself on images | 10 | +3.10 | 0.10 | 0.20 | yes" in gain

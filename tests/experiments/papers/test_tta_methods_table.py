@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.papers.tta import methods_answers, methods_figures, methods_table
-from experiments.papers.tta.methods import METHODS, PREFIX
+from experiments.papers.tta.methods import answers as methods_answers
+from experiments.papers.tta.methods import figures as methods_figures
+from experiments.papers.tta.methods import table as methods_table
+from experiments.papers.tta.methods.presets import METHODS, PREFIX
 from experiments.report.charts import Figure, Missing
 from experiments.suite.experiment import Metric, Outcome
 from experiments.suite.records import ARRAYS, Record, Surroundings, make_record, write_arrays
@@ -84,9 +86,16 @@ def test_the_table_has_a_line_for_each_method(records):
     assert cells[2:] == [
         "5", "400", "38.80", "-0.9500", "-0.8800", "2.4", "38.30", "-0.9500", "-0.8300", "2.7"
     ]  # fmt: skip
-    assert "preset day, 1 seed, 50,000 images, 100 steps; *reduced*" in text
+    assert "preset day, 1 seed, 50,000 training images; *reduced*" in text
     text = methods_table.equivalents_table(records)
     assert line(text, "| single network, TTA |")[-1] == "-0.8500 / 2.5"
+
+
+def test_steps_include_those_of_a_given_network(tmp_path, records):
+    (comparison,) = methods_table.comparisons(records)
+    assert comparison.steps("vi") == STEPS["vi"]
+    comparison.methods["vi"].group.records[0].content["config"]["weights"] = "runs/single"
+    assert comparison.steps("vi") == STEPS["vi"] + STEPS["single"]
 
 
 def test_rank_correlations_of_ours_and_of_the_paper(records):

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from adaptive_nets.ensembling import deep_ensemble_equivalent
-from experiments.papers.tta.methods import METHODS, PREFIX
+from experiments.papers.tta.methods.presets import METHODS, PREFIX
 from experiments.shared.ensembling.scores import CLL
 from experiments.suite import render
 from experiments.suite.experiment import PRESETS
@@ -78,8 +78,21 @@ class Comparison:
 
     @property
     def runs(self) -> str:
-        """Preset and data of the runs."""
-        return self.methods["de"].group.describe()
+        """Preset, seeds and data of the runs."""
+        group = self.methods["de"].group
+        seeds = len(group.records)
+        images = group.records[0].dataset["train"]
+        return (
+            f"preset {group.preset}, {seeds} seed{'s' if seeds > 1 else ''}, {images:,} training "
+            "images"
+        )
+
+    def steps(self, name: str) -> float:
+        """Returns the training steps of a method, with those of the network it was given."""
+        group = self.methods[name].group
+        given = group.records[0].config.get("weights") and name != "single"
+        first = self.steps("single") if given and "single" in self.methods else 0.0
+        return first + mean_and_deviation(group.values("training_steps"))[0]
 
     @property
     def status(self) -> str:
@@ -124,8 +137,7 @@ def methods_table(records: Sequence[Record]) -> str:
     for comparison in comparisons(records):
         for i, (name, method) in enumerate(comparison.methods.items()):
             head = f"{comparison.runs}; {comparison.status}" if i == 0 else ""
-            steps = mean_and_deviation(method.group.values("training_steps"))[0]
-            cells = [NAMES[name], f"{method.counts[-1]}", f"{steps:,.0f}"]
+            cells = [NAMES[name], f"{method.counts[-1]}", f"{comparison.steps(name):,.0f}"]
             for prefix in ("", AUGMENTED):
                 cells += [
                     f"{method.last('error', prefix):.2f}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from experiments.papers.tta.methods_configs import (
+from experiments.papers.tta.methods.configs import (
     CycleConfig,
     CyclicalLangevinConfig,
     DeepEnsembleConfig,
@@ -26,14 +26,13 @@ from experiments.papers.tta.methods_configs import (
 )
 from experiments.suite.experiment import Experiment, Preset
 
-RUNNER = "experiments.papers.tta.methods_runner:run"
+RUNNER = "experiments.papers.tta.methods.runner:run"
 PREFIX = "tta.methods."
 
 _BASE = (
     "A ResNet of 8 layers with the recipe of the paper's PreResNet110; the paper's networks have "
     "16 to 164 layers.",
     "Weight decay acts on kernels only, not on biases and batch normalisation.",
-    "Crops are padded with the mean colour in training and with black pixels in views.",
 )
 _RESTART = "Momentum starts at 0 when the method starts from the trained network."
 _REDUCED = (

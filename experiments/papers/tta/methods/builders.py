@@ -34,8 +34,8 @@ from adaptive_nets.ensembling.posterior import (
 from adaptive_nets.ensembling.posterior.mean_field import kl_divergence
 from adaptive_nets.training.classification import classification
 from adaptive_nets.training.config import require
-from experiments.papers.tta.methods_bench import Bench
-from experiments.papers.tta.methods_configs import (
+from experiments.papers.tta.methods.bench import Bench
+from experiments.papers.tta.methods.configs import (
     CyclicalLangevinConfig,
     DeepEnsembleConfig,
     FastGeometricConfig,

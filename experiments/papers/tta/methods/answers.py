@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adaptive_nets.ensembling import deep_ensemble_equivalent
-from experiments.papers.tta.methods_table import (
+from experiments.papers.tta.methods.table import (
     AUGMENTED,
     NAMES,
     ORDER,
@@ -15,7 +15,7 @@ from experiments.papers.tta.methods_table import (
     rank_correlation,
 )
 from experiments.shared.ensembling.scores import CLL
-from experiments.suite.records import Record, mean_and_deviation
+from experiments.suite.records import Record
 from experiments.suite.registry import load_paper
 
 _NOT_RUN = "Not run: there is no record of a deep ensemble.\n"
@@ -42,8 +42,8 @@ def _single_network(comparison: Comparison) -> str:
     if single is None:
         return ""
     count, cll = single.counts[-1], single.last(CLL, AUGMENTED)
-    own = _steps(comparison, "single")
-    costly = [n for n in comparison.methods if n != "single" and _steps(comparison, n) > own]
+    own = comparison.steps("single")
+    costly = [n for n in comparison.methods if n != "single" and comparison.steps(n) > own]
     matched = [n for n in costly if cll >= comparison.methods[n].last(CLL)]
     ahead = [n for n in costly if n not in matched]
     size = deep_ensemble_equivalent([cll], ensemble.curve("reference/mean"))[0]
@@ -65,10 +65,6 @@ def _single_network(comparison: Comparison) -> str:
     losses = [n for n in comparison.methods if n not in gains]
     text += f" Augmentation improves the CLL of {len(gains)} of {len(comparison.methods)} methods"
     return text + (f", not of {_listed(losses)}." if losses else ".")
-
-
-def _steps(comparison: Comparison, name: str) -> float:
-    return mean_and_deviation(comparison.methods[name].group.values("training_steps"))[0]
 
 
 def _paper_single_network() -> str:

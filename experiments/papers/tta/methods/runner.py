@@ -29,9 +29,9 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_json_atomically
 from adaptive_nets.runtime.json_files import read_json_object
 from adaptive_nets.runtime.progress import ProgressReporter
-from experiments.papers.tta import methods_builders as builders
-from experiments.papers.tta.methods_bench import Bench, set_up
-from experiments.papers.tta.methods_configs import (
+from experiments.papers.tta.methods import builders
+from experiments.papers.tta.methods.bench import Bench, set_up
+from experiments.papers.tta.methods.configs import (
     CyclicalLangevinConfig,
     DeepEnsembleConfig,
     LaplaceMethodConfig,
@@ -41,7 +41,7 @@ from experiments.papers.tta.methods_configs import (
     SwagMethodConfig,
     VariationalMethodConfig,
 )
-from experiments.papers.tta.methods_predictions import (
+from experiments.papers.tta.methods.predictions import (
     AUGMENTED,
     PLAIN,
     predict_members,
@@ -109,7 +109,7 @@ def run(
         if isinstance(config, DeepEnsembleConfig):
             arrays |= reference_curve(found, bench, config.ensemble.groupings, prefix)
     metrics["members"] = Metric(float(len(files)), "networks")
-    metrics["training_steps"] = Metric(float(work.steps), "steps", 1, "of all networks and stages")
+    metrics["training_steps"] = Metric(float(work.steps), "steps", 1, "of all stages of this run")
     metrics["training_time"] = Metric(trained, "s", 1, "of this call, before predictions")
     shutil.rmtree(directory / "training", ignore_errors=True)
     steps = bench.timing.total_steps if work.trains_networks else 0

@@ -16,7 +16,7 @@ from adaptive_nets.ensembling.views import Views
 from adaptive_nets.models.weights.stored import load_network
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_bytes_atomically
-from experiments.papers.tta.methods_bench import Bench
+from experiments.papers.tta.methods.bench import Bench
 from experiments.shared.ensembling.scores import Scores, score
 
 PLAIN, AUGMENTED = "plain", "tta"

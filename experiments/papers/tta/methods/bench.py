@@ -11,8 +11,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
-from adaptive_nets.data.device import Augmentation, DeviceSplit, normalise, put_on_devices
+from adaptive_nets.data.device import (
+    Augment,
+    Augmentation,
+    DeviceSplit,
+    Rows,
+    normalise,
+    put_on_devices,
+)
 from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.ensembling.posterior import (
     DropoutNetwork,
@@ -29,7 +37,7 @@ from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.config import DataConfig, require
 from adaptive_nets.training.duration import Timing
-from experiments.papers.tta.methods_configs import LaplaceMethodConfig, MethodConfig
+from experiments.papers.tta.methods.configs import LaplaceMethodConfig, MethodConfig
 from experiments.shared.ensembling.network import evaluation_split, training_split
 from experiments.shared.normalisation import check_channels
 
@@ -97,7 +105,7 @@ class Bench:
             self.data,
             optimiser,
             batch_size=self.config.data.batch_size,
-            augmentation=Augmentation(self.config.views.padding, flip=True),
+            augmentation=black_crops(self.data, self.config.views.padding),
         )
 
     def file(self, name: str) -> Path:
@@ -124,6 +132,24 @@ class Bench:
         predictor = member_predictors(self.network, self.normalisation)(variables)
         size = self.config.data.eval_batch_size
         return predict_view(predictor, images, unchanged_views, 0, batch_size=size)
+
+
+def black_crops(data: DeviceSplit, padding: int) -> Augment:
+    """Returns the augmentation of `crop_views` for normalised images: black padding, crop, flip.
+
+    Args:
+        data: training set, for the normalisation of its images.
+        padding: black pixels on each side.
+    """
+    black = -(data.offset * data.scale)[None]
+    crops = Augmentation(padding, flip=True)
+
+    def augment(key: PRNGKeyArray, rows: Rows) -> Rows:
+        # Without the offset, black is 0, the value that crops are padded with.
+        pixels = crops(key, {**rows, "image": rows["image"] - black})
+        return {**pixels, "image": pixels["image"] + black}
+
+    return augment
 
 
 def set_up(

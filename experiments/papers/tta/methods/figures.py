@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.papers.tta.methods_table import (
+from experiments.papers.tta.methods.table import (
     AUGMENTED,
     NAMES,
     ORDER,

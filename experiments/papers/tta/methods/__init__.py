@@ -1,0 +1,1 @@
+"""Ensembles of one small network: the methods that the paper compares."""
