@@ -17,7 +17,7 @@ SLICE :=
 SLOW_SECONDS :=
 SLOW := $(if $(SLICE),--slow-slice $(SLICE)) $(if $(SLOW_SECONDS),--slow-budget $(SLOW_SECONDS))
 # What depends on JAX's version: kernels, layers, a step of training, values and gradients of small networks.
-CORE := $(addprefix tests/,kernels layers variational halting perforation training models/test_invariants.py)
+CORE := $(addprefix tests/,kernels layers variational halting perforation ensembling training models/test_invariants.py)
 TRACED := test_shapes_and_dtypes or test_counts_agree
 PIP := -m pip install -qq --disable-pip-version-check
 

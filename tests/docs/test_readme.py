@@ -126,12 +126,15 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     flags += ("--schedule.length", "400 steps", "--data.train-limit", "8000")
     assert main(["run", f"{ROW}-sparse", *flags, "--data.test-limit", "1000"]) == 0
     found = blocks(README.read_text(), "python")
-    assert len(found) == 2
+    assert len(found) == 3
     capsys.readouterr()
     exec(compile(found[0], str(README), "exec"), {})
     assert capsys.readouterr().out == "7\n"
     exec(compile(found[1], str(README), "exec"), {})
     assert len(capsys.readouterr().out.split()) == 2
+    exec(compile(found[2], str(README), "exec"), {})
+    # Ten classes, untrained.
+    assert -20 < float(capsys.readouterr().out) < 0
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(docs.ROOT)))
