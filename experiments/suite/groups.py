@@ -71,7 +71,7 @@ def changes(record: Record, names: Sequence[str] | None = None) -> str:
         record: record of a run.
         names: names of the flags; None for all that differ.
     """
-    values = config_lib.flat(record.config)
+    values = {**config_lib.ADDED_DEFAULTS, **config_lib.flat(record.config)}
     chosen: Sequence[str] = record.changed if names is None else names
     return ", ".join(f"{name}={_value_text(values.get(name))}" for name in chosen)
 

@@ -11,7 +11,14 @@ import pytest
 
 from adaptive_nets.models.weights import InputNormalisation, save_network
 from adaptive_nets.runtime.errors import UserError
-from experiments.suite.run_inputs import RunInputField, fields_of, load_network, resolve
+from experiments.suite import config as config_lib
+from experiments.suite.run_inputs import (
+    RunInputField,
+    fields_of,
+    load_network,
+    resolve,
+    resolve_all,
+)
 
 NETWORK = RunInputField("required", random=True)
 SEARCH = RunInputField("resumed", part="search")
@@ -135,3 +142,22 @@ class Config:
 def test_fields_are_found_in_groups():
     config = Config(group=Group(source="x"))
     assert fields_of(config) == {"group.source": (NETWORK, "x"), "start": (RunInputField(), "")}
+
+
+def test_a_tuple_holds_several_run_inputs(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Several:
+        policies: Annotated[tuple[str, ...], RunInputField()] = ()
+
+    paths = [tmp_path / name for name in ("a.bin", "b.bin")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    config = Several(tuple(map(str, paths)))
+    assert list(fields_of(config)) == ["policies[0]", "policies[1]"]
+    assert fields_of(Several()) == {}
+    found = resolve_all(config, seed=0)
+    digests = [found[f"policies[{i}]"].digest for i in range(2)]
+    assert len(set(digests)) == 2
+    assert config_lib.identity(config, found) == {"policies": digests}
+    with pytest.raises(UserError, match=r"--policies is '.*absent', which does not exist"):
+        resolve_all(Several((str(tmp_path / "absent"),)), seed=0)

@@ -40,8 +40,10 @@ TUNED: dict[str, Any] = {
 labels teach little; the predictions of the plain network teach more. Higher values of τ than in
 training from scratch make up for the few steps and for the size of the distillation loss, as does
 the bias, with which every unit takes part from the first step."""
-TUNED_RECIPE = ("halting.plain_rate", "halting.distillation", "halting.softening")
-"""Values of a second stage that belong to its recipe and not to its row."""
+TUNED_RECIPE = (
+    "halting.taus", "halting.plain_rate", "halting.distillation", "halting.softening",
+)  # fmt: skip
+"""Values of a second stage that belong to its recipe and not to its row, which is of any τ."""
 OFTEN = RunConfig(log_every="1%", eval_every="5%", checkpoint_every="5%")
 _QUICK_RUN = RunConfig(log_every="2%", eval_every="20%", checkpoint_every="10%")
 _DAY_RUN = RunConfig(log_every="1%", eval_every="10%", checkpoint_every="5%")
