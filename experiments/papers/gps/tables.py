@@ -29,9 +29,11 @@ def policy_title(name: str, group: Group) -> str:
     """Returns the title of a policy of a record."""
     if name in TITLES:
         return TITLES[name]
-    metrics = group.records[0].metrics
-    note = next(m.note for key, m in metrics.items() if key.startswith(f"{name}.error."))
-    return f"given: {note.partition('.npz')[0].partition('.json')[0].partition('-policy')[0]}"
+    first = group.records[0]
+    metric = first.metric(next(key for key in first.metrics if key.startswith(f"{name}.error.")))
+    assert metric is not None
+    file = metric.note.split(" ")[0]
+    return f"given: {file.rpartition('.')[0].removesuffix('-policy')}"
 
 
 def policy_names(arrays) -> list[str]:
@@ -123,9 +125,10 @@ def corruptions_table(records: Sequence[Record]) -> str:
     for group in group_records(chosen):
         if group.preset == "smoke" or group.row_changes:
             continue
-        for name, metric in group.records[0].metrics.items():
+        for name in group.records[0].metrics:
             policy, measure, count = name.split(".")
-            if measure == "muce":
+            metric = group.records[0].metric(name)
+            if measure == "muce" and metric is not None:
                 likelihood = group.values(f"{policy}.{CLL}.{count}")[0]
                 rows.append(
                     (

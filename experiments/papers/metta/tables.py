@@ -119,7 +119,7 @@ def gain_table(records: Sequence[Record]) -> str:
 
 def _groups(records: Sequence[Record]) -> list[Group]:
     chosen = [r for r in records if r.experiment == PROBED and r.preset != "smoke"]
-    return group_records(chosen)
+    return [group for group in group_records(chosen) if not group.row_changes]
 
 
 def _cell(group: Group, name: str, *, digits: int = 0, power: bool = False) -> str:

@@ -6,22 +6,27 @@ import dataclasses
 
 import numpy as np
 import pytest
+from records_for_tests import write_run
 
 from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.ensembling import Policy, SubPolicy, load_policy, save_policy
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.config import ModelConfig
-from experiments.papers.gps import corrupted, experiment
+from experiments.papers.gps import corrupted, experiment, speed, tables
 from experiments.papers.gps.fields import (
     CorruptedConfig,
     CorruptionConfig,
+    DrawnConfig,
     PolicyConfig,
     PoolConfig,
     SearchConfig,
+    SpeedConfig,
     TransferConfig,
 )
+from experiments.papers.gps.figures import figures
 from experiments.papers.gps.splits import stratified_subset
+from experiments.report.charts import Missing
 from experiments.shared.ensembling.configs import ImagesConfig, ViewsConfig
 from experiments.shared.ensembling.scores import CLL
 
@@ -35,9 +40,9 @@ CONFIG = PolicyConfig(
 )
 
 
-@pytest.fixture
-def dataset(rng):
-    images = rng.integers(0, 256, (30, 32, 32, 3)).astype(np.uint8)
+@pytest.fixture(scope="module")
+def dataset():
+    images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3)).astype(np.uint8)
     split = Split(images, np.tile(np.arange(10), 3).astype(np.int32))
     return Dataset(
         name="cifar10", source="test", location="nowhere", num_classes=10,
@@ -67,18 +72,29 @@ def test_subsets_have_the_share_of_every_class(classes, size, count):
         assert any((stratified_subset(labels, count, seed=s) != chosen).any() for s in range(9))
 
 
-def test_search_and_evaluation_use_different_images_and_resume(dataset, tmp_path):
-    found = run(CONFIG, dataset, tmp_path / "run")
+@pytest.fixture(scope="module")
+def searched(dataset, tmp_path_factory):
+    """Configuration, folder and outcome of one run, with a given policy and another network."""
+    folder = tmp_path_factory.mktemp("searched")
+    path = folder / "found-policy.json"
+    save_policy(path, Policy("cifar", (SubPolicy(),)))
+    transfer = TransferConfig(policies=(str(path),), weights="random", name="resnet20_cifar10")
+    config = dataclasses.replace(CONFIG, transfer=transfer)
+    return config, folder, run(config, dataset, folder / "run")
+
+
+def test_search_and_evaluation_use_different_images_and_resume(searched, dataset):
+    config, folder, found = searched
     arrays = found.arrays
     assert arrays[f"greedy/{CLL}"].shape == (2, 2)
     assert arrays["plain/error"].shape == (2, 1)
     assert found.metrics["pool"].value == 3
     assert found.metrics["greedy.error.2"].count == 15
-    policies = [load_policy(tmp_path / "run" / f"policy{i}.json") for i in range(2)]
+    policies = [load_policy(folder / "run" / f"policy{i}.json") for i in range(2)]
     assert all(len(policy) == 2 for policy in policies)
-    pool = (tmp_path / "run" / "pool.npy").stat().st_mtime_ns
-    again = run(CONFIG, dataset, tmp_path / "run")
-    assert (tmp_path / "run" / "pool.npy").stat().st_mtime_ns == pool
+    pool = (folder / "run" / "pool.npy").stat().st_mtime_ns
+    again = run(config, dataset, folder / "run")
+    assert (folder / "run" / "pool.npy").stat().st_mtime_ns == pool
     assert again.metrics == found.metrics
     # The authors' variant is there exactly if a policy has the images as they are.
     unchanged = any(not s.crop for policy in policies for s in policy.sub_policies)
@@ -92,15 +108,46 @@ def test_held_out_training_images_leave_the_whole_test_set(dataset, tmp_path):
     assert found.arrays["greedy/error"].shape == (1, 2)
 
 
-def test_given_policies_and_another_network_are_evaluated(dataset, tmp_path):
-    path = tmp_path / "given.json"
-    save_policy(path, Policy("cifar", (SubPolicy(),)))
-    transfer = TransferConfig(policies=(str(path),), weights="random", name="resnet20_cifar10")
-    found = run(dataclasses.replace(CONFIG, transfer=transfer), dataset, tmp_path / "run")
+def test_given_policies_and_another_network_are_evaluated(searched):
+    _, _, found = searched
     # A policy of crops alone is the policy of crops and flips, drawn with the same seed.
     np.testing.assert_allclose(found.arrays["given0/error"], found.arrays["crops/error"])
     assert "other_greedy/error" in found.arrays
-    assert found.metrics["given0.error.1"].note.startswith("given.json")
+    assert found.metrics["given0.error.1"].note.startswith("found-policy.json")
+
+
+def test_tables_and_figures_show_every_policy_of_a_run(searched, tmp_path):
+    _, _, outcome = searched
+    record = write_run(tmp_path, "gps.cifar10.resnet20", outcome, {})
+    text = tables.policies_table([record])
+    for title in ("none (CC)", "crop and flip (CF)", "one magnitude (M*)", "given: found"):
+        assert f"| {title} |" in text
+    values = outcome.arrays[f"crops/{CLL}"][:, 1]
+    assert f"{values.mean():.4f} ± {values.std(ddof=1):.4f}" in text
+    gain = (outcome.arrays[f"greedy/{CLL}"] - outcome.arrays[f"crops/{CLL}"])[:, 1]
+    assert f"{gain.mean():+.4f} ± {gain.std(ddof=1):.4f}" in tables.gains_table([record])
+    error = float(outcome.arrays["greedy/error"][:, -1].mean())
+    assert f"{error:.2f} % error" in tables.saving([record])
+    (figure,) = figures([record])
+    assert len(figure.svg) == 3
+    assert len(figure.data["rows"]) == sum(
+        array.size for name, array in outcome.arrays.items()
+        if name.endswith("/counts") and not name.startswith("greedy_released")
+    )  # fmt: skip
+    assert tables.policies_table([]).startswith("Not run")
+    assert isinstance(figures([])[0], Missing)
+
+
+def test_the_time_of_the_search_is_of_every_selection(dataset, tmp_path):
+    config = SpeedConfig(DrawnConfig(candidates=4, objects=30, length=3))
+    outcome = speed.run(
+        config, dataset=dataset, directory=tmp_path, seed=0, progress=SilentProgress(), title="t"
+    )
+    assert outcome.arrays["step_seconds"].shape == (3,)
+    total = outcome.metrics["search_seconds"].value
+    assert total == pytest.approx(outcome.arrays["step_seconds"].sum())
+    record = write_run(tmp_path, "gps.search.time", outcome, {})
+    assert "4 candidates, 30 objects" in tables.time_table([record])
 
 
 def test_corruptions_compare_policies_on_the_same_images(dataset, tmp_path):
@@ -113,6 +160,8 @@ def test_corruptions_compare_policies_on_the_same_images(dataset, tmp_path):
     assert found.arrays["crops/error.1"].shape == (2, 2)
     mean = float(found.arrays["greedy/error.1"].mean())
     assert found.metrics["greedy.muce.1"].value == pytest.approx(mean)
+    record = write_run(tmp_path, "gps.corruptions.resnet20", found, {})
+    assert f"| {mean:.2f} |" in tables.corruptions_table([record])
 
 
 def test_mistakes_answer_in_one_line(dataset, tmp_path):

@@ -6,14 +6,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+from records_for_tests import write_run
 
 from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.ensembling import average_views, calibrated_log_likelihood, crop_views
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import SilentProgress
 from adaptive_nets.training.config import ModelConfig
+from experiments.papers.tta import tables
 from experiments.papers.tta.configs import PairConfig, SecondConfig, SingleConfig, SpeedConfig
 from experiments.papers.tta.experiment import run
+from experiments.papers.tta.figures import figures
+from experiments.report.charts import Missing
 from experiments.shared.ensembling.configs import ImagesConfig, ViewsConfig
 from experiments.shared.ensembling.network import load_trained
 from experiments.shared.ensembling.scores import CLL
@@ -54,6 +58,23 @@ def test_one_network_is_measured_over_views_with_and_without_calibration(dataset
     assert found.metrics["plain_error"].count == 21
     assert 0 < found.metrics["throughput_share"].value < 3
     assert (tmp_path / "views.npz").exists()
+
+
+def test_tables_and_figures_show_every_number_of_views(dataset, tmp_path):
+    config = dataclasses.replace(SINGLE, views=ViewsConfig(counts=(1, 20)))
+    outcome = measured(config, dataset, tmp_path)
+    record = write_run(tmp_path, "tta.cifar10.resnet20", outcome, {})
+    lines = tables.views_table([record]).splitlines()
+    assert len(lines) == 2 + 3
+    assert f"| {outcome.metrics[f'{CLL}.20'].value:.4f} |" in lines[-1]
+    assert f"{outcome.metrics['throughput_share'].value:.3f}" in tables.speed_table([record])
+    better = outcome.metrics[f"{CLL}.20"].value > outcome.metrics[f"plain_{CLL}"].value
+    assert ("is not better than" in tables.answer([record])) is not better
+    figure, missing = figures([record])
+    assert len(figure.svg) == 3
+    assert [row[1] for row in figure.data["rows"]] == [1, 20]
+    assert isinstance(missing, Missing)
+    assert tables.views_table([]).startswith("Not run")
 
 
 def test_members_of_a_pair_take_turns(dataset, tmp_path):
