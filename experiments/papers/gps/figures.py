@@ -58,7 +58,8 @@ def _policies(group: Group, *, folded: bool) -> Figure:
                     arrays[f"{name}/counts"], values.mean(axis=0), yerr=bars, color=colour,
                     marker="o", markersize=4, capsize=2, elinewidth=1.0, label=label,
                 )  # fmt: skip
-            drawn.axes.set_xscale("log")
+            counts = arrays["greedy/counts"]
+            axes_lib.log_axis(drawn.axes, float(counts.min()), float(counts.max()), axis="x")
             drawn.axes.set_xlabel("views")
             axes_lib.legend_above(drawn.axes, columns=2)
         svgs.append(drawn.svg)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from experiments.papers.tta.methods import figures as methods
 from experiments.papers.tta.tables import groups_of
 from experiments.report import axes as axes_lib
@@ -36,6 +38,11 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
     return [*drawn, *methods.method_figures(records)]
 
 
+def _range(groups: Sequence[Group]) -> tuple[float, float]:
+    counts = np.concatenate([group.records[0].arrays()["counts"] for group in groups])
+    return float(counts.min()), float(counts.max())
+
+
 def _title(group: Group) -> str:
     return group.records[0].experiment.rpartition(".")[2].replace("resnet", "ResNet-")
 
@@ -54,7 +61,7 @@ def _over_views(groups: Sequence[Group], *, folded: bool) -> Figure:
                     float(arrays[f"plain/{name}"]), color=LIGHT[colour], linewidth=1.0,
                     linestyle="--",
                 )  # fmt: skip
-            drawn.axes.set_xscale("log")
+            axes_lib.log_axis(drawn.axes, *_range(groups), axis="x")
             drawn.axes.set_xlabel("views")
             axes_lib.legend_above(drawn.axes, columns=3)
         svgs.append(drawn.svg)

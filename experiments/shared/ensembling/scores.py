@@ -71,7 +71,7 @@ def score_arrays(scores: Mapping[int, Scores], prefix: str = "") -> dict[str, np
 
     Args:
         scores: number of views -> measures.
-        prefix: put before every name, such as "gps/".
+        prefix: put before every name, such as "other/".
 
     Returns:
         "counts", int[C], and every measure, float[C].

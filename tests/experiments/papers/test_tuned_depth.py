@@ -211,7 +211,7 @@ def records(tmp_path, *seeds: int):
     shapes = {"halting": (4, 20), "reached": (5,), "weight": (5,), "picture_map": (2, 8, 8)}
     arrays: dict[str, np.ndarray] = {}
     metrics = {"plain_accuracy": 92.0, "plain_flops": 100e6}
-    for i, tau in enumerate(("tau0.05", "tau0.1", "tau0.2")):
+    for i, tau in enumerate(("tau0.3", "tau0.5", "tau1")):
         for name, value in (
             ("test_accuracy", 91.0 - i), ("flops", (80 - 10 * i) * 1e6), ("flops_std", 5e6),
             ("flops_share", 80.0 - 10 * i), ("ponder_ratio", 1.25), ("loss_correlation", 0.25),
@@ -242,9 +242,9 @@ def test_the_table_has_a_row_for_each_tau(tmp_path):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert [row[2:6] for row in rows] == [
         ["plain", "92.00", "100.0", "100.0"],
-        ["0.05", "91.00", "80.0 ± 5.0", "80.0"],
-        ["0.1", "90.00", "70.0 ± 5.0", "70.0"],
-        ["0.2", "89.00", "60.0 ± 5.0", "60.0"],
+        ["0.3", "91.00", "80.0 ± 5.0", "80.0"],
+        ["0.5", "90.00", "70.0 ± 5.0", "70.0"],
+        ["1", "89.00", "60.0 ± 5.0", "60.0"],
     ]
     assert rows[1][6:] == ["1.250", "0.250", "0.125", "0.50"]
     # The table of runs with one tau leaves them out.
@@ -255,19 +255,19 @@ def test_the_trade_off_has_both_methods_and_the_published_point(tmp_path):
     found = [f for f in sact_figures.figures(records(tmp_path, 0, 1)) if isinstance(f, Figure)]
     rows = found[0].data["rows"]
     assert {row[0] for row in rows} == {
-        *(f"{m}, tau {tau}" for m in ("SACT", "PACT, thresholded") for tau in (0.05, 0.1, 0.2)),
+        *(f"{m}, tau {tau}" for m in ("SACT", "PACT, thresholded") for tau in (0.3, 0.5, 1)),
         "authors' SACT, pre-activation, tau 0.01",
         "plain ResNet-32",
     }
     by_name = {row[0]: row for row in rows}
     # Two seeds: the deviation over them; one: the standard error over images.
-    assert by_name["SACT, tau 0.1"][3:] == [90.1, pytest.approx(0.1414, abs=1e-3)]
-    assert by_name["PACT, thresholded, tau 0.1"][4] == pytest.approx(0.3, abs=1e-3)
+    assert by_name["SACT, tau 0.5"][3:] == [90.1, pytest.approx(0.1414, abs=1e-3)]
+    assert by_name["PACT, thresholded, tau 0.5"][4] == pytest.approx(0.3, abs=1e-3)
     assert by_name["authors' SACT, pre-activation, tau 0.01"][1] == pytest.approx(
         82_393_168, rel=1e-5
     )
     maps = [f for f in found if f.title.startswith("Ponder maps, tau")]
-    assert [f.title[-4:] for f in maps] == ["0.05", " 0.1", " 0.2"]
+    assert [f.title.rpartition(" ")[2] for f in maps] == ["0.3", "0.5", "1"]
     assert [f.folded for f in maps] == [False, True, True]
     assert sact_figures.PICTURES["sact-trained-weights.svg"](records(tmp_path, 0)).startswith(
         "<svg"

@@ -31,7 +31,7 @@ class MethodDataConfig(FlagGroup, flags="data"):
     """Name of the data set; 'adaptive-nets data list' shows all."""
     source: Literal["auto", "tfds", "files", "embedded"] = "auto"
     """Source of the data; 'auto' for the first of the other three that is present."""
-    batch_size: Count = 128
+    batch_size: Annotated[int, Range(1, 2**20)] = 128
     """Images per optimiser step."""
     eval_batch_size: EvalBatch = 500
     """Test images at a time; random parts of views depend on it."""
