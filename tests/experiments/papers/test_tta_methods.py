@@ -80,7 +80,13 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+# The others take long to compile.
+_QUICK = ("single", "de", "dropout")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in _QUICK else pytest.mark.slow) for n in NAMES]
+)
 def test_a_run_records_curves_with_and_without_augmentation(name, tmp_path, trained, monkeypatch):
     monkeypatch.setattr(execution, "load", lambda name, **options: small_set(24))
     given = {} if name in ("single", "de", "sse", "csgld") else {"weights": str(trained)}
@@ -130,7 +136,7 @@ def test_the_first_member_is_the_network_of_the_other_methods(tmp_path, trained)
     )
 
 
-@pytest.mark.parametrize("name", ["de", "swag"])
+@pytest.mark.parametrize("name", ["de", pytest.param("swag", marks=pytest.mark.slow)])
 def test_an_interrupted_run_resumes_to_the_same_members(name, tmp_path):
     whole = outcome(name, tmp_path / "whole")
     with pytest.raises(Interrupted) as stopped:
@@ -145,6 +151,7 @@ def test_an_interrupted_run_resumes_to_the_same_members(name, tmp_path):
     assert whole.metrics["training_steps"] == parts.metrics["training_steps"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kfac-laplace"])
 def test_a_finished_run_trains_and_predicts_nothing_twice(name, tmp_path, trained, monkeypatch):
     given = {"weights": str(trained)}
