@@ -30,7 +30,7 @@ class PoolConfig(FlagGroup, flags="pool"):
     counts: Annotated[tuple[int, ...], Range(0, 100000, least=1)] = (500, 500, 100)
     """Number of sub-policies of each part."""
     unchanged: bool = True
-    """Whether the images themselves are a candidate."""
+    """Include the images themselves as a candidate."""
 
     def __post_init__(self):
         super().__post_init__()

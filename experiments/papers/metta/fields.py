@@ -34,7 +34,7 @@ class EmbeddingConfig(FlagGroup, flags="embedding"):
     views: Count = 10
     """Views of the mean embedding that is compared in detail; one of --views.counts."""
     train: bool = True
-    """Whether training images get mean embeddings too; without, only test images do."""
+    """Compute mean embeddings of training images too, and not only of test images."""
 
 
 @dataclasses.dataclass(frozen=True)

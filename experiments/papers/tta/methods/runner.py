@@ -146,7 +146,7 @@ class _Work:
 
     @property
     def trains_networks(self) -> bool:
-        """Whether a network is trained from initial weights, or in cosine cycles."""
+        """True if a network is trained from initial weights, or in cosine cycles."""
         cyclical = isinstance(self._config, (SnapshotConfig, CyclicalLangevinConfig))
         return self._given is None or cyclical
 
