@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before JAX is imported anywhere. Four devices, so that sharding is not an afterthought.
@@ -81,3 +81,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs the right to mount a tmpfs")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def complains() -> Callable[..., str]:
+    """Calls something that must fail with one line that holds every given text."""
+
+    def check(call: Callable[[], object], *texts: object) -> str:
+        from adaptive_nets.runtime.errors import UserError
+
+        with pytest.raises(UserError) as caught:
+            call()
+        message = str(caught.value)
+        assert "\n" not in message
+        for text in texts:
+            assert str(text) in message, message
+        return message
+
+    return check

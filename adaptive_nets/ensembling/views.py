@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from adaptive_nets.data.augmentations import apply_sub_policy, crop_and_flip
+from adaptive_nets.data.device import standardise_each
 from adaptive_nets.ensembling.arguments import as_count
 from adaptive_nets.ensembling.policies import Policy
 from adaptive_nets.models import logits_of
@@ -91,12 +93,22 @@ def policy_views(policy: Policy):
     return views
 
 
-def make_predictor(module: Any, variables: Any, normalisation: InputNormalisation):
+def make_predictor(module: Any, variables: Any, normalisation: InputNormalisation) -> Predictor:
     """Returns a network of the zoo, or any linen module, as a `Predictor`.
 
     Args:
         module: called with ``train=False``; its output has logits.
         variables: its variables.
+        normalisation: normalisation of its inputs.
+    """
+    return member_predictors(module, normalisation)(variables)
+
+
+def member_predictors(module: Any, normalisation: InputNormalisation) -> Callable[[Any], Predictor]:
+    """Builds a function (variables of a member) -> `Predictor`; all members share one program.
+
+    Args:
+        module: network or wrapper with the `apply` of a linen module, called with ``train=False``.
         normalisation: normalisation of its inputs.
     """
 
@@ -106,8 +118,11 @@ def make_predictor(module: Any, variables: Any, normalisation: InputNormalisatio
         logits = logits_of(module.apply(variables, inputs, train=False))
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 
-    variables = jax.device_put(variables)
-    return lambda images: apply(variables, images)
+    def predictor(variables: Any) -> Predictor:
+        placed = jax.device_put(variables)
+        return lambda images: apply(placed, images)
+
+    return predictor
 
 
 def normalised(images: Images, normalisation: InputNormalisation) -> Images:
@@ -115,9 +130,4 @@ def normalised(images: Images, normalisation: InputNormalisation) -> Images:
     offset = jnp.asarray(normalisation.offset, jnp.float32)
     scale = jnp.asarray(normalisation.scale, jnp.float32)
     inputs = (images / np.float32(normalisation.pixel_scale) - offset[None]) * scale[None]
-    if normalisation.per_image:
-        axes = (1, 2, 3)
-        mean = jnp.mean(inputs, axis=axes, keepdims=True)
-        deviation = jnp.std(inputs, axis=axes, keepdims=True)
-        inputs = (inputs - mean) / jnp.maximum(deviation, inputs[0].size ** -0.5)
-    return inputs
+    return standardise_each(inputs) if normalisation.per_image else inputs

@@ -18,7 +18,6 @@ from packing import pack_idx
 from photographs import built, folders  # noqa: F401
 
 from adaptive_nets.data import CATALOGUE, DatasetInfo, Form, OfficialFile
-from adaptive_nets.runtime.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -93,22 +92,6 @@ def no_chosen_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def no_tensorflow() -> Iterator[None]:
     yield
     assert "tensorflow" not in sys.modules
-
-
-@pytest.fixture
-def complains() -> Callable[..., str]:
-    """Calls something that must fail with one line that holds every given text."""
-
-    def check(call: Callable[[], object], *texts: object) -> str:
-        with pytest.raises(UserError) as caught:
-            call()
-        message = str(caught.value)
-        assert "\n" not in message
-        for text in texts:
-            assert str(text) in message, message
-        return message
-
-    return check
 
 
 def _lay_out(name: str, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Random predictions, and the check of an error message."""
+"""Random predictions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-
-from adaptive_nets.runtime.errors import UserError
-
-
-@pytest.fixture
-def complains() -> Callable[..., str]:
-    """Calls something that must fail with one line that holds every given text."""
-
-    def check(call: Callable[[], object], *texts: object) -> str:
-        with pytest.raises(UserError) as caught:
-            call()
-        message = str(caught.value)
-        assert "\n" not in message
-        for text in texts:
-            assert str(text) in message, message
-        return message
-
-    return check
 
 
 @pytest.fixture

@@ -135,16 +135,25 @@ def test_a_batch_larger_than_the_set_is_refused(data):
         Training(classification_task(network()), data, sgd(ConstantRate(0.1)), batch_size=71)
 
 
-def test_statistics_are_those_of_the_training_package(key):
+def test_statistics_of_several_members_share_a_program(key):
     module = create_model("resnet20_cifar10", depth=8)
     batches = list(jax.random.normal(key, (2, 4, 8, 8, 3)))
-    variables = module.init(jax.random.key(1), batches[0], train=False)
-    found = statistics_estimator(module, lambda: batches)(variables)
-    expected = reestimate_statistics(module, variables, batches)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    members = [module.init(jax.random.key(seed), batches[0], train=False) for seed in range(2)]
+    traced = []
+
+    class Counted:
+        def apply(self, *arguments, **options):
+            traced.append(1)
+            return module.apply(*arguments, **options)
+
+    estimate = statistics_estimator(Counted(), lambda: batches)
+    for variables in members:
+        found, expected = estimate(variables), reestimate_statistics(module, variables, batches)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert len(traced) == 1
     with pytest.raises(ValueError, match="no batches"):
-        statistics_estimator(module, lambda: [])(variables)
+        statistics_estimator(module, lambda: [])(members[0])
 
 
 def test_members_share_a_program_and_predict_as_one_network_does(key):

@@ -23,10 +23,11 @@ from adaptive_nets.ensembling.posterior.mean_field import (
     init_mean_field,
     mean_field_optimiser,
 )
-from adaptive_nets.ensembling.posterior.members import Posterior, Variables, member_predictors
-from adaptive_nets.ensembling.posterior.statistics import statistics_estimator
+from adaptive_nets.ensembling.posterior.members import Posterior, Variables
 from adaptive_nets.ensembling.posterior.swag import SwagMoments, SwagPosterior, sample_swag
 from adaptive_nets.ensembling.posterior.trained import ChainEnsemble, DeepEnsemble
+from adaptive_nets.ensembling.views import member_predictors
+from adaptive_nets.training.batch_statistics import statistics_estimator
 
 __all__ = [
     "Chain",

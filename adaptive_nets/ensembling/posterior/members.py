@@ -1,18 +1,11 @@
-"""Members of an ensemble: the interface of all methods, and predictions of one member at a time."""
+"""Members of an ensemble: the interface of all methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PRNGKeyArray
-
-from adaptive_nets.ensembling.views import Predictor
-from adaptive_nets.models import logits_of
-from adaptive_nets.models.normalisation import InputNormalisation
 
 Variables = dict[str, Any]
 """Variables of one member: {"params": ..., "batch_stats": ...}, NumPy or JAX arrays."""
@@ -29,27 +22,3 @@ class Posterior(Protocol):
             first: number of the first member; an interrupted run continues from there.
         """
         ...
-
-
-def member_predictors(
-    module: Any, normalisation: InputNormalisation
-) -> Callable[[Variables], Predictor]:
-    """Builds a function (variables of a member) -> `Predictor`; all members share one program.
-
-    Args:
-        module: network or wrapper with the `apply` of a linen module, called with ``train=False``.
-        normalisation: normalisation of its inputs, not per image.
-    """
-    offset, scale = jnp.asarray(normalisation.offset), jnp.asarray(normalisation.scale)
-
-    @jax.jit
-    def apply(variables, images):
-        inputs = (images / np.float32(normalisation.pixel_scale) - offset[None]) * scale[None]
-        logits = logits_of(module.apply(variables, inputs, train=False))
-        return jax.nn.log_softmax(logits.astype(jnp.float32))
-
-    def predictor(variables: Variables) -> Predictor:
-        placed = jax.device_put(variables)
-        return lambda images: apply(placed, images)
-
-    return predictor

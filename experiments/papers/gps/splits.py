@@ -20,9 +20,8 @@ def stratified_subset(labels: np.ndarray, count: int, *, seed: int) -> np.ndarra
     order = generator.permutation(len(labels))
     # Rank of each image within its class, as a share; the images with the smallest are drawn.
     sorted_order = order[np.argsort(labels[order], kind="stable")]
-    classes, sizes = np.unique(labels, return_counts=True)
+    _, sizes = np.unique(labels, return_counts=True)
     rank = np.concatenate([(np.arange(size) + generator.random()) / size for size in sizes])
-    assert len(classes) == len(sizes)
     drawn = np.zeros(len(labels), bool)
     drawn[sorted_order[np.argsort(rank, kind="stable")[:count]]] = True
     return drawn
