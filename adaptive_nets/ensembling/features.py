@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from adaptive_nets.ensembling.linear_probe import LinearHead
+from adaptive_nets.ensembling.pieces import in_pieces
 from adaptive_nets.ensembling.views import Images, normalised
 from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.models.weights.stored import flatten
@@ -103,8 +104,11 @@ def make_feature_fn(
 
     @jax.jit
     def apply(variables: Any, images: Array) -> Array:
-        features = read(variables, normalised(images, normalisation)).astype(jnp.float32)
-        return jnp.mean(features, axis=(1, 2)) if features.ndim == 4 else features
+        def features_of(pixels: Array) -> Array:
+            features = read(variables, normalised(pixels, normalisation)).astype(jnp.float32)
+            return jnp.mean(features, axis=(1, 2)) if features.ndim == 4 else features
+
+        return in_pieces(features_of, images)
 
     variables = jax.device_put(variables)
     return lambda images: apply(variables, images)

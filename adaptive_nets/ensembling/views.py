@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from adaptive_nets.data.augmentations import apply_sub_policy, crop_and_flip
 from adaptive_nets.data.device import standardise_each
 from adaptive_nets.ensembling.arguments import as_count
+from adaptive_nets.ensembling.pieces import in_pieces
 from adaptive_nets.ensembling.policies import Policy
 from adaptive_nets.models import logits_of
 from adaptive_nets.models.normalisation import InputNormalisation
@@ -114,9 +115,12 @@ def member_predictors(module: Any, normalisation: InputNormalisation) -> Callabl
 
     @jax.jit
     def apply(variables, images):
-        inputs = normalised(images, normalisation)
-        logits = logits_of(module.apply(variables, inputs, train=False))
-        return jax.nn.log_softmax(logits.astype(jnp.float32))
+        def predict(pixels):
+            inputs = normalised(pixels, normalisation)
+            logits = logits_of(module.apply(variables, inputs, train=False))
+            return jax.nn.log_softmax(logits.astype(jnp.float32))
+
+        return in_pieces(predict, images)
 
     def predictor(variables: Any) -> Predictor:
         placed = jax.device_put(variables)

@@ -24,7 +24,7 @@ class DropoutNetwork:
 
     The network itself is unchanged, so its weights fit both forms. Masks are drawn for each image
     in training, and in evaluation of variables with the collection `MASKS`; other evaluation is
-    deterministic.
+    deterministic. On a CPU a batch is predicted in pieces, which have the same masks.
 
     Args:
         module: plain network.
