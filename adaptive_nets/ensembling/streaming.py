@@ -7,11 +7,7 @@ there after an interruption.
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import os
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,16 +18,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from adaptive_nets.ensembling.arguments import as_count
+from adaptive_nets.ensembling.stores import read_arrays, write_arrays
 from adaptive_nets.ensembling.views import ImageFn, Views
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.files import write_bytes_atomically
 from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
-from adaptive_nets.runtime.reading import read_file
 
 SAVE_EVERY = 20.0
 """Seconds between two writes of the sums."""
-IDENTITY = "identity"
-"""Name under which a file holds what its content depends on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,26 +175,6 @@ def sum_views(
     return {count: found[count] for count in counts}
 
 
-def plain_values(marks: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what JSON keeps of an identity."""
-    return json.loads(json.dumps(marks))
-
-
-def check_identity(path: Path, there: Any, marks: Mapping[str, Any]) -> None:
-    """Checks that a file is of this run.
-
-    Raises:
-        UserError: its identity is another one.
-    """
-    ours = plain_values(marks)
-    if there != ours:
-        names = sorted(name for name in {*there, *ours} if there.get(name) != ours.get(name))
-        raise UserError(
-            f"{path} holds predictions of another {' and '.join(names)}; expected those of this "
-            "run: choose another file or remove it"
-        )
-
-
 def _checked_counts(counts: Sequence[int]) -> tuple[int, ...]:
     found = tuple(as_count("views", count) for count in counts)
     if not found or list(found) != sorted(set(found)):
@@ -213,30 +186,23 @@ def _restore(
     store: Path | None, marks: Mapping[str, Any]
 ) -> tuple[Sums | None, dict[int, np.ndarray]]:
     """Returns the sums and the results from a file; nothing if there is none."""
-    if store is None or not os.path.exists(store):
+    arrays = read_arrays(store, marks)
+    if arrays is None:
         return None, {}
     try:
-        with np.load(io.BytesIO(read_file(store)), allow_pickle=False) as content:
-            there = json.loads(str(content[IDENTITY]))
-            sums = Sums(content["total"], int(content["count"]))
-            found = {int(n): content[f"at.{n}"] for n in content["counts"]}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        sums = Sums(arrays["total"], int(arrays["count"]))
+        return sums, {int(n): arrays[f"at.{n}"] for n in arrays["counts"]}
+    except (ValueError, KeyError) as error:
         raise UserError(f"{store} is damaged: {error}; remove it to begin again") from error
-    check_identity(store, there, marks)
-    return sums, found
 
 
 def _save(
     store: Path, sums: Sums, found: Mapping[int, np.ndarray], marks: Mapping[str, Any]
 ) -> None:
-    arrays: dict[str, Any] = {
+    arrays = {
         "total": sums.total,
         "count": np.array(sums.count),
         "counts": np.array(sorted(found), np.int64),
-        IDENTITY: np.array(json.dumps(plain_values(marks))),
         **{f"at.{n}": value for n, value in found.items()},
     }
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    store.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomically(store, content.getvalue())
+    write_arrays(store, arrays, marks)

@@ -11,13 +11,8 @@ from jaxtyping import Float, UInt8
 
 from adaptive_nets.ensembling.arguments import as_count
 from adaptive_nets.ensembling.averaging import RunningAverage
-from adaptive_nets.ensembling.streaming import (
-    IDENTITY,
-    check_identity,
-    plain_values,
-    predict_view,
-    sum_views,
-)
+from adaptive_nets.ensembling.stores import IDENTITY, check_identity, plain_values
+from adaptive_nets.ensembling.streaming import predict_view, sum_views
 from adaptive_nets.ensembling.views import Predictor, Views
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_json_atomically

@@ -21,6 +21,7 @@ from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.data.streams import PhotographReader
 from adaptive_nets.ensembling.features import FeatureFn, linear_head, make_feature_fn
 from adaptive_nets.ensembling.linear_probe import LinearHead
+from adaptive_nets.ensembling.stores import read_arrays, write_arrays
 from adaptive_nets.models import model_entry
 from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.progress import ProgressReporter
@@ -30,6 +31,7 @@ from experiments.shared.ensembling.network import TrainedNetwork, load_trained
 from experiments.suite.experiment import Metric, Outcome
 
 CENTRE = "centre"
+_LABELS = "labels"
 # Numbers of the random generators of views; 0 is not used.
 _FIRST_VIEW = 1
 
@@ -45,9 +47,9 @@ def run(
 ) -> Outcome:
     """Measures mean embeddings over numbers of views; see `experiments.suite.experiment.Runner`.
 
-    Logits of all photographs stay in memory, and an interrupted run starts again.
+    Log-probabilities of all photographs stay in memory; those of a finished batch are kept in
+    the folder of the seed, and an interrupted run goes on from there.
     """
-    del directory
     began = time.monotonic()
     network = _network(config, dataset, seed)
     shape = model_entry(network.name).input_shape
@@ -57,28 +59,38 @@ def run(
     head = linear_head(network.module, network.variables, image_shape=shape)
     reader = _reader(config, dataset, shape[0])
     counts, size = config.views.counts, min(config.data.eval_batch_size, reader.size)
-    batches = -(-reader.size // size)
-    progress.start(title, done=0, total=batches * (1 + counts[-1]), unit="batches")
+    batches, steps_each = -(-reader.size // size), 1 + counts[-1]
+    identity = {
+        "network": network.digest, "images": dataset.fingerprint, "photographs": reader.size,
+        "counts": list(counts), "batch size": size, "seed": seed,
+        "smallest area": config.photographs.smallest_area, "pixels": config.photographs.pixels,
+    }  # fmt: skip
     found: dict[str, list[np.ndarray]] = {}
-    labels = []
     with ThreadPoolExecutor(config.photographs.threads) as pool:
-        steps = 0
-        for start in range(0, reader.size, size):
-            # The last batch is filled with photographs that are predicted twice.
-            at = min(start, reader.size - size)
-            batch = _Batch(reader, pool, range(at, at + size), seed)
-            for name, log_probs in _predictions(batch, feature_fn, head, counts):
-                if name is None:
-                    steps += 1
-                    progress.update(steps)
-                else:
-                    found.setdefault(name, []).append(log_probs[start - at :])
-            labels.append(batch.labels[start - at :])
+        paths = [directory / "batches" / f"{number}.npz" for number in range(batches)]
+        steps = steps_each * sum(path.exists() for path in paths)
+        progress.start(title, done=steps, total=batches * steps_each, unit="batches")
+        for number, path in enumerate(paths):
+            arrays = read_arrays(path, identity)
+            if arrays is None:
+                # The last batch is filled with photographs that are predicted twice.
+                start = min(number * size, reader.size - size)
+                batch = _Batch(reader, pool, range(start, start + size), seed)
+                arrays = {}
+                for name, log_probs in _predictions(batch, feature_fn, head, counts):
+                    if name is None:
+                        steps += 1
+                        progress.update(steps)
+                    else:
+                        arrays[name] = log_probs[number * size - start :]
+                arrays[_LABELS] = batch.labels[number * size - start :]
+                write_arrays(path, arrays, identity)
+            for name, values in arrays.items():
+                found.setdefault(name, []).append(values)
     progress.finish()
-    return _outcome(
-        config, {name: np.concatenate(parts) for name, parts in found.items()},
-        np.concatenate(labels), seed, time.monotonic() - began,
-    )  # fmt: skip
+    whole = {name: np.concatenate(parts) for name, parts in found.items()}
+    labels = whole.pop(_LABELS)
+    return _outcome(config, whole, labels, seed, time.monotonic() - began)
 
 
 def _network(config: HeadConfig, dataset: Dataset, seed: int) -> TrainedNetwork:

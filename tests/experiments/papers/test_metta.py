@@ -235,7 +235,7 @@ def test_photographs_are_averaged_view_by_view():
 
 
 @pytest.mark.slow
-def test_images_in_memory_take_the_path_of_photographs(tmp_path):
+def test_images_in_memory_take_the_path_of_photographs_and_resume(tmp_path, monkeypatch):
     config = HeadConfig(
         weights="random", data=ImagesConfig(name="cifar100", eval_batch_size=4),
         model=dataclasses.replace(HeadConfig().model, name="resnet20_cifar10"),
@@ -243,10 +243,34 @@ def test_images_in_memory_take_the_path_of_photographs(tmp_path):
         photographs=PhotographsConfig(pixels="unit", threads=2),
         calibration=CalibrationConfig(repeats=1),
     )  # fmt: skip
-    found = photographs.run(
-        config, dataset=small_set(side=48), directory=tmp_path, seed=0,
-        progress=SilentProgress(), title="photographs",
-    )  # fmt: skip
+
+    def run(config: HeadConfig, directory=tmp_path) -> Outcome:
+        return photographs.run(
+            config, dataset=small_set(side=48), directory=directory, seed=0,
+            progress=SilentProgress(), title="photographs",
+        )  # fmt: skip
+
+    whole = run(config, tmp_path / "whole")
+    read, left = photographs._MemoryReader.read, [10**6]
+
+    def interrupted(self, number, generator):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return read(self, number, generator)
+
+    monkeypatch.setattr(photographs._MemoryReader, "read", interrupted)
+    left[0] = 5 * 4 * 4 // 3
+    with pytest.raises(KeyboardInterrupt):
+        run(config)
+    assert (tmp_path / "batches" / "0.npz").exists()
+    assert not (tmp_path / "batches" / "2.npz").exists()
+    left[0] = 10**6
+    found = run(config)
+    assert left[0] == 10**6 - 2 * 4 * 4, "the finished batch is not read again"
+    assert found.metrics == whole.metrics
+    with pytest.raises(UserError, match="another counts"):
+        run(dataclasses.replace(config, views=PhotographViewsConfig(counts=(1, 2))))
     names = {"top1.centre", "top1.1", "top1.3", "gain.3", "gain_error.3", "probability_top1.3"}
     assert names <= set(found.metrics)
     assert found.metrics["top1.3"].count == 10
