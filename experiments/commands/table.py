@@ -14,6 +14,7 @@ from experiments.commands.layout import Column, Row
 from experiments.commands.output import hint, is_terminal, note, show_listing
 from experiments.commands.parsing import parse
 from experiments.suite.comparison import VERDICT_RULES, Cell, compare
+from experiments.suite.coverage import NO_COMMAND, VERDICTS, coverage
 from experiments.suite.experiment import Experiment
 from experiments.suite.records import Record, collect, default_roots
 from experiments.suite.registry import select
@@ -29,6 +30,7 @@ EXAMPLES = (
     "adaptive-nets table {paper}",
     "adaptive-nets table {id} --results runs",
     "adaptive-nets table {paper} --json",
+    "adaptive-nets table --coverage",
 )
 
 
@@ -40,6 +42,8 @@ class Table:
     """Paper, id, beginning of an id, or shell pattern."""
     results: tuple[Path, ...] = ()
     """Folders with records; those that come with the code and those in runs/ if not given."""
+    coverage: bool = False
+    """Count the numbers of every table and figure by status instead of showing them."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -131,6 +135,40 @@ def show_comparison(
     show_listing(columns, rows, as_json=as_json, heading=_heading, notes=[*notes, VERDICT_RULES])
 
 
+_COVERAGE_TERMINAL = (
+    Column("table", "table or figure", least=16),
+    Column("rows_run", "rows run", rank=2, align="right"),
+    Column("numbers", rank=2, align="right"),
+    Column("statuses", "status of the numbers", rank=1, least=16),
+)
+_COVERAGE_PIPE = tuple(
+    Column(key) for key in ("paper", "table", "run", "rows", "numbers", *VERDICTS)
+)
+
+
+def show_coverage(names: set[str], records: Sequence[Record], as_json: bool) -> None:
+    """Prints how many numbers of every table and figure have which status.
+
+    Args:
+        names: papers to show.
+        records: records of any experiments.
+        as_json: whether to print JSON instead.
+    """
+    rows = [
+        {"paper": part.paper, "table": part.table, "run": part.recorded, "rows": part.rows,
+         "rows_run": part.rows_run, "numbers": part.numbers,
+         "statuses": ", ".join(f"{part.verdicts[v]} {v}" for v in VERDICTS if part.verdicts[v]),
+         **{verdict: part.verdicts[verdict] for verdict in VERDICTS}}
+        for part in coverage(records)
+        if part.paper in names
+    ]  # fmt: skip
+    columns = _COVERAGE_TERMINAL if is_terminal() else _COVERAGE_PIPE
+    show_listing(
+        columns, rows, as_json=as_json, heading=lambda row: row["paper"],
+        notes=[f"{VERDICT_RULES} {NO_COMMAND}: no experiment measures it."],
+    )  # fmt: skip
+
+
 def main(arguments: Sequence[str]) -> None:
     """Prints the tables."""
     options = parse(Table, arguments, program="adaptive-nets table", examples=EXAMPLES)
@@ -140,7 +178,11 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(
                 f"--results is {str(folder)!r}, which is not a folder; expected one with records"
             )
-    show_comparison(experiments, collect(options.results or default_roots()), as_json=options.json)
+    records = collect(options.results or default_roots())
+    if options.coverage:
+        show_coverage({experiment.paper for experiment in experiments}, records, options.json)
+        return
+    show_comparison(experiments, records, as_json=options.json)
     if options.json:
         return
     for experiment in experiments:

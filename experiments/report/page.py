@@ -14,9 +14,10 @@ from experiments.report.charts import Figure, Missing, style_sheet
 from experiments.report.gallery import figure_section
 from experiments.report.markup import Markup, code, element, folded, items, join
 from experiments.report.provenance import provenance
-from experiments.report.tables import SIGNS, comparison_table, counts, status, tolerances
+from experiments.report.tables import SIGNS, comparison_table, status, tolerances
 from experiments.suite import registry
 from experiments.suite.comparison import VERDICT_RULES, Cell, compare
+from experiments.suite.coverage import counts
 from experiments.suite.experiment import Experiment
 from experiments.suite.groups import Group, group_records
 from experiments.suite.paper_values import Paper

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,24 +24,6 @@ def status(verdict: str, text: str | None = None) -> Markup:
     sign = element("span", SIGNS[verdict], aria_hidden="true")
     name = verdict.replace(" ", "-")
     return element("span", sign, " ", text or verdict, class_=f"status {name}")
-
-
-def counts(cells: Iterable[Cell]) -> Counter[str]:
-    """Counts the paper's numbers by verdict, every number once.
-
-    If a number has several runs, the first at full size counts, which is the one without changed
-    flags; if none is at full size, a reduced one counts. Runs of other rows do not count.
-    """
-    by_number: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        if cell.verdict == "other row":
-            continue
-        by_number.setdefault((cell.row.id, cell.measure.name), []).append(cell.verdict)
-    best = []
-    for verdicts in by_number.values():
-        full = [v for v in verdicts if v in ("reproduced", "differs", "measured")]
-        best.append(full[0] if full else "reduced" if "reduced" in verdicts else verdicts[0])
-    return Counter(best)
 
 
 def infinite_note(cell: Cell) -> str:

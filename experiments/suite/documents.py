@@ -17,7 +17,7 @@ from pathlib import Path
 from adaptive_nets.runtime.errors import UserError, did_you_mean
 from adaptive_nets.runtime.files import write_text_atomically
 from adaptive_nets.runtime.progress import format_seconds
-from experiments.suite import render
+from experiments.suite import coverage, render
 from experiments.suite.comparison import compare
 from experiments.suite.groups import group_records
 from experiments.suite.records import Record, mean_and_deviation
@@ -61,7 +61,11 @@ def run_table(records: Sequence[Record]) -> str:
     return render.markdown_table(header, rows, (3,))
 
 
-GENERAL: dict[str, Part] = {"runs": run_table}
+GENERAL: dict[str, Part] = {
+    "runs": run_table,
+    "coverage": coverage.table_part,
+    "coverage-of-papers": coverage.paper_part,
+}
 
 
 def paper_parts() -> dict[str, Part]:
