@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from records_for_tests import made_up, write
@@ -21,7 +22,7 @@ NUMBERS = 12
 
 
 def of_toy(*contents) -> Coverage:
-    records = [Record(content, "x.json") for content in contents]
+    records = [Record(content, Path("x.json")) for content in contents]
     (found,) = [part for part in coverage(records) if part.paper == "toy"]
     return found
 
