@@ -7,6 +7,7 @@ ignored.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers.arguments import as_array, as_pair
@@ -34,10 +36,10 @@ def max_pool(
 ) -> Float[Array, "N H2 W2 C"]:
     """Computes the maximum over windows; padding is −inf.
 
-    If windows tile the input, it is a reshape and a maximum. Values equal those of
+    If windows tile the input, it is a reshape and maxima of pairs. Values equal those of
     `flax.linen.max_pool`, whose backward pass (select-and-scatter) is several times slower on a
-    CPU. The reshape divides the gradient among equal maxima, where select-and-scatter gives it to
-    the first.
+    CPU. Pairs divide the gradient between equal entries, where select-and-scatter gives it to the
+    first.
 
     Args:
         x: float[N, H, W, C].
@@ -56,12 +58,28 @@ def max_pool(
     x, window, strides = _checked(x, window, strides)
     (top, bottom), (left, right) = explicit_padding(x.shape[1:3], window, strides, padding)
     if _tiles(x.shape[1:3], window, strides, (top, bottom, left, right)):
-        return jnp.max(_as_tiles(x, window), axis=(2, 4))
+        tiles = _as_tiles(x, window)
+        return max_over_axis(max_over_axis(tiles, 4), 2)
     rows = _overhang(x.shape[1], window[0], strides[0], (top, bottom), ceil_mode)
     columns = _overhang(x.shape[2], window[1], strides[1], (left, right), ceil_mode)
     # Pairs are documented by flax, but its annotation admits only the default.
     pads: Any = ((top, bottom + rows), (left, right + columns))
     return nn.max_pool(x, window, strides, pads)
+
+
+def max_over_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """Computes the maximum over a short axis by maxima of pairs.
+
+    The gradient of `jnp.max` divides by the number of entries equal to the maximum. If the compiler
+    computes x again for the backward pass with another rounding, none is equal, and the gradient
+    is NaN. That of a pair has no division.
+
+    Args:
+        x: float[...].
+        axis: axis that is reduced, of at least one entry.
+    """
+    entries = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+    return functools.reduce(jnp.maximum, entries)
 
 
 def avg_pool(

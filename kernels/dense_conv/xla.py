@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import AxisType
 from jaxtyping import Array
 
-from kernels.dense_conv import grouped, input_gradient, weight_gradient
+from kernels.dense_conv import grouped, input_gradient, volume, weight_gradient
 
 
 def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Array:
@@ -25,6 +25,12 @@ def convolve(lhs: Array, rhs: Array, *, one_device: bool, **params: Any) -> Arra
     plain = _has_known_shapes(lhs, rhs) and not _divides(params.get("out_sharding"))
     if not plain or not math.prod(lhs.shape) * math.prod(rhs.shape):
         return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
+    if one_device and volume.is_worthwhile(lhs, rhs, **params):
+
+        def of_images(lhs, rhs, **params):
+            return convolve(lhs, rhs, one_device=one_device, **params)
+
+        return volume.compute(lhs, rhs, of_images, **params)
     if params["feature_group_count"] > 1 or params["batch_group_count"] > 1:
 
         def ungrouped(lhs, rhs, **params):
