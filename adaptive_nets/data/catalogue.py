@@ -14,10 +14,11 @@ def _idx_form(
     *,
     md5: Mapping[str, str] | None = None,
     gz_md5: Mapping[str, str] | None = None,
+    counts: tuple[int, int] = (60000, 10000),
 ) -> Form:
     """Returns the idx form of MNIST's four files; keys of the sums are like ``"train-images"``."""
     files = []
-    for split, prefix, count in (("train", "train", 60000), ("test", "t10k", 10000)):
+    for split, prefix, count in zip(("train", "test"), ("train", "t10k"), counts, strict=True):
         for holds, dims in (("images", 3), ("labels", 1)):
             stem = f"{prefix}-{holds}"
             files.append(
@@ -144,6 +145,30 @@ _SETS = (
         digests={
             "train": "be4ffa166b838b7a6f2535a9db3b92bc64b2f48de7e8dc6b5cb0bbedf1d9e190",
             "test": "b2ab2d5db284172b2784453b11b5208bcef91e0334314d1b83bad10663abf0cc",
+        },
+    ),
+    DatasetInfo(
+        name="digits",
+        title="Digits of 8x8 pixels, from 0 to 16",
+        image_shape=(8, 8, 1),
+        label_names={"label": tuple("0123456789")},
+        splits={"train": 1347, "test": 450},
+        forms=(
+            _idx_form(
+                ("digits",),
+                md5={
+                    "train-images": "0f8049b5c2d06451636d16de397daca6",
+                    "train-labels": "d8ec123800ff656e4f41fc8e8c5698c2",
+                    "t10k-images": "645e3074cdc42762f7e0490fd493587c",
+                    "t10k-labels": "b8615c4b29aad324a53b2619b77bbfb9",
+                },
+                counts=(1347, 450),
+            ),
+        ),
+        licence="CC BY 4.0, E. Alpaydin and C. Kaynak",
+        digests={
+            "train": "d9dc4dfcf898b1625bcad93a5fc3087de7bdf76c8b8b110d531b05e0c62dff26",
+            "test": "9aa4a4de71c66dccadf8214e4c5b4f451b015fa914e0ff18558c956c24dcde03",
         },
     ),
     DatasetInfo(

@@ -1,4 +1,4 @@
-"""MNIST inside this distribution: its four official files, for runs without a data root."""
+"""Small sets inside this distribution, as official files, for runs without a data root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from adaptive_nets.data.errors import AbsentDataError
 from adaptive_nets.data.official import OfficialCopy, find_official
 
 FOLDER = Path(__file__).parent
-EMBEDDED = "mnist"  # The only set that comes with the distribution.
+EMBEDDED = ("mnist", "digits")
+"""Sets that come with the distribution."""
 
 
 def find_embedded(info: DatasetInfo, folder: Path = FOLDER) -> OfficialCopy | None:
@@ -26,13 +27,13 @@ def find_embedded(info: DatasetInfo, folder: Path = FOLDER) -> OfficialCopy | No
         AbsentDataError: Files that should be there are missing.
         DamagedDataError: The folder cannot be read.
     """
-    if info.name != EMBEDDED:
+    if info.name not in EMBEDDED:
         return None
     copy = find_official(info, folder)
     if copy is None or copy.missing:
         there = 0 if copy is None else len(copy.paths)
         raise AbsentDataError(
-            f"{info.name}: {there} of {len(info.files)} files are in {folder / EMBEDDED}, where "
+            f"{info.name}: {there} of {len(info.files)} files are in {folder / info.name}, where "
             "this distribution keeps them; install adaptive-nets again, or name a data root that "
             "has them with --data-dir"
         )

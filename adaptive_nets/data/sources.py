@@ -34,7 +34,7 @@ def load(
         name: a name of the catalogue, such as ``"mnist"``.
         root: the data root; see `data_root`.
         source: ``"tfds"`` (a prepared set), ``"files"`` (the official files), ``"embedded"`` (the
-            official files of MNIST that come with this distribution), or ``"auto"``: the first of
+            official files that come with this distribution), or ``"auto"``: the first of
             these that is there. A partial or damaged copy is an error; the search does not go past
             it.
         splits: the splits to load, of ``"train"`` and ``"test"``.
@@ -179,7 +179,8 @@ def absent_message(info: DatasetInfo, root: Path, source: str = "auto") -> str:
             "folder for each class, or its archives"
         )
     if source == "embedded":
-        return f"{info.name}: only {EMBEDDED} is embedded; use source auto, tfds or files"
+        there = " and ".join(EMBEDDED)
+        return f"{info.name}: only {there} are embedded; use source auto, tfds or files"
     command = f"`adaptive-nets data import {info.name} PATH` with the folder that holds them"
     if source == "tfds":
         where = root / "tfds" / info.stored_as

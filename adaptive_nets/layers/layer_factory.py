@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import HE_FAN_IN
-from adaptive_nets.layers.sparse_vd import SparseConv, SparseDense
+from adaptive_nets.layers.sparse_vd import Parameterisation, SparseConv, SparseDense
 from adaptive_nets.variational.sparsity import THRESHOLD
 
 Layer = Callable[[Array], Array]
@@ -74,6 +74,7 @@ class SparseVDLayers:
     threshold: float = THRESHOLD
     mask_in_training: bool = True
     clip_noise: bool = True
+    parameterisation: Parameterisation = "additive"
 
     def dense(self, features, *, name, train, dtype):  # noqa: D102
         layer = SparseDense(features, dtype=dtype, name=name, **dataclasses.asdict(self))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,11 +12,17 @@ from jaxtyping import Array, Float
 
 from adaptive_nets.layers.kernel_init import GLOROT_UNIFORM
 from adaptive_nets.variational.local_reparameterisation import sample_linear
-from adaptive_nets.variational.log_uniform import noise_variance
-from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
+from adaptive_nets.variational.log_uniform import (
+    LOG_ALPHA_LIMIT,
+    log_alpha,
+    multiplicative_variance,
+    noise_variance,
+)
+from adaptive_nets.variational.sparsity import THRESHOLD
 from kernels.dense_conv import conv_general_dilated
 
 Initialiser = Callable[..., Array]
+Parameterisation = Literal["additive", "multiplicative"]
 
 # Name of the random stream of training noise.
 NOISE = "noise"
@@ -40,6 +46,8 @@ class _SparseVariational(nn.Module):
             removed weights and a convolution drops it.
         clip_noise: whether the noise variance uses the clipped log α, as in the authors' ICML code;
             otherwise it is σ², as in their later minimal example.
+        parameterisation: "additive" trains θ and log σ². "multiplicative" trains θ and log α, the
+            older form, from the same initial posterior; its noise always uses the clipped log α.
     """
 
     features: int
@@ -49,26 +57,39 @@ class _SparseVariational(nn.Module):
     threshold: float = THRESHOLD
     mask_in_training: bool = True
     clip_noise: bool = True
+    parameterisation: Parameterisation = "additive"
 
     _masks_noise = False
 
     def _apply(self, x: Array, shape: tuple[int, ...], linear, train: bool) -> Array:
         theta = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        log_sigma2 = self.param(
-            "log_sigma2", initializers.constant(self.log_sigma2_init), shape, jnp.float32
-        )
+        rates, sigma2 = self._posterior(theta)
         bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
         x = jnp.asarray(x, self.dtype)
-        kept = keep_mask(theta, log_sigma2, threshold=self.threshold)
+        kept = rates < self.threshold
         masked = jnp.where(kept, theta, 0.0)
         if not train:
             return _add_bias(linear(x, masked.astype(self.dtype)), bias)
-        sigma2 = noise_variance(theta, log_sigma2) if self.clip_noise else jnp.exp(log_sigma2)
         if self.mask_in_training:
             theta = masked
             sigma2 = jnp.where(kept, sigma2, 0.0) if self._masks_noise else sigma2
         y = sample_linear(self.make_rng(NOISE), x, theta.astype(self.dtype), sigma2, linear)
         return _add_bias(y, bias)
+
+    def _posterior(self, theta: Array) -> tuple[Array, Array]:
+        """Returns log α and the variance of the noise."""
+        if self.parameterisation == "multiplicative":
+            start = lambda key: jnp.clip(  # noqa: E731
+                log_alpha(theta, jnp.full_like(theta, self.log_sigma2_init)),
+                -LOG_ALPHA_LIMIT, LOG_ALPHA_LIMIT,
+            )  # fmt: skip
+            rates = self.param("log_alpha", start)
+            return rates, multiplicative_variance(theta, rates)
+        log_sigma2 = self.param(
+            "log_sigma2", initializers.constant(self.log_sigma2_init), theta.shape, jnp.float32
+        )
+        sigma2 = noise_variance(theta, log_sigma2) if self.clip_noise else jnp.exp(log_sigma2)
+        return log_alpha(theta, log_sigma2), sigma2
 
 
 class SparseDense(_SparseVariational):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers, avg_pool, max_pool
 from adaptive_nets.layers.convolution import Conv
+from adaptive_nets.layers.sparse_vd import Parameterisation
 from adaptive_nets.models.mlp import MultilayerPerceptron
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
@@ -227,9 +228,12 @@ def lenet_300_100_sparse_vd(
     threshold: float = THRESHOLD,
     mask_in_training: bool = True,
     clip_noise: bool = True,
+    parameterisation: Parameterisation = "additive",
 ) -> nn.Module:
     """LeNet-300-100 with sparse variational dropout in every layer."""
-    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
+    layers = SparseVDLayers(
+        log_sigma2_init, threshold, mask_in_training, clip_noise, parameterisation
+    )
     return MultilayerPerceptron(
         hidden=(300, 100), num_classes=num_classes, layers=layers, dtype=dtype
     )
@@ -255,7 +259,10 @@ def lenet5_caffe_sparse_vd(
     threshold: float = THRESHOLD,
     mask_in_training: bool = True,
     clip_noise: bool = True,
+    parameterisation: Parameterisation = "additive",
 ) -> nn.Module:
     """LeNet-5-Caffe with sparse variational dropout in every layer."""
-    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
+    layers = SparseVDLayers(
+        log_sigma2_init, threshold, mask_in_training, clip_noise, parameterisation
+    )
     return LeNet5Caffe(num_classes=num_classes, layers=layers, dtype=dtype)

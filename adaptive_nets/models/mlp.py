@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers
+from adaptive_nets.layers.sparse_vd import Parameterisation
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.variational.sparsity import THRESHOLD
 
@@ -68,7 +69,39 @@ def mlp_4x1000_sparse_vd(
     threshold: float = THRESHOLD,
     mask_in_training: bool = True,
     clip_noise: bool = True,
+    parameterisation: Parameterisation = "additive",
 ) -> nn.Module:
     """Perceptron with four hidden layers of 1000 units and sparse variational dropout."""
-    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
+    layers = SparseVDLayers(
+        log_sigma2_init, threshold, mask_in_training, clip_noise, parameterisation
+    )
     return MultilayerPerceptron(hidden=hidden, num_classes=num_classes, layers=layers, dtype=dtype)
+
+
+_SMALL_DIGITS = {"input_shape": (8, 8, 1), "num_classes": 10}
+
+
+@register_model("linear_mnist", **_DIGITS, source="molchanov2017")
+@register_model("linear_digits", **_SMALL_DIGITS, source="molchanov2017")
+def linear(*, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """Linear classifier of pixels, multinomial logistic regression."""
+    return MultilayerPerceptron(hidden=(), num_classes=num_classes, dtype=dtype)
+
+
+@register_model("linear_mnist_sparse_vd", **_DIGITS, source="molchanov2017")
+@register_model("linear_digits_sparse_vd", **_SMALL_DIGITS, source="molchanov2017")
+def linear_sparse_vd(
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    log_sigma2_init: float = -10.0,
+    threshold: float = THRESHOLD,
+    mask_in_training: bool = False,
+    clip_noise: bool = True,
+    parameterisation: Parameterisation = "additive",
+) -> nn.Module:
+    """Linear classifier of pixels with sparse variational dropout, the paper's VD-ARD."""
+    layers = SparseVDLayers(
+        log_sigma2_init, threshold, mask_in_training, clip_noise, parameterisation
+    )
+    return MultilayerPerceptron(hidden=(), num_classes=num_classes, layers=layers, dtype=dtype)

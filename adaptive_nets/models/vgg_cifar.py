@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from adaptive_nets.layers import PLAIN, LayerKind, SparseVDLayers, max_pool
 from adaptive_nets.layers.conv_norm import batch_norm
+from adaptive_nets.layers.sparse_vd import Parameterisation
 from adaptive_nets.models.registry import register_model
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.variational.sparsity import THRESHOLD
@@ -106,10 +107,13 @@ def vgg_cifar10_sparse_vd(
     threshold: float = THRESHOLD,
     mask_in_training: bool = False,
     clip_noise: bool = True,
+    parameterisation: Parameterisation = "additive",
 ) -> nn.Module:
     """VGG-like network for CIFAR with sparse variational dropout in every layer.
 
     The paper's code uses ``log_sigma2_init = -15`` when starting from a trained dense network.
     """
-    layers = SparseVDLayers(log_sigma2_init, threshold, mask_in_training, clip_noise)
+    layers = SparseVDLayers(
+        log_sigma2_init, threshold, mask_in_training, clip_noise, parameterisation
+    )
     return VGGCifar(num_classes=num_classes, width=width, layers=layers, dropout=False, dtype=dtype)

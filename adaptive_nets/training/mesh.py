@@ -22,7 +22,7 @@ from adaptive_nets.training.config import MeshConfig
 DATA, MODEL = "data", "model"
 
 # Leaves whose last axis is output channels: parameters, their averages and optimiser moments.
-_CHANNELS_LAST = re.compile(r"(^|/)(kernel|log_sigma2)$")
+_CHANNELS_LAST = re.compile(r"(^|/)(kernel|log_sigma2|log_alpha)$")
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:

@@ -4,6 +4,7 @@ from adaptive_nets.variational.local_reparameterisation import sample_linear
 from adaptive_nets.variational.log_uniform import (
     kl_log_uniform,
     log_alpha,
+    multiplicative_variance,
     noise_variance,
 )
 from adaptive_nets.variational.pruning import prune
@@ -27,6 +28,7 @@ __all__ = [
     "layer_sparsity",
     "linear_warmup",
     "log_alpha",
+    "multiplicative_variance",
     "noise_variance",
     "prune",
     "sample_linear",

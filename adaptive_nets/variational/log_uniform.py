@@ -63,6 +63,29 @@ def noise_variance(
     )
 
 
+def multiplicative_variance(
+    theta: Float[Array, "..."],
+    log_alpha: Float[Array, "..."],
+    *,
+    limit: float = LOG_ALPHA_LIMIT,
+) -> Float[Array, "..."]:
+    """Computes the noise variance α·θ² of the multiplicative form, w = θ(1 + √α·ε).
+
+    The gradient with respect to θ has the noise 1 + √α·ε, so its variance grows with α; the
+    additive form, in which σ² is trained, has none [molchanov2017, sec. 4.1].
+
+    Args:
+        theta: posterior means θ, float[...].
+        log_alpha: log dropout rates log α, float[...], same shape.
+        limit: bound to which |log α| is clipped.
+
+    Returns:
+        float[...], same shape.
+    """
+    rates = jnp.clip(jnp.asarray(log_alpha), -limit, limit)
+    return jnp.exp(rates) * jnp.square(jnp.asarray(theta))
+
+
 def kl_log_uniform(
     log_alpha: Float[Array, "..."], *, limit: float | None = LOG_ALPHA_LIMIT
 ) -> Float[Array, "..."]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from adaptive_nets.variational.sparsity import THRESHOLD, keep_mask
+from adaptive_nets.variational.sparsity import RATES, THRESHOLD, layer_log_alpha
 
 
 def prune(params: Mapping[str, Any], *, threshold: float = THRESHOLD) -> dict[str, Any]:
@@ -16,19 +16,20 @@ def prune(params: Mapping[str, Any], *, threshold: float = THRESHOLD) -> dict[st
     With them the plain network computes exactly the outputs of the variational one in evaluation.
 
     Args:
-        params: parameter tree with ``kernel`` and ``log_sigma2`` in every variational layer.
+        params: parameter tree with ``kernel`` and ``log_sigma2``, or ``log_alpha`` in the
+            multiplicative form, in every variational layer.
         threshold: weights with log α at or above it are removed.
 
     Returns:
-        The tree without its ``log_sigma2`` leaves.
+        The tree without the variational leaves.
     """
     pruned: dict[str, Any] = {}
+    rates = layer_log_alpha(params)
     for name, child in params.items():
         if isinstance(child, Mapping):
             pruned[name] = prune(child, threshold=threshold)
-        elif name == "kernel" and "log_sigma2" in params:
-            kept = keep_mask(child, params["log_sigma2"], threshold=threshold)
-            pruned[name] = jnp.where(kept, child, 0.0)
-        elif name != "log_sigma2":
+        elif name == "kernel" and rates is not None:
+            pruned[name] = jnp.where(rates < threshold, child, 0.0)
+        elif name not in RATES:
             pruned[name] = child
     return pruned

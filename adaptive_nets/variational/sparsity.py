@@ -24,21 +24,42 @@ def keep_mask(
     return log_alpha(theta, log_sigma2) < threshold
 
 
+RATES = ("log_sigma2", "log_alpha")
+"""Leaves beside a kernel that make its layer variational: the additive form, and the
+multiplicative one."""
+
+
+def layer_log_alpha(layer: Mapping[str, Any]) -> Float[Array, "..."] | None:
+    """Computes log α, in float32, of a layer's parameters; None if it is not variational.
+
+    Args:
+        layer: parameters of one layer; ``kernel`` beside one of `RATES` makes it variational.
+    """
+    if "kernel" not in layer:
+        return None
+    if "log_alpha" in layer:
+        return jnp.asarray(layer["log_alpha"], jnp.float32)
+    if "log_sigma2" in layer:
+        theta, log_sigma2 = layer["kernel"], layer["log_sigma2"]
+        return log_alpha(theta.astype(jnp.float32), log_sigma2.astype(jnp.float32))
+    return None
+
+
 def variational_layers(params: Mapping[str, Any]) -> Iterator[tuple[str, Array, Array]]:
-    """Yields (path, θ, log σ²) of every variational layer of a parameter tree."""
-    if "kernel" in params and "log_sigma2" in params:
-        yield "", params["kernel"], params["log_sigma2"]
+    """Yields (path, θ, log α) of every variational layer of a parameter tree."""
+    rates = layer_log_alpha(params)
+    if rates is not None:
+        yield "", params["kernel"], rates
     for name, child in params.items():
         if isinstance(child, Mapping):
-            for path, theta, log_sigma2 in variational_layers(child):
-                yield (f"{name}/{path}" if path else name), theta, log_sigma2
+            for path, theta, rates in variational_layers(child):
+                yield (f"{name}/{path}" if path else name), theta, rates
 
 
 def kl_divergence(params: Mapping[str, Any]) -> Float[Array, ""]:
     """Sums the KL divergences of all variational layers in `params`, in nats (float32)."""
     total = jnp.zeros((), jnp.float32)
-    for _, theta, log_sigma2 in variational_layers(params):
-        rates = log_alpha(theta.astype(jnp.float32), log_sigma2.astype(jnp.float32))
+    for _, _, rates in variational_layers(params):
         total += jnp.sum(kl_log_uniform(rates))
     return total
 
@@ -66,7 +87,7 @@ def layer_sparsity(
     conv1, conv2, fc1 make both orders equal the order of execution.
     """
     layers = list(variational_layers(params))
-    kept = jax.device_get([jnp.sum(keep_mask(t, s, threshold=threshold)) for _, t, s in layers])
+    kept = jax.device_get([jnp.sum(rates < threshold) for _, _, rates in layers])
     return tuple(
         LayerSparsity(path, int(theta.size), int(count))
         for (path, theta, _), count in zip(layers, kept, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from experiments.bench import sparse
 from experiments.bench.adaptive_tables import adaptive_benchmark, adaptive_time
 from experiments.bench.kernel_summary import break_evens, gigaflops, summary
 from experiments.bench.networks import STAGES
@@ -245,11 +246,40 @@ def compiled_steps() -> str:
     )
 
 
+def sparse_benchmark() -> str:
+    """Renders products with pruned matrices beside the dense product."""
+    content = published("sparse")
+    values = content["values"]
+    sparsities = sorted({v["sparsity"] for v in values})
+    lines = []
+    for key in dict.fromkeys((v["inputs"], v["outputs"], v["batch"]) for v in values):
+        for contender in (sparse.OURS, sparse.BCOO):
+            found = {
+                v["sparsity"]: v["ratio"]
+                for v in values
+                if (v["inputs"], v["outputs"], v["batch"]) == key and v["contender"] == contender
+            }
+            lines.append(
+                (f"{key[0]} x {key[1]}", str(key[2]), contender,
+                 *(f"{found[s]:.2f}" for s in sparsities))
+            )  # fmt: skip
+    header = ("matrix", "batch", "form", *(f"{100 * s:g} % zeros" for s in sparsities))
+    table = render.markdown_table(header, lines, range(3, 3 + len(sparsities)))
+    first = values[0]
+    load = content["machine"]["load_at_start"][0]
+    return (
+        f"{table}\nTimes as fast as the dense product, medians over {first['rounds']} interleaved "
+        f"rounds; jax {content['packages']['jax']}, {content['devices']['cpu_cores']} CPU cores, "
+        f"load {load:.1f} at the start.\n"
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "bench-training": training_benchmark,
     "bench-training-steps": training_steps_benchmark,
     "bench-startup": startup_benchmark,
     "bench-networks": networks_benchmark,
+    "bench-sparse": sparse_benchmark,
     "first-output": first_output,
     "bench-kernels": kernels_benchmark,
     "break-even": break_even_table,

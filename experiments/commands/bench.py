@@ -15,6 +15,7 @@ from experiments.commands import (
     bench_autotune,
     bench_kernels,
     bench_networks,
+    bench_sparse,
     bench_startup,
     bench_training,
 )
@@ -166,6 +167,7 @@ FORMS = {
     "networks": bench_networks.Networks,
     "adaptive": bench_adaptive.Adaptive,
     "kernels": bench_kernels.Kernels,
+    "sparse": bench_sparse.Sparse,
     "startup": bench_startup.Startup,
     "input": Input,
     "kills": Kills,
@@ -200,6 +202,7 @@ def main(arguments: Sequence[str]) -> None:
             "networks": (bench_networks.main, "time of forward passes"),
             "adaptive": (bench_adaptive.main, "networks of adaptive depth, skipping beside plain"),
             "kernels": (bench_kernels.main, "our kernels beside the dense convolution"),
+            "sparse": (bench_sparse.main, "products with pruned matrices beside dense ones"),
             "startup": (bench_startup.main, "imports, listings, first and second start of a run"),
             "input": (bench_input, "examples per second of a set that is read while training"),
             "kills": (bench_kills, "a training killed and resumed, beside one never killed"),

@@ -48,7 +48,9 @@ def test_unknown_words(root, complains):
         lambda: load("mnist", root=root, splits=()),
         "splits of mnist is empty; expected train, test or both",
     )
-    complains(lambda: load("cifar10", root=root, source="embedded"), "only mnist is embedded")
+    complains(
+        lambda: load("cifar10", root=root, source="embedded"), "only mnist and digits are embedded"
+    )
 
 
 def test_nothing_found_says_what_to_put_where(root, complains):

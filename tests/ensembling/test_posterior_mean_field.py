@@ -18,7 +18,7 @@ from adaptive_nets.ensembling.posterior import (
     mean_field_optimiser,
 )
 from adaptive_nets.ensembling.posterior.dropout import drop
-from adaptive_nets.ensembling.posterior.layers import kernel_paths
+from adaptive_nets.layers.interception import kernel_paths
 from adaptive_nets.ensembling.posterior.mean_field import (
     LOG_SIGMA,
     MEAN,

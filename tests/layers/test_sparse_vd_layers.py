@@ -10,7 +10,8 @@ import pytest
 from tolerances import close
 
 from adaptive_nets.layers import PLAIN, SparseConv, SparseDense, SparseVDLayers, max_pool
-from adaptive_nets.variational import prune
+from adaptive_nets.variational import kl_divergence, prune
+from adaptive_nets.variational.sparsity import layer_log_alpha
 
 pytestmark = pytest.mark.core
 
@@ -236,3 +237,49 @@ def test_extreme_variances_have_finite_gradients(case, log_sigma2, key):
 
     for leaf in jax.tree.leaves(jax.jit(jax.value_and_grad(loss))(params)):
         assert np.all(np.isfinite(leaf))
+
+
+@pytest.mark.parametrize("layer", [SparseDense, SparseConv])
+def test_the_multiplicative_form_starts_from_the_same_posterior(layer, key):
+    x = jax.random.normal(key, (5, 6) if layer is SparseDense else (2, 5, 6, 3))
+    forms = {form: layer(4, parameterisation=form) for form in ("additive", "multiplicative")}
+    variables = {form: module.init(key, x) for form, module in forms.items()}
+    rates = {form: layer_log_alpha(v["params"]) for form, v in variables.items()}
+    assert "log_sigma2" not in variables["multiplicative"]["params"]
+    np.testing.assert_allclose(
+        rates["multiplicative"], jnp.clip(rates["additive"], -8, 8), rtol=1e-6
+    )
+    sampled = [
+        module.apply(variables[form], x, train=True, rngs={"noise": key})
+        for form, module in forms.items()
+    ]
+    np.testing.assert_allclose(sampled[0], sampled[1], rtol=1e-4, atol=1e-5)
+    divergences = [float(kl_divergence(v["params"])) for v in variables.values()]
+    assert divergences[0] == pytest.approx(divergences[1], rel=1e-5)
+    pruned = [prune(v["params"], threshold=1.0) for v in variables.values()]
+    assert all(set(tree) == {"kernel", "bias"} for tree in pruned)
+    np.testing.assert_array_equal(pruned[0]["kernel"], pruned[1]["kernel"])
+
+
+def test_gradients_of_means_are_noisier_in_the_multiplicative_form(key):
+    """With one weight θ and α, ∂y/∂θ is x in the additive form and x(1 + √α·ε) in the other."""
+    theta, rate = 0.5, 2.0
+    x = jnp.ones((4000, 1))
+
+    def gradients(form, extra):
+        layer = SparseDense(
+            1, parameterisation=form, mask_in_training=False, clip_noise=False
+        )  # fmt: skip
+
+        def outputs(theta):
+            params = {"kernel": jnp.full((1, 1), theta), "bias": jnp.zeros(1), **extra}
+            return layer.apply({"params": params}, x, train=True, rngs={"noise": key})[:, 0]
+
+        return np.asarray(jax.jvp(outputs, (theta,), (1.0,))[1])
+
+    sigma2 = jnp.full((1, 1), rate + 2 * np.log(theta))
+    additive = gradients("additive", {"log_sigma2": sigma2})
+    multiplicative = gradients("multiplicative", {"log_alpha": jnp.full((1, 1), rate)})
+    np.testing.assert_allclose(additive, 1.0, rtol=1e-5)
+    assert multiplicative.mean() == pytest.approx(1.0, abs=0.2)
+    assert multiplicative.var() == pytest.approx(np.exp(rate), rel=0.1)

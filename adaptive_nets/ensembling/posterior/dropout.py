@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from adaptive_nets.ensembling.posterior.layers import apply_with
 from adaptive_nets.ensembling.posterior.members import Variables
+from adaptive_nets.layers.interception import apply_with
 
 STREAM = "dropout"
 MASKS = "dropout_masks"

@@ -24,14 +24,14 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from adaptive_nets.ensembling.posterior.layers import (
+from adaptive_nets.ensembling.posterior.members import Variables
+from adaptive_nets.layers.interception import (
     BIAS,
     KERNEL,
     apply_with,
     kernel_paths,
     replace_leaves,
 )
-from adaptive_nets.ensembling.posterior.members import Variables
 from adaptive_nets.models import logits_of
 from adaptive_nets.runtime.errors import UserError
 

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from adaptive_nets.ensembling.posterior.layers import (
+from adaptive_nets.ensembling.posterior.members import Variables
+from adaptive_nets.layers.interception import (
     BIAS,
     KERNEL,
     apply_with,
     kernel_paths,
     replace_leaves,
 )
-from adaptive_nets.ensembling.posterior.members import Variables
 from adaptive_nets.variational.local_reparameterisation import sample_linear
 
 MEAN, LOG_SIGMA = "mean", "log_sigma"

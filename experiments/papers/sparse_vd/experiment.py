@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adaptive_nets.data.splits import Dataset
-from adaptive_nets.models import create_model
+from adaptive_nets.models import create_model, model_entry
+from adaptive_nets.models.weights.stored import StoredNetwork, check_fits
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification, classification_task
 from adaptive_nets.training.config import TrainConfig
@@ -18,15 +22,24 @@ from adaptive_nets.training.loop import train
 from adaptive_nets.training.task import Objective, Task
 from adaptive_nets.variational import compression, kl_divergence, layer_sparsity, linear_warmup
 from experiments.papers.sparse_vd import measures
-from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.papers.sparse_vd.configs.fields import (
+    Config,
+    SparseVDConfig,
+    StartedSparseConfig,
+    WideConfig,
+    overrides,
+)
+from experiments.papers.sparse_vd.configs.parameterisation import EPOCHS
 from experiments.shared.export import export_network
 from experiments.shared.metrics import accuracy_metrics
+from experiments.suite import run_inputs
 from experiments.suite.config import training
 from experiments.suite.experiment import Metric, Outcome
+from experiments.suite.run_inputs import RANDOM
 
 
 def run(
-    config: TrainConfig | SparseVDConfig,
+    config: Config,
     *,
     dataset: Dataset,
     directory: Path,
@@ -36,8 +49,12 @@ def run(
 ) -> Outcome:
     """Trains one network and measures it; see `experiments.suite.experiment.Runner`."""
     sparse = isinstance(config, SparseVDConfig)
-    task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)
     values = training(config)
+    if isinstance(config, StartedSparseConfig) and config.start.weights != RANDOM:
+        stored = _dense_network(config, dataset, seed)
+        task = dataclasses.replace(sparse_task(config, dataset), start=_start_from(stored))
+    else:
+        task = sparse_task(config, dataset) if sparse else dense_task(config, dataset)
     result = train(
         task,
         values,
@@ -50,24 +67,74 @@ def run(
     metrics = accuracy_metrics(result, train_images=result.train.size)
     arrays: dict[str, np.ndarray] = {}
     if sparse:
-        network = measures.TrainedNetwork(config, result, task.model, dataset.num_classes)
+        network = measures.TrainedNetwork(
+            config, result, task.model, dataset.num_classes, overrides(config)
+        )
+        metrics |= measures.sparsity_at_epochs(result, EPOCHS)
         metrics |= measures.sparsity_metrics(network)
         metrics |= measures.export_pruned(network, directory, note={"seed": seed})
         arrays |= measures.threshold_sweep(network)
         arrays |= measures.log_alpha_histogram(network)
     else:
         metrics["compression"] = Metric(1.0, "x", 1, "every weight is kept")
-        metrics |= export_network(values, result, dataset.num_classes, directory, seed)
+        metrics |= export_network(
+            values, result, dataset.num_classes, directory, seed, overrides=overrides(config)
+        )
     arrays |= measures.first_layer(result, config)
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 
 
-def dense_task(config: TrainConfig, dataset: Dataset) -> Task:
-    """Builds the task of the plain network."""
-    model = create_model(
-        config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype)
+def _dense_network(config: StartedSparseConfig, dataset: Dataset, seed: int) -> StoredNetwork:
+    """Loads the dense network of ``--start.weights``.
+
+    Raises:
+        UserError: it cannot be read, or its network, width or classes are others.
+    """
+    where = config.start.weights
+    found = run_inputs.resolve(
+        where, run_inputs.RunInputField("required", random=True), flag="start.weights", seed=seed
     )
-    return classification_task(model, label_smoothing=config.optimiser.label_smoothing)
+    dense = config.train.model.name.removesuffix(measures.VARIANT)
+    stored = run_inputs.load_network(found, dense)
+    expected = jax.eval_shape(
+        lambda key: create_model(
+            dense, num_classes=dataset.num_classes, **overrides(config)
+        ).init(key, jnp.zeros((1, *model_entry(dense).input_shape))),
+        jax.random.key(0),
+    )  # fmt: skip
+    check_fits(stored.variables, expected, source=f"--start.weights {where}")
+    return stored
+
+
+def _start_from(stored: StoredNetwork) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Returns a function that replaces all initial variables but those of the noise."""
+
+    def start(params: Any, model_state: Any) -> tuple[Any, Any]:
+        dense = {name: tree for name, tree in stored.variables.items() if name != "params"}
+        filled = _merged(params, stored.variables["params"])
+        return filled, {**model_state, **jax.tree.map(jnp.asarray, dense)}
+
+    return start
+
+
+def _merged(initial: Any, given: Any) -> Any:
+    """Returns the initial tree with the given leaves in place of its own."""
+    if not isinstance(initial, Mapping):
+        return jnp.asarray(given)
+    return {
+        name: _merged(child, given[name]) if name in given else child
+        for name, child in initial.items()
+    }
+
+
+def dense_task(config: TrainConfig | WideConfig, dataset: Dataset) -> Task:
+    """Builds the task of the plain network."""
+    values = training(config)
+    model = create_model(
+        values.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(values.model.dtype),
+        **overrides(config),
+    )  # fmt: skip
+    return classification_task(model, label_smoothing=values.optimiser.label_smoothing)
 
 
 def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
@@ -81,6 +148,8 @@ def sparse_task(config: SparseVDConfig, dataset: Dataset) -> Task:
         threshold=variational.threshold,
         mask_in_training=variational.mask_in_training,
         clip_noise=variational.clip_noise,
+        parameterisation=variational.parameterisation,
+        **overrides(config),
     )
 
     def bound(timing: Timing) -> Objective:

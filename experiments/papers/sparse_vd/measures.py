@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ from adaptive_nets.models.weights.stored import (
     save_network,
 )
 from adaptive_nets.training.classification import make_predict
-from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.loop import TrainResult
-from adaptive_nets.variational import compression, layer_sparsity, log_alpha, prune
+from adaptive_nets.variational import compression, layer_sparsity, prune
 from adaptive_nets.variational.sparsity import variational_layers
-from experiments.papers.sparse_vd.configs import SparseVDConfig
+from experiments.papers.sparse_vd.configs.fields import Config, SparseVDConfig
 from experiments.shared.export import normalisation_of
 from experiments.suite.experiment import Metric
 
@@ -44,17 +44,24 @@ class TrainedNetwork:
         result: Result of the training.
         model: The variational network.
         num_classes: Number of its outputs.
+        options: Options of the zoo for the dense network and the variational one.
     """
 
     config: SparseVDConfig
     result: TrainResult
     model: nn.Module
     num_classes: int
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def params(self) -> Any:
         """Parameters used for evaluation."""
         return self.result.state.eval_variables["params"]
+
+    def pruned(self, threshold: float) -> dict[str, Any]:
+        """Returns the variables of the plain network after pruning."""
+        variables = self.result.state.eval_variables
+        return {**variables, "params": prune(variables["params"], threshold=threshold)}
 
     @property
     def plain_name(self) -> str:
@@ -64,7 +71,9 @@ class TrainedNetwork:
     def plain_model(self) -> nn.Module:
         """Builds the plain network that remains after pruning."""
         dtype = jnp.dtype(self.config.train.model.dtype)
-        return create_model(self.plain_name, num_classes=self.num_classes, dtype=dtype)
+        return create_model(
+            self.plain_name, num_classes=self.num_classes, dtype=dtype, **self.options
+        )
 
 
 def sparsity_metrics(network: TrainedNetwork) -> dict[str, Metric]:
@@ -94,22 +103,27 @@ def export_pruned(
     The dense size is measured by a temporary file of the same network.
     """
     threshold = network.config.variational.threshold
-    pruned = jax.device_get(prune(network.params, threshold=threshold))
+    pruned = jax.device_get(network.pruned(threshold))
     common = {
         "model": network.plain_name,
         "num_classes": network.num_classes,
-        "variables": {"params": pruned},
+        "variables": pruned,
         "normalisation": normalisation_of(network.result),
-        "note": {**note, "data": network.config.train.data.name, "threshold": threshold},
+        "note": {
+            **note,
+            "data": network.config.train.data.name,
+            "threshold": threshold,
+            "overrides": dict(network.options),
+        },
     }
     file, dense_file = directory / "pruned.safetensors", directory / "unpruned.safetensors"
     size = save_network(file, **common, sparse=True)
     dense_size = save_network(dense_file, **common)
     dense_file.unlink()
     stored = load_network(file)
-    check_fits(stored.variables, {"params": pruned}, source=str(file))
+    check_fits(stored.variables, pruned, source=str(file))
     test = network.result.test
-    before = make_predict(network.model)({"params": network.params}, test)
+    before = make_predict(network.model)(network.result.state.eval_variables, test)
     after = make_predict(network.plain_model())(stored.variables, test)
     changed = float(np.sum(before != after))
     return {
@@ -126,8 +140,7 @@ def threshold_sweep(network: TrainedNetwork) -> dict[str, np.ndarray]:
     errors, sparsities = [], []
     for threshold in THRESHOLDS:
         layers = layer_sparsity(network.params, threshold=float(threshold))
-        pruned = prune(network.params, threshold=float(threshold))
-        predicted = predict({"params": pruned}, test)
+        predicted = predict(network.pruned(float(threshold)), test)
         errors.append(100 * np.mean(predicted != labels))
         sparsities.append(100 * (1 - sum(x.kept for x in layers) / sum(x.weights for x in layers)))
     return {
@@ -140,14 +153,26 @@ def threshold_sweep(network: TrainedNetwork) -> dict[str, np.ndarray]:
 def log_alpha_histogram(network: TrainedNetwork) -> dict[str, np.ndarray]:
     """Computes histograms of log α per layer; the outermost bins include values beyond them."""
     arrays: dict[str, np.ndarray] = {"log_alpha_edges": HISTOGRAM_EDGES}
-    for layer, theta, log_sigma2 in variational_layers(network.params):
+    for layer, _, rates in variational_layers(network.params):
         low, high = HISTOGRAM_EDGES[[0, -1]]
-        values = np.clip(np.asarray(log_alpha(theta, log_sigma2)), low, high)
+        values = np.clip(np.asarray(rates), low, high)
         arrays[f"log_alpha.{layer}"] = np.histogram(values, HISTOGRAM_EDGES)[0]
     return arrays
 
 
-def first_layer(result: TrainResult, config: TrainConfig | SparseVDConfig) -> dict[str, np.ndarray]:
+def sparsity_at_epochs(result: TrainResult, epochs: Iterable[int]) -> dict[str, Metric]:
+    """Returns the logged share of removed weights at the ends of epochs that were evaluated."""
+    wanted = {epoch * result.timing.steps_per_epoch: epoch for epoch in epochs}
+    found = {}
+    for line in result.metrics_file.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry.get("step") in wanted and "sparsity" in entry:
+            epoch = wanted[entry["step"]]
+            found[f"sparsity.epoch{epoch}"] = Metric(100 * entry["sparsity"], "%")
+    return found
+
+
+def first_layer(result: TrainResult, config: Config) -> dict[str, np.ndarray]:
     """Returns the weights of the first layer as images, and the weights kept per input pixel.
 
     Returns:
@@ -158,7 +183,7 @@ def first_layer(result: TrainResult, config: TrainConfig | SparseVDConfig) -> di
     params = result.state.eval_variables["params"]
     if isinstance(config, SparseVDConfig):
         params = prune(params, threshold=config.variational.threshold)
-    name = min(params)
+    name = min(layer for layer, leaves in params.items() if "kernel" in leaves)
     kernel = np.asarray(params[name]["kernel"])
     if kernel.ndim == 4:
         images = np.moveaxis(kernel[:, :, 0], -1, 0)

@@ -67,6 +67,27 @@ VERIFIED = {
         "random-labels.mnist-sparse": {
             "train_accuracy": 10, "test_accuracy": 10, "sparsity": 100,
         },
+        "random-labels.cifar10-dropout": {"train_accuracy": 100, "test_accuracy": 10},
+        "random-labels.cifar10-sparse": {
+            "train_accuracy": 10, "test_accuracy": 10, "sparsity": 100,
+        },
+        "linear.mnist-sparse": {"test_accuracy": 92.6, "sparsity": 69.8},
+        "linear.mnist-l1": {"test_accuracy": 91.9, "sparsity": 57.8},
+        "linear.digits-sparse": {"test_accuracy": 94.8, "sparsity": 75.4},
+        "linear.digits-l1": {"test_accuracy": 95.5, "sparsity": 38.0},
+        "linear.digits-rvm": {"test_accuracy": 94.5, "sparsity": 74.6},
+        "linear.digits-noise-sparse": {"test_accuracy": 93.0, "sparsity": 87.6},
+        "linear.digits-noise-l1": {"test_accuracy": 93.7, "sparsity": 55.9},
+        "linear.digits-noise-rvm": {"test_accuracy": 84.6, "sparsity": 85.7},
+        "later.mini-printed": {
+            "test_accuracy": 98.4, "sparsity.fc1": 97.4, "sparsity.fc2": 78.4, "compression": 35.6,
+        },
+        "later.mini-good": {
+            "test_accuracy": 98.3, "sparsity.fc1": 96.9, "sparsity.fc2": 76.0, "compression": 30.1,
+        },
+        "later.seminar": {
+            "sparsity.fc1": 97.0, "sparsity.fc2": 94.8, "sparsity.fc3": 60.0, "compression": 32.9,
+        },
     },
     "pact": {
         "table1.r32-tau1e-2": {"mode_gap": "close"},
@@ -80,12 +101,19 @@ VERIFIED_DIGESTS = {
     "tta": "7c158b8e24951c81",
     "gps": "d57a421e6bed0652",
     "metta": "500ff39a6550c15f",
+    "meta_layer": "823d6911a1d9a971",
+    "zoo": "174f2b4bfcb68aa1",
 }
 # Some of them, for people.
 VERIFIED_EXAMPLES = {
     "tta": {("imagenet.resnet50-de-tta", "error.50"): 19.39},
     "gps": {("cifar10c.wrn28x10-gps", "muce.100"): 6.71},
     "metta": {("imagenet.simclr-resnet50-1x", "top1.32"): 73.8},
+    "meta_layer": {("test2.head", "accuracy"): 84.25, ("test2.head", "parameters"): 292961},
+    "zoo": {
+        ("densenet.40-k12-c10-plus", "error"): 5.24,
+        ("characters.ptb-lstm-1000", "bits"): 1.312,
+    },
 }
 # Measured only with trained weights and a prepared data set, which a run is given by a flag.
 WITH_WEIGHTS = {"top5_error", "top5_increase"}
@@ -178,12 +206,20 @@ def test_tables_and_figures_never_show_another_row_as_the_row(name):
         "views.padding",
         "pool.operations",
         "embedding.layer",
+        "network.scrambled",
+        "network.head",
+        "network.last_survival",
+        "images.distortion",
+        "data.vocabulary",
     )
     content = []
-    for record in collect([PUBLISHED]):
+    published = [record for record in collect([PUBLISHED]) if record.paper == name]
+    if not published:
+        pytest.skip(f"{name} has no published record")
+    for record in published:
         values = config_lib.flat(record.config)
         changed = [flag for flag in flags if flag in values]
-        if record.paper == name and changed:
+        if changed:
             edited = {**record.content, "changed": changed, "config_hash": "0123"}
             content.append(Record(edited, record.path))
     assert content

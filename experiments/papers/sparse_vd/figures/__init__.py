@@ -25,6 +25,8 @@ from experiments.suite.records import Record
 from experiments.suite.registry import load_paper
 
 _PAPER, _METHOD, _RANDOM = "sparse_vd", "Sparse VD", "random-labels"
+_ADDITIVE = "additive"
+_NETWORK_TABLES = ("Table 1", "VGG-like, CIFAR")
 
 _NETWORK_FIGURES = (
     learning_curves,
@@ -68,15 +70,17 @@ def _sections() -> list[tuple[str, tuple, Role, Role]]:
     roles: dict[tuple[str, str], dict[bool, Role]] = {}
     for experiment in EXPERIMENTS:
         row = rows[experiment.row]
-        ours = row.method == _METHOD
+        ours = row.method in (_METHOD, _ADDITIVE)
         # The paper calls the plain network "Original", which is unclear beside a curve.
         label = "dense" if row.method == "Original" else row.method
         role = Role(label, LIGHT["sparse" if ours else "dense"], experiment)
         roles.setdefault((row.table, row.network), {})[ours] = role
     sections = []
     for (table, network), pair in roles.items():
+        if set(pair) != {True, False}:
+            continue
         is_random = pair[True].experiment.row.startswith(_RANDOM)
-        heading = f"{table}: {network}" if is_random else network
+        heading = network if table in _NETWORK_TABLES else f"{table}: {network}"
         makers = _RANDOM_LABEL_FIGURES if is_random else _NETWORK_FIGURES
         sections.append((heading, makers, pair[True], pair[False]))
     return sections
