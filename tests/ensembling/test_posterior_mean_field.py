@@ -18,7 +18,6 @@ from adaptive_nets.ensembling.posterior import (
     mean_field_optimiser,
 )
 from adaptive_nets.ensembling.posterior.dropout import drop
-from adaptive_nets.layers.interception import kernel_paths
 from adaptive_nets.ensembling.posterior.mean_field import (
     LOG_SIGMA,
     MEAN,
@@ -26,6 +25,7 @@ from adaptive_nets.ensembling.posterior.mean_field import (
     kl_gaussian,
     sample_params,
 )
+from adaptive_nets.layers.interception import kernel_paths
 from adaptive_nets.models import create_model
 
 SHAPE = (2, 8, 8, 3)
