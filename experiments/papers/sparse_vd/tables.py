@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.papers.sparse_vd.configs.parameterisation import EPOCHS
 from experiments.suite import render
 from experiments.suite.comparison import compare
 from experiments.suite.groups import Group, group_records
@@ -66,4 +67,34 @@ def saving(records: Sequence[Record]) -> str:
     )
 
 
-PARTS = {"summary": summary_table, "saving": saving}
+def forms_table(records: Sequence[Record]) -> str:
+    """Renders sparsity and error of the multiplicative and the additive form, of each network."""
+    rows = []
+    for experiment in select("sparse_vd.parameterisation"):
+        chosen = [record for record in records if record.experiment == experiment.id]
+        for group in group_records(chosen):
+            if group.row_changes:
+                continue
+            values = {
+                name: mean_and_deviation(found)[0] if (found := group.values(name)) else None
+                for name in ("error", "compression", "sparsity", *_EPOCHS)
+            }
+            rows.append(
+                (
+                    experiment.title, group.describe(), render.number(values["error"], 2),
+                    render.number(values["compression"], 0),
+                    *(render.number(values[name], 1) for name in (*_EPOCHS, "sparsity")),
+                )
+            )  # fmt: skip
+    if not rows:
+        return "Not run.\n"
+    header = (
+        "network", "runs", "test error, %", "compression, x",
+        *(f"sparsity after epoch {epoch}, %" for epoch in EPOCHS), "at the end, %",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, range(2, 5 + len(EPOCHS)))
+
+
+_EPOCHS = tuple(f"sparsity.epoch{epoch}" for epoch in EPOCHS)
+
+PARTS = {"summary": summary_table, "saving": saving, "forms": forms_table}

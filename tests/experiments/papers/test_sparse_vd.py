@@ -309,3 +309,36 @@ def test_the_sheets_own_consistency():
     left = sum(n * (1 - row.values[f"sparsity.{k}"] / 100) for k, n in weights.items())
     assert sum(weights.values()) / left == pytest.approx(69.9, abs=0.1)
     assert row.values["compression"] == pytest.approx(69.9, rel=0.03)
+
+
+def test_vgg_is_drawn_over_widths_beside_the_papers_points(tmp_path):
+    names = [f"sparse_vd.vgg.cifar10-k{k}-{method}" for k in ("0p25", "1") for method in
+             ("original", "sparse")]  # fmt: skip
+    records = []
+    for i, name in enumerate(names):
+        metrics = {"error": Metric(10.0 + i, "%", 100), "compression": Metric(5.0 + i, "x", 100)}
+        outcome = Outcome(metrics, {}, seconds=1.0, steps=2)
+        records.append(write_run(tmp_path, name, outcome, {}, preset="day"))
+    drawn_figures = [f for f in figures(records) if isinstance(f, Figure)]
+    (figure,) = [f for f in drawn_figures if "over the width" in f.title]
+    assert "CIFAR-10" in figure.title
+    drawn = {(row[0], row[1], row[2]): row[3] for row in figure.data["rows"]}
+    assert drawn["dense", "error", 0.25] == 10.0
+    assert drawn["Sparse VD", "compression", 1.0] == 8.0
+    assert len(drawn) == 6
+    assert not [f for f in figures([]) if isinstance(f, Figure)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--network.width", "0.01"), "--network.width is 0.01; expected at least 1/64"),
+        (("--start.weights", "nowhere"), "--start.weights is 'nowhere', which does not exist"),
+        (("--variational.parameterisation", "both"), "parameterisation"),
+    ],
+)
+def test_bad_vgg_flags_are_one_line(call, flags, message):
+    code, _, err = call("run", "sparse_vd.vgg.cifar10-k1-sparse", "--preset", "smoke", *flags)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1

@@ -111,13 +111,23 @@ def _presets(config: Any) -> dict[str, Preset]:
     }
 
 
+def name_of(data: str, width: float) -> str:
+    """Returns the part of ids and rows that names a network.
+
+    Args:
+        data: key of `SETS`.
+        width: factor k.
+    """
+    return f"vgg.{data}-k" + f"{width:g}".replace(".", "p")
+
+
 def _pair(data: str, width: float) -> tuple[Experiment, Experiment]:
-    name = f"{data}-k{width:g}".replace(".", "p")
+    name = name_of(data, width)
     where = f"VGG-like network of width {width:g} on {SETS[data]}"
     dense = Experiment(
-        id=f"sparse_vd.vgg.{name}-original",
+        id=f"sparse_vd.{name}-original",
         title=f"{where}, dense",
-        row=f"vgg.{name}-original",
+        row=f"{name}-original",
         presets=_presets(_dense(data, width)),
         runner=RUNNER,
         data=_NAMES[data],
@@ -125,9 +135,9 @@ def _pair(data: str, width: float) -> tuple[Experiment, Experiment]:
         measures=("error",),
     )
     sparse = Experiment(
-        id=f"sparse_vd.vgg.{name}-sparse",
+        id=f"sparse_vd.{name}-sparse",
         title=f"{where}, sparse variational dropout",
-        row=f"vgg.{name}-sparse",
+        row=f"{name}-sparse",
         presets=_presets(_sparse(data, width)),
         runner=RUNNER,
         data=f"{_NAMES[data]}, and a run of {dense.id}",

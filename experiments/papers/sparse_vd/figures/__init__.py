@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from experiments.papers.sparse_vd.configs import EXPERIMENTS
+from experiments.papers.sparse_vd.configs.vgg import SETS
 from experiments.papers.sparse_vd.figures.network import (
     file_size,
     first_layer,
@@ -19,6 +20,7 @@ from experiments.papers.sparse_vd.figures.training import (
     random_labels,
     sparsity_over_training,
 )
+from experiments.papers.sparse_vd.figures.widths import over_widths
 from experiments.report.charts import LIGHT, Figure, Missing, with_background
 from experiments.report.settings import Role, Setting, settings_of
 from experiments.suite.records import Record
@@ -61,6 +63,7 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
                 if figure is not None
             ]
         drawn += _missing(section, settings[0] if settings else None, main, beside)
+    drawn += [figure for data in SETS if (figure := over_widths(data, records)) is not None]
     return drawn
 
 
