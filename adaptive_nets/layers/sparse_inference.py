@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from adaptive_nets.layers.interception import BIAS, KERNEL, apply_with, kernel_paths
-from adaptive_nets.variational.sparse_product import (
+from adaptive_nets.layers.sparse_product import (
     LARGEST_SHARE,
     SparseKernel,
     sparse_kernel,

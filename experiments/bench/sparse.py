@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import sparse as jax_sparse
 
-from adaptive_nets.variational.sparse_product import sparse_kernel, sparse_product
+from adaptive_nets.layers.sparse_product import sparse_kernel, sparse_product
 
 DENSE, OURS, BCOO = "dense", "kept weights", "BCOO"
 SHAPES = ((784, 300), (800, 500), (2048, 2048))

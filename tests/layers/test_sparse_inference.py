@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import adaptive_nets as an
 from adaptive_nets.layers.sparse_inference import sparse_apply, sparse_layers
+from adaptive_nets.layers.sparse_product import sparse_kernel, sparse_product
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.variational.sparse_product import sparse_kernel, sparse_product
 
 
 @settings(max_examples=25, deadline=None)

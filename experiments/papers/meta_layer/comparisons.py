@@ -6,64 +6,11 @@ the recipe. The interval of the mean difference is that of Student's t distribut
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
 
-import numpy as np
-from scipy import stats
-
+from experiments.shared.paired import Difference, paired_difference, values_by_seed
 from experiments.suite.groups import Group, changes, group_records
 from experiments.suite.records import Record
-
-LEVEL = 0.95
-"""Confidence level of intervals."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """Mean of paired differences with its confidence interval.
-
-    Attributes:
-        mean: mean of the differences.
-        low: lower end of the interval; NaN for a single pair.
-        high: upper end of the interval; NaN for a single pair.
-        count: number of pairs.
-    """
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-    @property
-    def has_interval(self) -> bool:
-        """True if there are two pairs or more."""
-        return self.count > 1
-
-
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], *, level: float = LEVEL
-) -> Difference:
-    """Computes the mean of first - second and its interval, mean ± t·s/√n.
-
-    Args:
-        first: values of one network, one per seed.
-        second: values of the other, in the order of the same seeds.
-        level: confidence level.
-
-    Raises:
-        ValueError: the sequences are empty or of different lengths.
-    """
-    if len(first) != len(second) or not len(first):
-        raise ValueError(f"{len(first)} and {len(second)} values; expected equally many, 1 or more")
-    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    count, mean = len(differences), float(differences.mean())
-    if count < 2:
-        return Difference(mean, math.nan, math.nan, count)
-    error = float(differences.std(ddof=1)) / math.sqrt(count)
-    half = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
-    return Difference(mean, mean - half, mean + half, count)
 
 
 def comparable(records: Sequence[Record], ids: Sequence[str]) -> list[dict[str, Group]]:
@@ -108,17 +55,11 @@ def compared(
     for found in comparable(records, (first, second)):
         if len(found) < 2:
             continue
-        values = [_by_seed(found[name], measure) for name in (first, second)]
-        seeds = sorted(values[0].keys() & values[1].keys())
-        if seeds:
-            pairs = [[part[seed] for seed in seeds] for part in values]
-            return paired_difference(*pairs), found[first]
+        one, other = (values_by_seed(found[name], measure) for name in (first, second))
+        difference = paired_difference(one, other)
+        if difference is not None:
+            return difference, found[first]
     return None
-
-
-def _by_seed(group: Group, measure: str) -> dict[int, float]:
-    metrics = {record.seed: record.metric(measure) for record in group.records}
-    return {s: m.value for s, m in metrics.items() if m is not None and m.value is not None}
 
 
 def within(difference: Difference, low: float, high: float) -> str:
@@ -128,10 +69,12 @@ def within(difference: Difference, low: float, high: float) -> str:
         "holds" if the whole interval lies between them, "does not hold" if no part of it does,
         "undecided" otherwise, and "undecided (one seed)" without an interval.
     """
-    if not difference.has_interval:
+    interval = difference.interval()
+    if interval is None:
         return "undecided (one seed)"
-    if low <= difference.low and difference.high <= high:
+    first, last = interval
+    if low <= first and last <= high:
         return "holds"
-    if difference.high < low or difference.low > high:
+    if last < low or first > high:
         return "does not hold"
     return "undecided"

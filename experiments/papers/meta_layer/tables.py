@@ -174,9 +174,10 @@ def _fair(
 def difference_text(difference: Difference) -> str:
     """Formats a difference with its interval: "-1.20 [-1.60, -0.80]"."""
     text = f"{difference.mean:+.2f}"
-    if not difference.has_interval:
+    interval = difference.interval()
+    if interval is None:
         return text
-    return f"{text} [{difference.low:+.2f}, {difference.high:+.2f}]"
+    return f"{text} [{interval[0]:+.2f}, {interval[1]:+.2f}]"
 
 
 def picture_part(records: Sequence[Record]) -> str:

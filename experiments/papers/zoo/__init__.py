@@ -1,0 +1,1 @@
+"""Training comparisons of classic convolutional networks and of hypernetworks."""
