@@ -24,6 +24,8 @@ from adaptive_nets.runtime.reading import read_file
 
 EMBEDDED = "python-topics"
 """Corpus that is always present."""
+TEXT = "text"
+"""Source of the data set of a corpus."""
 TOKEN = "token"
 """Name of the array of character numbers in a batch."""
 PARTS = ("train", "validation", "test")
@@ -81,7 +83,7 @@ class TextCorpus:
             splits[part] = Split(**{TOKEN: sequences(tokens, length)})
         return Dataset(
             name=self.name,
-            source="text",
+            source=TEXT,
             location=self.location,
             num_classes=len(self.vocabulary),
             class_names=tuple(self.vocabulary),
@@ -102,6 +104,12 @@ def sequences(tokens: np.ndarray, length: int) -> np.ndarray:
     count = (len(tokens) - 1) // length
     windows = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)
     return np.ascontiguousarray(windows[: count * length : length])
+
+
+def joined(split: Split) -> np.ndarray:
+    """Returns the text of sequences that share their ends, [M], numbers of characters."""
+    tokens = split.arrays[TOKEN]
+    return np.concatenate([tokens[:, :-1].ravel(), tokens[-1:, -1]])
 
 
 def encode(text: str, vocabulary: str, *, name: str) -> np.ndarray:

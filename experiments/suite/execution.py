@@ -11,6 +11,7 @@ from typing import Any
 
 from adaptive_nets.data import Dataset, Split, load, random_labels
 from adaptive_nets.data.sequences import PARITY, parity
+from adaptive_nets.data.text import TEXT, read_corpus
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import (
     lock_directory,
@@ -46,13 +47,19 @@ def load_data(data: Any, *, data_dir: Path | None, complete: bool) -> Dataset:
     """Loads the data set of a configuration, with its limits and random labels.
 
     Args:
-        data: group `data` of the configuration: name, source, optional limits and labels.
+        data: group `data` of the configuration: name, source, optional limits and labels; of a
+            text its vocabulary, the length of its sequences, and limits in characters.
         data_dir: data root; None for the default.
         complete: whether to refuse an incomplete copy, unless the configuration names its source.
 
     Raises:
         UserError: the data set is absent, damaged or incomplete.
     """
+    if hasattr(data, "vocabulary"):
+        corpus = read_corpus(data.name, root=data_dir, vocabulary=data.vocabulary)
+        return corpus.dataset(
+            length=data.length, train_limit=data.train_limit, test_limit=data.test_limit
+        )
     if data.name == PARITY:
         dataset = parity()
     else:
@@ -171,7 +178,10 @@ def execute(
         data = config_lib.group(config, "data")
         if needs_data(config):
             dataset = load_data(data, data_dir=data_dir, complete=preset == "paper")
-            sizes = f"{dataset.count('train'):,} training and {dataset.count('test'):,} test images"
+            examples = "sequences" if dataset.source == TEXT else "images"
+            sizes = (
+                f"{dataset.count('train'):,} training and {dataset.count('test'):,} test {examples}"
+            )
             announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
         else:
             dataset = empty_dataset(data.name if data else "none")

@@ -7,6 +7,7 @@ import pytest
 
 from adaptive_nets.data import text
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError
+from adaptive_nets.data.splits import Split
 from adaptive_nets.runtime.errors import UserError
 
 
@@ -108,3 +109,11 @@ def test_datasets_have_sequences_and_say_whether_they_are_complete():
     assert not part.complete
     with pytest.raises(UserError, match="has 50 characters; expected more than the length 100"):
         corpus.dataset(length=100, train_limit=50)
+
+
+@pytest.mark.parametrize(("count", "length"), [(11, 5), (12, 5), (6, 5), (7, 1)])
+def test_sequences_join_to_the_text_without_its_tail(count, length):
+    tokens = np.arange(count, dtype=np.uint8)
+    split = Split(**{text.TOKEN: text.sequences(tokens, length)})
+    whole = 1 + (count - 1) // length * length
+    np.testing.assert_array_equal(text.joined(split), tokens[:whole])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_nets.data.splits import WEIGHT, Dataset
-from adaptive_nets.data.text import TOKEN, read_corpus
+from adaptive_nets.data.text import TOKEN, joined
 from adaptive_nets.models.char_lm import CharModel, CharOutput, create_char_model
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.loop import train
@@ -32,28 +32,21 @@ def run(
     title: str,
 ) -> Outcome:
     """Trains one model and measures it; see `experiments.suite.experiment.Runner`."""
-    # The suite loads images only; the runner reads the corpus itself.
-    del dataset
-    text = config.data
-    corpus = read_corpus(text.name, vocabulary=text.vocabulary)
+    text, vocabulary = config.data, dataset.num_classes
     model = create_char_model(
-        config.network.name, vocabulary=len(corpus.vocabulary), **config.network.overrides()
+        config.network.name, vocabulary=vocabulary, **config.network.overrides()
     )
-    data = corpus.dataset(
-        length=text.length, train_limit=text.train_limit, test_limit=text.test_limit
-    )
-    train_tokens, test_tokens = (
-        corpus.parts[part][: limit or None]
-        for part, limit in (("train", text.train_limit), ("test", text.test_limit))
-    )
+    assert dataset.train is not None
+    assert dataset.test is not None
+    train_tokens, test_tokens = joined(dataset.train), joined(dataset.test)
     progress.show(
-        f"{title}: {corpus.name} from {corpus.location}, {len(train_tokens):,} training and "
-        f"{len(test_tokens):,} test characters of {len(corpus.vocabulary)}"
+        f"{title}: {len(train_tokens):,} training and {len(test_tokens):,} test characters of "
+        f"{vocabulary}"
     )
     result = train(
         character_task(model),
         config.training(),
-        dataset=data,
+        dataset=dataset,
         directory=directory,
         seed=seed,
         progress=progress,
@@ -66,11 +59,9 @@ def run(
         bits, count = measures.text_bits(
             model, variables, tokens, lanes=text.eval_batch_size, length=text.length
         )
-        metrics[name] = Metric(bits, "bits", count, f"{corpus.name}, state carried along")
-    # The record names the set of a run only if the suite loaded it.
-    digest = f"{corpus.name}, sha256 {corpus.fingerprint}"
-    metrics["characters"] = Metric(float(len(train_tokens)), "characters", 1, digest)
-    metrics["vocabulary"] = Metric(float(len(corpus.vocabulary)), "characters", 1, digest)
+        metrics[name] = Metric(bits, "bits", count, f"{dataset.name}, state carried along")
+    metrics["characters"] = Metric(float(len(train_tokens)), "characters", 1)
+    metrics["vocabulary"] = Metric(float(vocabulary), "characters", 1)
     arrays: dict[str, np.ndarray] = {}
     return Outcome(metrics, arrays, seconds=result.seconds, steps=result.timing.total_steps)
 

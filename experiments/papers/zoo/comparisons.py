@@ -130,9 +130,7 @@ def _size(group: Group) -> tuple:
     first = group.records[0]
     # At full size every side has the schedule of its own paper.
     steps = 0 if group.preset == "paper" and not first.changed else first.steps
-    corpus = first.metric("characters")
-    data = corpus.note if corpus is not None else first.dataset["fingerprint"]
-    return group.preset, data, steps
+    return group.preset, first.dataset["fingerprint"], steps
 
 
 _LSTM = ("lstm", "layernorm-lstm", "hyperlstm", "layernorm-hyperlstm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from adaptive_nets.data.text import EMBEDDED, Vocabulary
 from adaptive_nets.training.config import (
@@ -201,9 +201,6 @@ class CharOptions(FlagGroup, flags="network"):
 @dataclasses.dataclass(frozen=True)
 class CharConfig:
     """Training of a character model."""
-
-    needs_data: ClassVar[bool] = False
-    """The suite loads images only; the runner reads the text."""
 
     data: TextConfig = TextConfig()
     network: CharOptions = CharOptions()
