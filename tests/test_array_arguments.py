@@ -12,6 +12,7 @@ from adaptive_nets.layers import drop_path
 from adaptive_nets.perforation.baselines import keep_grid
 from adaptive_nets.perforation.filled_loss import fill
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.variational import deep_weight_prior
 
 _RNG = np.random.default_rng(0)
 PROBS = _RNG.uniform(0.1, 0.9, (2, 4, 4, 3))
@@ -21,6 +22,8 @@ UNITS = _RNG.integers(1, 4, (2, 4, 4))
 SCORES = _RNG.standard_normal((3, 2))
 RATE = np.float64(0.3)
 KEY = jax.random.key(0)
+KERNEL = _RNG.standard_normal((2, 2, 3, 3))
+SLICES_GAUSSIAN = deep_weight_prior.fit_gaussian(KERNEL[:, 0], floor=0.1)
 
 
 def stepped(x, h):
@@ -33,6 +36,21 @@ def baseline(rewards):
     updated = halting.update_baseline(start, rewards)
     return updated.value, updated.for_batch(rewards)
 
+
+class RowPrior:
+    """A prior of slices whose latent variables are their first row."""
+
+    kernel_size, latent_size = (3, 3), 3
+
+    def encode(self, slices):
+        return deep_weight_prior.Gaussian(slices[:, 0], jnp.square(slices[:, 1]) + 0.5)
+
+    def decode(self, latents):
+        mean = jnp.tile(latents[:, None], (1, 3, 1))
+        return deep_weight_prior.Gaussian(mean, jnp.square(mean) + 0.5)
+
+
+PRIOR = RowPrior()
 
 # Name -> (function, arrays).
 FUNCTIONS = {
@@ -89,6 +107,31 @@ FUNCTIONS = {
         [SCORES, SCORES.T, SCORES.T],
     ),
     "linear_warmup": (lambda s: variational.linear_warmup(s, start=0, end=5), [SCORES]),
+    "log_normal": (
+        lambda x, v: deep_weight_prior.log_normal(x, deep_weight_prior.Gaussian(x - 1, v)),
+        [MAPS, MAPS**2 + 0.1],
+    ),
+    "floored_variance": (deep_weight_prior.floored_variance, [MAPS]),
+    "normal_entropy": (deep_weight_prior.normal_entropy, [MAPS]),
+    "kl_standard_normal": (deep_weight_prior.kl_standard_normal, [MAPS, MAPS - 3]),
+    "truncated_log_alpha": (deep_weight_prior.truncated_log_alpha, [MAPS]),
+    "kl_truncated_log_uniform": (deep_weight_prior.kl_truncated_log_uniform, [MAPS - 2]),
+    "to_slices": (deep_weight_prior.to_slices, [MAPS]),
+    "from_slices": (
+        lambda s: deep_weight_prior.from_slices(s, (4, 6, 2, 4)),
+        [MAPS.reshape(8, 4, 6)],
+    ),
+    "negative_elbo": (lambda w: deep_weight_prior.negative_elbo(KEY, w, PRIOR), [KERNEL[:, 0]]),
+    "log_density": (
+        lambda w: deep_weight_prior.log_density(KEY, w, PRIOR, samples=2),
+        [KERNEL[:, 0]],
+    ),
+    "kl_upper_bound": (
+        lambda m, v: deep_weight_prior.kl_upper_bound(KEY, m, v, PRIOR),
+        [KERNEL, KERNEL - 3],
+    ),
+    "SliceGaussian.log_density": (SLICES_GAUSSIAN.log_density, [KERNEL[:, 0]]),
+    "SliceGaussian.kl_divergence": (SLICES_GAUSSIAN.kl_divergence, [KERNEL[:, 0], KERNEL[:, 1]]),
     "max_pool": (lambda x: layers.max_pool(x, 3, 2, 1), [MAPS]),
     "max_pool, tiles": (lambda x: layers.max_pool(x, (np.int64(2), 2)), [MAPS]),
     "avg_pool": (lambda x: layers.avg_pool(x, [3, 3], (2, 2), "SAME"), [MAPS]),
