@@ -36,10 +36,9 @@ def max_pool(
 ) -> Float[Array, "N H2 W2 C"]:
     """Computes the maximum over windows; padding is −inf.
 
-    If windows tile the input, it is a reshape and maxima of pairs. Values equal those of
+    If windows tile the input, it is a reshape and a maximum. Values equal those of
     `flax.linen.max_pool`, whose backward pass (select-and-scatter) is several times slower on a
-    CPU. Pairs divide the gradient between equal entries, where select-and-scatter gives it to the
-    first.
+    CPU. Equal maxima share the gradient, where select-and-scatter gives it to the first.
 
     Args:
         x: float[N, H, W, C].
@@ -58,8 +57,7 @@ def max_pool(
     x, window, strides = _checked(x, window, strides)
     (top, bottom), (left, right) = explicit_padding(x.shape[1:3], window, strides, padding)
     if _tiles(x.shape[1:3], window, strides, (top, bottom, left, right)):
-        tiles = _as_tiles(x, window)
-        return max_over_axis(max_over_axis(tiles, 4), 2)
+        return max_over(_as_tiles(x, window), (2, 4))
     rows = _overhang(x.shape[1], window[0], strides[0], (top, bottom), ceil_mode)
     columns = _overhang(x.shape[2], window[1], strides[1], (left, right), ceil_mode)
     # Pairs are documented by flax, but its annotation admits only the default.
@@ -67,8 +65,9 @@ def max_pool(
     return nn.max_pool(x, window, strides, pads)
 
 
-def max_over_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Computes the maximum over a short axis by maxima of pairs.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def max_over(x: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
+    """Computes the maximum over short axes, with the gradient of maxima of pairs.
 
     The gradient of `jnp.max` divides by the number of entries equal to the maximum. If the compiler
     computes x again for the backward pass with another rounding, none is equal, and the gradient
@@ -76,10 +75,21 @@ def max_over_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
     Args:
         x: float[...].
-        axis: axis that is reduced, of at least one entry.
+        axes: axes that are reduced, in increasing order, each of at least one entry.
     """
-    entries = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
-    return functools.reduce(jnp.maximum, entries)
+    return jnp.max(x, axis=axes)
+
+
+@max_over.defjvp
+def _derivative(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
+    return jax.jvp(functools.partial(_by_pairs, axes=axes), primals, tangents)
+
+
+def _by_pairs(x: Array, *, axes: tuple[int, ...]) -> Array:
+    for axis in reversed(axes):
+        entries = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+        x = functools.reduce(jnp.maximum, entries)
+    return x
 
 
 def avg_pool(

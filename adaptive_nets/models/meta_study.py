@@ -21,7 +21,7 @@ from adaptive_nets.layers import adaptive_avg_pool, batch_norm, fan_in_uniform, 
 from adaptive_nets.layers.conv3d import Conv3d, Form, depth_to_channels
 from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.meta import Meta, MetaInit
-from adaptive_nets.layers.pooling import max_over_axis
+from adaptive_nets.layers.pooling import max_over
 from adaptive_nets.layers.prelu import PReLU
 from adaptive_nets.models.meta_heads import HeadKind, StudyHead
 from adaptive_nets.models.registry import register_model
@@ -178,7 +178,7 @@ class BodyTest2(nn.Module):
         elif kind == "meta" and self.replacement.scrambled:
             x = pool_over_groups(x, channels_per_group=64 // (self.replacement.groups or 8))
         else:
-            x = max_over_axis(_pairs(max_pool(x, (2, 2))), -1)
+            x = max_over(_pairs(max_pool(x, (2, 2))), (4,))
         x = ConvBlock(128, dtype=self.dtype, name="h2")(x, train)
         x = Unit(self.replacement, 128 * doubled, (8, 16), dtype=self.dtype, name="h3")(x, train)
         return _drop_maps(x, train) if kind == "conv2d" else jnp.mean(_pairs(x), axis=-1)
@@ -282,7 +282,7 @@ def pool_over_groups(
             f"groups is {groups // 2}, and scrambled=True gives maps of {width}x{groups // 2}; "
             f"expected {width} groups, or scrambled=False"
         )
-    x = max_over_axis(x.reshape(n, height, width, groups // 2, 2, channels_per_group), 4)
+    x = max_over(x.reshape(n, height, width, groups // 2, 2, channels_per_group), (4,))
     return jnp.transpose(x, (0, 2, 3, 4, 1)).reshape(n, width, groups // 2, -1)
 
 

@@ -137,7 +137,8 @@ def test_nothing_leaves_the_panels_of_published_records(name, drawn_wrong):
     module = registry.papers()[name].load("figures")
     # One record of each experiment.
     published = list({record.experiment: record for record in collect([PUBLISHED])}.values())
-    assert any(isinstance(figure, Figure) for figure in module.figures(published))
+    drawn = any(isinstance(figure, Figure) for figure in module.figures(published))
+    assert drawn or not any(record.paper == name for record in published)
     assert drawn_wrong == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.papers.sparse_vd.configs.parameterisation import EPOCHS
+from experiments.papers.sparse_vd.configs.parameterisation import AT_EPOCHS, EPOCHS
 from experiments.suite import render
 from experiments.suite.comparison import compare
 from experiments.suite.groups import Group, group_records
@@ -78,13 +78,13 @@ def forms_table(records: Sequence[Record]) -> str:
                 continue
             values = {
                 name: mean_and_deviation(found)[0] if (found := group.values(name)) else None
-                for name in ("error", "compression", "sparsity", *_EPOCHS)
+                for name in ("error", "compression", "sparsity", *AT_EPOCHS)
             }
             rows.append(
                 (
                     experiment.title, group.describe(), render.number(values["error"], 2),
                     render.number(values["compression"], 0),
-                    *(render.number(values[name], 1) for name in (*_EPOCHS, "sparsity")),
+                    *(render.number(values[name], 1) for name in (*AT_EPOCHS, "sparsity")),
                 )
             )  # fmt: skip
     if not rows:
@@ -95,7 +95,5 @@ def forms_table(records: Sequence[Record]) -> str:
     )  # fmt: skip
     return render.markdown_table(header, rows, range(2, 5 + len(EPOCHS)))
 
-
-_EPOCHS = tuple(f"sparsity.epoch{epoch}" for epoch in EPOCHS)
 
 PARTS = {"summary": summary_table, "saving": saving, "forms": forms_table}

@@ -25,6 +25,8 @@ NETWORKS = {
 FORMS = ("multiplicative", "additive")
 EPOCHS = (2, 54)
 """Epochs of the figure at which the sparsity was read."""
+AT_EPOCHS = tuple(f"sparsity.epoch{epoch}" for epoch in EPOCHS)
+"""Measures of these epochs."""
 
 _EVERY_EPOCH = RunConfig(log_every="2%", eval_every="1 epochs", checkpoint_every="10%")
 _DEVIATIONS = (
@@ -63,7 +65,7 @@ def _experiment(network: str, form: str) -> Experiment:
         runner=RUNNER,
         data="mnist",
         deviations=(*SPARSE_DEVIATIONS, *_DEVIATIONS),
-        measures=("sparsity", *(f"sparsity.epoch{epoch}" for epoch in EPOCHS)),
+        measures=("sparsity", *AT_EPOCHS),
         recipe=RECIPE,
     )  # fmt: skip
 

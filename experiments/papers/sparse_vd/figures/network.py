@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.papers.sparse_vd.configs.parameterisation import AT_EPOCHS
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LIGHT, Figure, panel
 from experiments.report.pictures import pixel_map, weight_grid
@@ -38,7 +39,11 @@ def sparsity_per_layer(setting: Setting) -> Figure | None:
     if group is None:
         return None
     paper = load_paper(experiment.paper).rows[experiment.row]
-    layers = sorted(n for n in group.records[0].metrics if n.startswith("sparsity."))
+    layers = sorted(
+        name
+        for name in group.records[0].metrics
+        if name.startswith("sparsity.") and name not in AT_EPOCHS
+    )
     rows = [
         (name.partition(".")[2] or "all", *mean_and_deviation(values), paper.number(name))
         for name in (*layers, "sparsity")
