@@ -57,7 +57,7 @@ def max_pool(
     x, window, strides = _checked(x, window, strides)
     (top, bottom), (left, right) = explicit_padding(x.shape[1:3], window, strides, padding)
     if _tiles(x.shape[1:3], window, strides, (top, bottom, left, right)):
-        return max_over(_as_tiles(x, window), (2, 4))
+        return jnp.max(_as_tiles(x, window), axis=(2, 4))
     rows = _overhang(x.shape[1], window[0], strides[0], (top, bottom), ceil_mode)
     columns = _overhang(x.shape[2], window[1], strides[1], (left, right), ceil_mode)
     # Pairs are documented by flax, but its annotation admits only the default.
@@ -90,6 +90,24 @@ def _by_pairs(x: Array, *, axes: tuple[int, ...]) -> Array:
         entries = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
         x = functools.reduce(jnp.maximum, entries)
     return x
+
+
+def tiled_max_pool(
+    x: Float[Array, "N H W C"], window: int | Sequence[int]
+) -> Float[Array, "N H2 W2 C"]:
+    """Computes `max_pool` over windows that tile the input, with the gradient of `max_over`.
+
+    Args:
+        x: float[N, H, W, C].
+        window: (height, width), or one number for both; divisors of H and W.
+
+    Raises:
+        UserError: the windows do not tile the input.
+    """
+    x, window, strides = _checked(x, window, None)
+    if not _tiles(x.shape[1:3], window, strides, (0,)):
+        raise UserError(f"windows of {window} do not tile {x.shape[1]}x{x.shape[2]} positions")
+    return max_over(_as_tiles(x, window), (2, 4))
 
 
 def avg_pool(

@@ -17,11 +17,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from adaptive_nets.layers import adaptive_avg_pool, batch_norm, fan_in_uniform, max_pool
+from adaptive_nets.layers import adaptive_avg_pool, batch_norm, fan_in_uniform
 from adaptive_nets.layers.conv3d import Conv3d, Form, depth_to_channels
 from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.meta import Meta, MetaInit
-from adaptive_nets.layers.pooling import max_over
+from adaptive_nets.layers.pooling import max_over, tiled_max_pool
 from adaptive_nets.layers.prelu import PReLU
 from adaptive_nets.models.meta_heads import HeadKind, StudyHead
 from adaptive_nets.models.registry import register_model
@@ -129,7 +129,7 @@ class Unit(nn.Module):
             return depth_to_channels(x)
         x = ConvBlock(channels, groups=groups, dtype=self.dtype, name="groups")(x, train)
         if self.pool_first:
-            x = max_pool(x, (2, 2))
+            x = tiled_max_pool(x, (2, 2))
         x = Meta(groups, outputs, self.replacement.meta_init, dtype=self.dtype, name="meta")(x)
         return PReLU(name="prelu")(x)
 
@@ -145,14 +145,14 @@ class BodyTest1(nn.Module):
         """Computes the maps that the head reads."""
         kind = self.replacement.kind
         x = ConvBlock(6, dtype=self.dtype, name="stem_1")(x, train)
-        x = max_pool(ConvBlock(16, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
+        x = tiled_max_pool(ConvBlock(16, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
         x = _drop_maps(x, train)
         x = Unit(self.replacement, 32, (1, 4), pool_first=True, dtype=self.dtype, name="unit")(
             x, train
         )
         if kind == "meta":
             return x
-        x = max_pool(x, (2, 2))
+        x = tiled_max_pool(x, (2, 2))
         return _drop_maps(x, train) if kind == "conv2d" else x
 
 
@@ -169,16 +169,16 @@ class BodyTest2(nn.Module):
         # Replacements of a convolution have twice the maps, which are pooled in pairs.
         doubled = 1 if kind == "conv2d" else 2
         x = ConvBlock(16, dtype=self.dtype, name="stem_1")(x, train)
-        x = max_pool(ConvBlock(32, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
+        x = tiled_max_pool(ConvBlock(32, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
         x = ConvBlock(64, dtype=self.dtype, name="stem_3")(_drop_maps(x, train), train)
 
         x = Unit(self.replacement, 64 * doubled, (4, 8), dtype=self.dtype, name="h1")(x, train)
         if kind == "conv2d":
-            x = _drop_maps(max_pool(x, (2, 2)), train)
+            x = _drop_maps(tiled_max_pool(x, (2, 2)), train)
         elif kind == "meta" and self.replacement.scrambled:
             x = pool_over_groups(x, channels_per_group=64 // (self.replacement.groups or 8))
         else:
-            x = max_over(_pairs(max_pool(x, (2, 2))), (4,))
+            x = max_over(_pairs(tiled_max_pool(x, (2, 2))), (4,))
         x = ConvBlock(128, dtype=self.dtype, name="h2")(x, train)
         x = Unit(self.replacement, 128 * doubled, (8, 16), dtype=self.dtype, name="h3")(x, train)
         return _drop_maps(x, train) if kind == "conv2d" else jnp.mean(_pairs(x), axis=-1)
@@ -198,12 +198,12 @@ class BodyTest3(nn.Module):
     def __call__(self, x: Float[Array, "N H W C"], train: bool = False) -> Array:
         """Computes the maps that the head reads."""
         x = ConvBlock(16, dtype=self.dtype, name="stem_1")(x, train)
-        x = max_pool(ConvBlock(32, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
+        x = tiled_max_pool(ConvBlock(32, dtype=self.dtype, name="stem_2")(x, train), (2, 2))
         x = _drop_maps(x, train)
         for stage, maps in enumerate((32, 64), start=1):
             if stage == 2:
                 x = ConvBlock(maps, dtype=self.dtype, name="reshape")(x, train)
-                x = max_pool(x, (2, 2))
+                x = tiled_max_pool(x, (2, 2))
             for block in range(self.blocks):
                 name = f"stage_{stage}_{block}"
                 y = Unit(self.replacement, maps, (4, 8), dtype=self.dtype, name=f"{name}_1")(
@@ -274,7 +274,7 @@ def pool_over_groups(
     Returns:
         float[N, W/2, G/2, C'·H/2].
     """
-    x = max_pool(x, (2, 2))
+    x = tiled_max_pool(x, (2, 2))
     n, height, width, channels = x.shape
     groups = channels // channels_per_group
     if groups // 2 != width:

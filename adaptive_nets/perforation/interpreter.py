@@ -176,6 +176,8 @@ class Interpreter:
 
     def _run_with_derivative(self, equation, program, constants, operands, sources) -> list[Any]:
         """Runs a `custom_jvp` function; its derivative rule also runs on compact values."""
+        # Tiles are no arrays; what reduces them is seldom a function with a rule of its own.
+        operands = [self._fill(value) if isinstance(value, Tiles) else value for value in operands]
 
         @jax.custom_jvp
         def call(*operands):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tolerances import close
 
 from adaptive_nets.layers import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
+from adaptive_nets.layers.pooling import tiled_max_pool
 from adaptive_nets.runtime.errors import UserError
 
 pytestmark = pytest.mark.core
@@ -218,3 +219,25 @@ def test_wrong_padding_is_named(pool, padding, message):
 def test_a_window_that_does_not_fit_is_named(pool):
     with pytest.raises(UserError, match="window of 3 does not fit into 2 positions"):
         pool(jnp.zeros((1, 5, 2, 1)), (3, 3), (2, 2))
+
+
+@pytest.mark.parametrize("window", [(2, 2), (3, 1), (1, 4)])
+def test_tiled_pooling_is_max_pooling_and_has_its_gradient(window, rng):
+    x = jnp.asarray(rng.permutation(2 * 6 * 8 * 3).reshape(2, 6, 8, 3), jnp.float32)
+
+    def loss(pool):
+        return lambda x: jnp.sum(jnp.sin(pool(x, window)))
+
+    np.testing.assert_array_equal(tiled_max_pool(x, window), max_pool(x, window))
+    found, expected = (jax.grad(loss(pool))(x) for pool in (tiled_max_pool, max_pool))
+    np.testing.assert_allclose(found, expected)
+
+
+def test_equal_entries_of_a_tile_share_the_gradient():
+    found = jax.grad(lambda x: jnp.sum(tiled_max_pool(x, 2)))(jnp.ones((1, 2, 2, 1)))
+    np.testing.assert_array_equal(found, np.full((1, 2, 2, 1), 0.25))
+
+
+def test_windows_that_do_not_tile_are_refused():
+    with pytest.raises(UserError, match=r"windows of \(2, 2\) do not tile 5x4 positions"):
+        tiled_max_pool(jnp.ones((1, 5, 4, 1)), 2)
