@@ -8,6 +8,7 @@ step reads whole rows of the transposed batch.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ class SparseKernel:
         return len(self.values)
 
 
-def sparse_kernel(kernel: Float[Array, "I O"]) -> SparseKernel:
+def sparse_kernel(kernel: Float[Any, "I O"]) -> SparseKernel:
     """Collects the weights of a matrix that are not zero.
 
     Args:

@@ -78,7 +78,8 @@ def compute(lhs: Array, rhs: Array, convolve: Convolve, **params: Any) -> Array:
     found = form(volumes, weights, low, result, convolve, images)
     # [N, D', H', W', O] to the layout of the result.
     batch_axis, feature_axis, *spatial_axes = numbers.out_spec
-    return jnp.transpose(found, np.argsort((batch_axis, *spatial_axes, feature_axis)))
+    order = np.argsort((batch_axis, *spatial_axes, feature_axis))
+    return jnp.transpose(found, tuple(map(int, order)))
 
 
 def _by_band(
