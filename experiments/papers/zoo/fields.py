@@ -144,7 +144,7 @@ class WideOptions(FlagGroup, flags="network"):
     shortcut: Literal["zeropad", "projection"] = "zeropad"
     """Shortcut of units that change the shape."""
     use_bias: bool = True
-    """Whether convolutions have biases."""
+    """Add a bias to every convolution."""
 
     def overrides(self) -> dict[str, Any]:
         """Returns the options of `create_model`."""
