@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from adaptive_nets.data.entries import DatasetInfo, Form, OfficialFile
 from adaptive_nets.data.image_collections import imagenet_classes
+from adaptive_nets.data.shapes import SHAPES
 from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 
@@ -169,6 +170,30 @@ _SETS = (
         digests={
             "train": "d9dc4dfcf898b1625bcad93a5fc3087de7bdf76c8b8b110d531b05e0c62dff26",
             "test": "9aa4a4de71c66dccadf8214e4c5b4f451b015fa914e0ff18558c956c24dcde03",
+        },
+    ),
+    DatasetInfo(
+        name="four_shapes",
+        title="Four shapes, generated",
+        image_shape=(28, 28, 1),
+        label_names={"label": SHAPES},
+        splits={"train": 4000, "test": 2000},
+        forms=(
+            _idx_form(
+                ("four_shapes",),
+                md5={
+                    "train-images": "4a1c99189889c357e336176040ecbca6",
+                    "train-labels": "3cb1b73a37805c6c88e5760fee1aac0a",
+                    "t10k-images": "66bcf17c1aa7452e843b5fa40ac0db55",
+                    "t10k-labels": "fe016aeac0713b0965532d8175b94e72",
+                },
+                counts=(4000, 2000),
+            ),
+        ),
+        licence="that of this project, whose program drew the images",
+        digests={
+            "train": "fa51ca084fae240f3437ea31f6581c2c2251fb74c3faa6aa13132bb47a4e2b82",
+            "test": "ccd49169d2da0ca97ba132496ac274a3510cd4212aad26b2273f3b0ad97a5217",
         },
     ),
     DatasetInfo(

@@ -9,7 +9,7 @@ from adaptive_nets.data.errors import AbsentDataError
 from adaptive_nets.data.official import OfficialCopy, find_official
 
 FOLDER = Path(__file__).parent
-EMBEDDED = ("mnist", "digits")
+EMBEDDED = ("mnist", "digits", "four_shapes")
 """Sets that come with the distribution."""
 
 

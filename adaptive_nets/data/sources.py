@@ -179,7 +179,7 @@ def absent_message(info: DatasetInfo, root: Path, source: str = "auto") -> str:
             "folder for each class, or its archives"
         )
     if source == "embedded":
-        there = " and ".join(EMBEDDED)
+        there = ", ".join(EMBEDDED)
         return f"{info.name}: only {there} are embedded; use source auto, tfds or files"
     command = f"`adaptive-nets data import {info.name} PATH` with the folder that holds them"
     if source == "tfds":

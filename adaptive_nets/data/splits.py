@@ -175,6 +175,26 @@ class Dataset:
         return len(split) if isinstance(split, Split) else split.size
 
 
+def divided(dataset: Dataset, *, every: int = 10) -> Dataset:
+    """Divides a set that has test images only: one in ten stays, the others become training images.
+
+    Args:
+        dataset: set in memory without a training split.
+        every: of so many images in stored order, the first one stays.
+    """
+    assert dataset.test is not None
+    stays = np.arange(len(dataset.test)) % every == 0
+    parts = {
+        name: dataset.test.replace(
+            **{key: array[rows] for key, array in dataset.test.arrays.items()}
+        )
+        for name, rows in (("train", ~stays), ("test", stays))
+    }
+    return replace(
+        dataset, **parts, complete=False, location=f"{dataset.location} (its test part, divided)"
+    )
+
+
 def digest(split: Split) -> str:
     """Computes a digest of a split that does not depend on its storage format.
 

@@ -8,7 +8,6 @@ one with global pooling at its end does.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from jaxtyping import Array, Float
 from adaptive_nets.models import logits_of
 from adaptive_nets.perforation.masks import grid_mask
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.pytrees import named_key
 from kernels.perforated_conv import perforated_conv
 
 
@@ -60,7 +60,7 @@ class FractionalStride:
                 raise UserError(f"keeps[{name!r}] is {keep!r}; expected a fraction in (0, 1]")
         self.model = model
         self.keeps = dict(keeps)
-        self._keys = {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in keeps}
+        self._keys = {name: named_key(key, name) for name in keeps}
 
     def init(self, rngs: Any, images: Array, *args: Any, **options: Any) -> Any:
         """Initialises the variables of the network, which do not depend on positions."""

@@ -1,10 +1,12 @@
-"""Path names and parameter tables of pytrees."""
+"""Path names, keys by name and parameter tables of pytrees."""
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import jax
+from jaxtyping import PRNGKeyArray
 from rich.table import Table
 
 
@@ -14,6 +16,16 @@ def path_name(path: tuple[Any, ...]) -> str:
         str(next(getattr(part, name) for name in ("key", "name", "idx") if hasattr(part, name)))
         for part in path
     )
+
+
+def named_key(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
+    """Returns the key of a named part, such as a layer, whatever other parts there are.
+
+    Args:
+        key: PRNG key of the whole.
+        name: name of the part.
+    """
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def parameter_table(params: Any, *, title: str) -> Table:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_nets.data import Dataset, Split, load, random_labels
+from adaptive_nets.data.catalogue import lookup
+from adaptive_nets.data.errors import AbsentDataError
 from adaptive_nets.data.sequences import PARITY, parity
+from adaptive_nets.data.splits import divided
 from adaptive_nets.data.text import TEXT, read_corpus
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import (
@@ -63,7 +66,7 @@ def load_data(data: Any, *, data_dir: Path | None, complete: bool) -> Dataset:
     if data.name == PARITY:
         dataset = parity()
     else:
-        dataset = load(data.name, root=data_dir, source=data.source)
+        dataset = _load(data.name, root=data_dir, source=data.source)
     if complete and not dataset.complete and data.source == "auto":
         size = dataset.count("train")
         raise UserError(
@@ -87,6 +90,16 @@ def load_data(data: Any, *, data_dir: Path | None, complete: bool) -> Dataset:
         )
         dataset = dataclasses.replace(dataset, train=dataset.train.replace(label=labels))
     return dataset
+
+
+def _load(name: str, *, root: Path | None, source: str) -> Dataset:
+    """Loads a set; one whose training images may be absent, and are, is divided."""
+    try:
+        return load(name, root=root, source=source)
+    except AbsentDataError:
+        if "train" not in lookup(name).optional_splits:
+            raise
+        return divided(load(name, root=root, source=source, splits=("test",)))
 
 
 def empty_dataset(name: str) -> Dataset:

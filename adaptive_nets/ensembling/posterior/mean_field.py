@@ -9,7 +9,6 @@ reparameterisation of `adaptive_nets.variational`.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from adaptive_nets.layers.interception import (
     kernel_paths,
     replace_leaves,
 )
+from adaptive_nets.runtime.pytrees import named_key
 from adaptive_nets.variational.local_reparameterisation import sample_linear
 
 MEAN, LOG_SIGMA = "mean", "log_sigma"
@@ -106,7 +106,7 @@ def sample_params(key: PRNGKeyArray, variational: Mapping[str, Any]) -> Any:
     """
     means = kernel_paths(variational[MEAN])
     leaves = {
-        f"{path}/{KERNEL}": sample_gaussian(_layer_key(key, path), means[path], log_sigma)
+        f"{path}/{KERNEL}": sample_gaussian(named_key(key, path), means[path], log_sigma)
         for path, log_sigma in kernel_paths(variational[LOG_SIGMA]).items()
     }
     return replace_leaves(variational[MEAN], leaves)
@@ -147,7 +147,7 @@ class MeanFieldNetwork:
             if not isinstance(layer, nn.Dense):
                 return original(inputs)
             variance = jnp.exp(2.0 * sigmas[path])
-            outputs = sample_linear(_layer_key(key, path), inputs, means[path], variance, jnp.dot)
+            outputs = sample_linear(named_key(key, path), inputs, means[path], variance, jnp.dot)
             bias = layer.get_variable("params", BIAS) if layer.use_bias else None
             return outputs if bias is None else outputs + bias.reshape(1, -1)
 
@@ -195,7 +195,3 @@ class MeanFieldPosterior:
             params = sample(jax.random.fold_in(key, number), dict(self.variational))
             yield jax.device_get({**self.others, "params": params})
             number += 1
-
-
-def _layer_key(key: PRNGKeyArray, path: str) -> PRNGKeyArray:
-    return jax.random.fold_in(key, zlib.crc32(path.encode()))

@@ -10,7 +10,6 @@ with a gap of E_q KL(r(z|w) || p(z|w)) [atanov2019].
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.pytrees import named_key
 from adaptive_nets.variational.deep_weight_prior.arguments import (
     as_floats,
     check_count,
@@ -179,7 +179,7 @@ def network_kl_upper_bound(
                 f"{name} has a kernel of shape {jnp.shape(mean)}; expected one of the priors' "
                 f"kernel sizes: {sizes}"
             )
-        layer_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        layer_key = named_key(key, name)
         total += kl_upper_bound(
             layer_key,
             mean,

@@ -6,7 +6,6 @@ Initial kernels of [atanov2019]: from the prior (`prior_initializer`), from perm
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.runtime.pytrees import path_name
+from adaptive_nets.runtime.pytrees import named_key, path_name
 from adaptive_nets.variational.deep_weight_prior.arguments import (
     as_floats,
     check_count,
@@ -154,9 +153,7 @@ def init_convolutions(
     """
     kernels = dict(convolution_kernels(params, layers=layers))
     new = {
-        layer: initializers[size](
-            jax.random.fold_in(key, zlib.crc32(layer.encode())), kernel.shape, kernel.dtype
-        )
+        layer: initializers[size](named_key(key, layer), kernel.shape, kernel.dtype)
         for layer, kernel in kernels.items()
         if (size := (kernel.shape[0], kernel.shape[1])) in initializers
     }

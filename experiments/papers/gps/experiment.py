@@ -26,7 +26,7 @@ from adaptive_nets.runtime.progress import ProgressReporter
 from experiments.papers.gps.evaluation import Evaluation
 from experiments.papers.gps.fields import PolicyConfig, PoolConfig
 from experiments.papers.gps.measures import PolicyScores, policy_metrics
-from experiments.papers.gps.splits import stratified_subset
+from adaptive_nets.data.stratified import stratified_subset
 from experiments.shared.ensembling.network import (
     evaluation_split,
     load_trained,

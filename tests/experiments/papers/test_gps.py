@@ -25,7 +25,7 @@ from experiments.papers.gps.fields import (
     TransferConfig,
 )
 from experiments.papers.gps.figures import figures
-from experiments.papers.gps.splits import stratified_subset
+from adaptive_nets.data.stratified import stratified_subset
 from experiments.report.charts import Missing
 from experiments.shared.ensembling.configs import ImagesConfig, ViewsConfig
 from experiments.shared.ensembling.scores import CLL

@@ -1,0 +1,1 @@
+"""The Deep Weight Prior (Atanov et al., 2019)."""

@@ -1,0 +1,5 @@
+PICTURES = {}
+
+
+def figures(records):
+    return []
