@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from experiments.papers.dwp.configs.presets import (
     MODELS,
     SMOKE_DATA,
@@ -64,21 +62,19 @@ def _presets(target: str) -> dict[str, Preset]:
         SourcesConfig(),
         VAEConfig(),
     )
-    reduced: dict[str, Any] = {
-        "network": {"widths": _REDUCED_WIDTHS[target]},
-    }
+    narrow = {"widths": _REDUCED_WIDTHS[target]}
     small = {"hidden": 16, "epochs": 30, "train_limit": 10_000}
     quick = changed(
         config, "4 epochs",
         data={"batch_size": 128, "train_limit": 4000},
-        network=reduced["network"],
+        network=narrow,
         sources={"relative_norm": 0.2, "count": 20},
         vae={**small, "epochs": 10},
     )  # fmt: skip
     day = changed(
-        config, "20 epochs" if target != "cifar10" else "6 epochs",
-        data={"batch_size": 128, "train_limit": 10_000},
-        network=reduced["network"],
+        config, "5 epochs",
+        data={"batch_size": 64, "train_limit": 10_000},
+        network=narrow,
         sources={"relative_norm": 0.2},
         vae=small,
     )  # fmt: skip
@@ -116,7 +112,7 @@ def _priors() -> tuple[Experiment, ...]:
 
 def _timed() -> Experiment:
     """Defines the timing of source networks of MNIST, of the widths of preset day."""
-    train = training("mnist", "1 epochs", 128, data=_SOURCES["mnist"])
+    train = training("mnist", "1 epochs", 64)
     config = TimedSourcesConfig(train, NetworkConfig(_REDUCED_WIDTHS["mnist"]), SourcesConfig())
     smoke = changed(
         config, "1 epochs", SMOKE_RUN, data=SMOKE_DATA,
@@ -133,7 +129,7 @@ def _timed() -> Experiment:
             "paper": Preset(config),
         },
         runner="experiments.papers.dwp.experiments.timing:run",
-        data=_SOURCES["mnist"],
+        data="mnist",
         deviations=("The publication has no such time; networks are as narrow as in preset day.",),
         recipe=("timing.seconds",),
     )
