@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.papers.sparse_vd.configs.parameterisation import AT_EPOCHS, EPOCHS
+import numpy as np
+
+from experiments.papers.sparse_vd.configs.parameterisation import AT_EPOCHS, EPOCHS, FORMS
+from experiments.papers.sparse_vd.recorded_noise import (
+    PANELS,
+    SHOWN,
+    layers_of,
+    variance_ratio,
+)
 from experiments.suite import render
 from experiments.suite.comparison import compare
+from experiments.suite.experiment import Experiment
 from experiments.suite.groups import Group, group_records
 from experiments.suite.records import Record, mean_and_deviation
 from experiments.suite.registry import select
@@ -96,4 +105,80 @@ def forms_table(records: Sequence[Record]) -> str:
     return render.markdown_table(header, rows, range(2, 5 + len(EPOCHS)))
 
 
-PARTS = {"summary": summary_table, "saving": saving, "forms": forms_table}
+def gradient_noise(records: Sequence[Record]) -> str:
+    """Renders the gradient noise of both forms: pictures, a sentence per network, and a table."""
+    found = [
+        (experiment, group)
+        for experiment in select("sparse_vd.parameterisation")
+        for group in group_records([r for r in records if r.experiment == experiment.id])
+        if group.preset != "smoke" and not group.row_changes and layers_of(group)
+    ]
+    if not found:
+        return "Not measured.\n"
+    pictures = [f"![{what}](../../results/figures/{name})\n" for name, what in PANELS.items()]
+    shown = any(experiment.id.startswith(SHOWN) for experiment, _ in found)
+    sentences = [f"- {text}\n" for pair in found if (text := _noise_sentence(*pair))]
+    table = _noise_table(found)
+    return "\n".join([*(pictures if shown else ()), "".join(sentences), table])
+
+
+def _noise_sentence(experiment: Experiment, group: Group) -> str:
+    """Compares the variances at the lowest and at the highest log α with enough weights."""
+    layer = layers_of(group)[0]
+    ratios = {sampled: variance_ratio(group, layer, sampled=sampled) for sampled in (False, True)}
+    there = np.isfinite(ratios[False].values) & np.isfinite(ratios[True].values)
+    if not np.any(there):
+        return ""
+    first, last = np.flatnonzero(there)[[0, -1]]
+    low, high = (f"log α = {ratios[False].middles[i]:g}" for i in (first, last))
+    local, sampled = (
+        [_two_digits(float(ratio.values[i])) for i in (first, last)] for ratio in ratios.values()
+    )
+    return (
+        f"{experiment.title}, {layer} of the trained network: the variance of the gradient in the "
+        f"multiplicative form over that in the additive form is {local[0]} at {low} and {local[1]} "
+        f"at {high} with the noise of training; {sampled[0]} and {sampled[1]} with sampled weights "
+        f"({group.describe()})."
+    )
+
+
+def _two_digits(value: float) -> str:
+    """Formats a number to two significant digits, without an exponent."""
+    value = float(f"{value:.2g}")
+    return f"{value:,.{0 if value >= 10 else 1 if value >= 1 else 2}f}"
+
+
+def _mean(group: Group, measure: str) -> float | None:
+    values = group.values(measure)
+    return mean_and_deviation(values)[0] if values else None
+
+
+def _noise_table(found: Sequence[tuple[Experiment, Group]]) -> str:
+    rows = []
+    for experiment, group in found:
+        for layer in layers_of(group):
+            variances, ratios, sampled = (
+                [_mean(group, f"{name}.{form}.{layer}") for form in reversed(FORMS)]
+                for name in ("gradient_variance", "gradient_snr", "sampled_gradient_snr")
+            )
+            rows.append(
+                (
+                    experiment.title, layer,
+                    *("–" if x is None else f"{x:.2g}" for x in variances),
+                    *(render.number(x, 2) for x in (*ratios, *sampled)),
+                )
+            )  # fmt: skip
+    header = (
+        "trained network", "layer", "median variance: additive", "multiplicative",
+        "signal-to-noise: additive", "multiplicative", "with sampled weights: additive",
+        "multiplicative",
+    )  # fmt: skip
+    return render.markdown_table(header, rows, range(2, 8))
+
+
+PARTS = {
+    "summary": summary_table,
+    "saving": saving,
+    "forms": forms_table,
+    "gradient-noise": gradient_noise,
+}

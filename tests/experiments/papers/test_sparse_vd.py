@@ -90,7 +90,8 @@ def test_smoke(call, tmp_path, name):
     assert record.config["schedule"]["length"] == "60 steps"
     assert record.history["test/error"][-1][0] == 60
     assert record.arrays()["first_layer"].ndim == 3
-    assert "reduced" in out
+    if load_paper("sparse_vd").rows[experiment.row].values:
+        assert "reduced" in out
     if name.endswith("-sparse"):
         assert record.metric("changed_by_export").value == 0
         assert 0 < record.metric("sparsity").value < 100

@@ -8,7 +8,6 @@ from adaptive_nets.training.config import RunConfig
 from experiments.papers.sparse_vd.configs.fields import SparseVDConfig
 from experiments.papers.sparse_vd.configs.recipes import (
     RECIPE,
-    RUNNER,
     SMOKE_RUN,
     SPARSE_DEVIATIONS,
     fewer_steps,
@@ -28,6 +27,7 @@ EPOCHS = (2, 54)
 AT_EPOCHS = tuple(f"sparsity.epoch{epoch}" for epoch in EPOCHS)
 """Measures of these epochs."""
 
+_RUNNER = "experiments.papers.sparse_vd.experiment:run_forms"
 _EVERY_EPOCH = RunConfig(log_every="2%", eval_every="1 epochs", checkpoint_every="10%")
 _DEVIATIONS = (
     "The figure's network, LeNet-5 on MNIST from one initial posterior, is recalled, not verified; "
@@ -62,7 +62,7 @@ def _experiment(network: str, form: str) -> Experiment:
             "quick": Preset(quick),
             "paper": Preset(config),
         },
-        runner=RUNNER,
+        runner=_RUNNER,
         data="mnist",
         deviations=(*SPARSE_DEVIATIONS, *_DEVIATIONS),
         measures=("sparsity", *AT_EPOCHS),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from experiments.papers.sparse_vd.configs import EXPERIMENTS
 from experiments.papers.sparse_vd.configs.vgg import SETS
+from experiments.papers.sparse_vd.figures import forms
 from experiments.papers.sparse_vd.figures.network import (
     file_size,
     first_layer,
@@ -21,6 +23,7 @@ from experiments.papers.sparse_vd.figures.training import (
     sparsity_over_training,
 )
 from experiments.papers.sparse_vd.figures.widths import over_widths
+from experiments.papers.sparse_vd.recorded_noise import PANELS, SHOWN
 from experiments.report.charts import LIGHT, Figure, Missing, with_background
 from experiments.report.settings import Role, Setting, settings_of
 from experiments.suite.records import Record
@@ -36,6 +39,7 @@ _NETWORK_FIGURES = (
     sparsity_per_layer,
     threshold_sweep,
     log_alpha_histogram,
+    forms.gradient_noise,
     first_layer,
     pixel_weights,
     file_size,
@@ -113,4 +117,14 @@ def readme_picture(records: Sequence[Record]) -> str:
     return with_background(next(f.svg[0] for f in drawn if f.title == "Sparsity over training"))
 
 
-PICTURES = {"sparsity-over-training.svg": readme_picture}
+def _noise_picture(panel: int, records: Sequence[Record]) -> str:
+    """Returns a panel of the gradient noise of LeNet-300-100; "" without records of it."""
+    chosen = [r for r in records if r.experiment.startswith(SHOWN)]
+    drawn = (f for f in figures(chosen) if isinstance(f, Figure) and f.title == forms.TITLE)
+    return next((with_background(f.svg[panel]) for f in drawn), "")
+
+
+PICTURES = {
+    "sparsity-over-training.svg": readme_picture,
+    **{name: functools.partial(_noise_picture, i) for i, name in enumerate(PANELS)},
+}
