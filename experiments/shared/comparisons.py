@@ -1,4 +1,4 @@
-"""Paired differences between networks over seeds, and verdicts on the article's claims.
+"""Paired differences between networks over seeds, and verdicts on claims.
 
 Two networks are compared on seeds that both have, with the same preset, data, steps and changes of
 the recipe. The interval of the mean difference is that of Student's t distribution.
@@ -78,3 +78,12 @@ def within(difference: Difference, low: float, high: float) -> str:
     if last < low or first > high:
         return "does not hold"
     return "undecided"
+
+
+def difference_text(difference: Difference) -> str:
+    """Formats a difference with its interval: "-1.20 [-1.60, -0.80]"."""
+    text = f"{difference.mean:+.2f}"
+    interval = difference.interval()
+    if interval is None:
+        return text
+    return f"{text} [{interval[0]:+.2f}, {interval[1]:+.2f}]"

@@ -12,6 +12,7 @@ import numpy as np
 
 from adaptive_nets.data.augmentations import random_sub_policies
 from adaptive_nets.data.splits import Dataset
+from adaptive_nets.data.stratified import stratified_subset
 from adaptive_nets.ensembling import (
     Policy,
     SubPolicy,
@@ -26,7 +27,6 @@ from adaptive_nets.runtime.progress import ProgressReporter
 from experiments.papers.gps.evaluation import Evaluation
 from experiments.papers.gps.fields import PolicyConfig, PoolConfig
 from experiments.papers.gps.measures import PolicyScores, policy_metrics
-from adaptive_nets.data.stratified import stratified_subset
 from experiments.shared.ensembling.network import (
     evaluation_split,
     load_trained,

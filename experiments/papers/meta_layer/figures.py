@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.papers.meta_layer.comparisons import comparable
 from experiments.papers.meta_layer.configs import EXPERIMENTS
 from experiments.papers.meta_layer.fields import BATCH_MEAN
 from experiments.report.axes import draw_curve, legend_above, log_axis
 from experiments.report.charts import LIGHT, Figure, Missing, panel, with_background
 from experiments.report.settings import curve, curve_data, rounded
+from experiments.shared.comparisons import comparable
 from experiments.suite.groups import Group
 from experiments.suite.records import Record, mean_and_deviation
 from experiments.suite.registry import load_paper

@@ -6,8 +6,8 @@ import functools
 import math
 from collections.abc import Sequence
 
-from experiments.papers.meta_layer.comparisons import Difference, compared, within
 from experiments.papers.meta_layer.configs import VARIANTS
+from experiments.shared.comparisons import compared, difference_text, within
 from experiments.suite import render
 from experiments.suite.comparison import compare_row
 from experiments.suite.groups import Group, group_records
@@ -169,15 +169,6 @@ def _fair(
         difference_text(difference), difference_text(last[0]) if last else "–",
         f"{runs}, {difference.count} in both", verdict,
     )  # fmt: skip
-
-
-def difference_text(difference: Difference) -> str:
-    """Formats a difference with its interval: "-1.20 [-1.60, -0.80]"."""
-    text = f"{difference.mean:+.2f}"
-    interval = difference.interval()
-    if interval is None:
-        return text
-    return f"{text} [{interval[0]:+.2f}, {interval[1]:+.2f}]"
 
 
 def picture_part(records: Sequence[Record]) -> str:

@@ -27,13 +27,13 @@ from adaptive_nets.training.evaluation import make_evaluate
 from adaptive_nets.training.task import Task
 from experiments.papers.meta_layer import experiment as runner
 from experiments.papers.meta_layer import measures
-from experiments.papers.meta_layer.comparisons import compared, within
 from experiments.papers.meta_layer.configs import EXPERIMENTS, VARIANTS
 from experiments.papers.meta_layer.fields import NetworkConfig, StudyConfig
 from experiments.papers.meta_layer.figures import PICTURES, figures
 from experiments.papers.meta_layer.low_rank import LowRankHead, merged
 from experiments.papers.meta_layer.tables import PARTS
 from experiments.report.charts import Figure, Missing
+from experiments.shared.comparisons import compared, within
 from experiments.shared.paired import paired_difference
 from experiments.suite.experiment import Metric, Outcome
 from experiments.suite.records import Record
