@@ -65,6 +65,8 @@ class VAEConfig(FlagGroup, flags="vae"):
     """Hidden width; 0 for the paper's, 32 (7x7, 16x16), 64 (5x5)."""
     epochs: Count = 300
     """Passes over the slices; the rate decays linearly to 0."""
+    least_steps: Size = 0
+    """Least number of steps; there are more passes over few slices."""
     batch_size: Count = 128
     """Slices per step."""
     learning_rate: Positive = 1e-3

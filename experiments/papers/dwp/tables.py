@@ -130,7 +130,7 @@ def features_table(records: Sequence[Record]) -> str:
                 row = features.name_of(target, scale, init)
                 found = groups_of(records, f"{PAPER}.{row}")
                 paper = load_paper(PAPER).rows[row].number("accuracy")
-                cells += [render.number(paper, 1), _mean(found[0], "accuracy", 2) if found else "–"]
+                cells += [render.number(paper, 2), _mean(found[0], "accuracy", 2) if found else "–"]
                 runs |= {group.describe() for group in found[:1]}
             first, second = (
                 f"{PAPER}.{features.name_of(target, scale, init)}" for init in ("dwp", "xavier")

@@ -103,6 +103,7 @@ VERIFIED_DIGESTS = {
     "metta": "500ff39a6550c15f",
     "meta_layer": "823d6911a1d9a971",
     "zoo": "174f2b4bfcb68aa1",
+    "dwp": "f480671a8e004423",
 }
 # Some of them, for people.
 VERIFIED_EXAMPLES = {
@@ -110,6 +111,7 @@ VERIFIED_EXAMPLES = {
     "gps": {("cifar10c.wrn28x10-gps", "muce.100"): 6.71},
     "metta": {("imagenet.simclr-resnet50-1x", "top1.32"): 73.8},
     "meta_layer": {("test2.head", "accuracy"): 84.25, ("test2.head", "parameters"): 292961},
+    "dwp": {("mnist.n50-dwp", "accuracy"): 80.0, ("mnist.n1000-standard-normal", "accuracy"): 95.9},
     "zoo": {
         ("densenet.40-k12-c10-plus", "error"): 5.24,
         ("characters.ptb-lstm-1000", "bits"): 1.312,

@@ -24,7 +24,7 @@ from adaptive_nets.variational.deep_weight_prior import (
     train_prior,
 )
 from experiments.papers.dwp import measures
-from experiments.papers.dwp.fields import PRIORS, PriorsConfig
+from experiments.papers.dwp.fields import PRIORS, PriorsConfig, VAEConfig
 from experiments.papers.dwp.networks import build, kernel_sizes
 from experiments.papers.dwp.prior_files import SizePrior, read_size, size_text, write_size
 from experiments.shared.export import export_network
@@ -102,7 +102,7 @@ def _prior_of(
         kernel_vae(jax.random.key(seed), size, hidden=options.hidden or None),
         train_slices,
         held_out=held_out if len(held_out) else None,
-        epochs=options.epochs,
+        epochs=_epochs(options, len(train_slices)),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         seed=options.seed + seed,
@@ -111,6 +111,12 @@ def _prior_of(
     prior = SizePrior(jax.device_get(trained.prior), train_slices, held_out)
     write_size(folder, prior, note=_note(config, found.least_norm, seed))
     return prior, metrics
+
+
+def _epochs(options: VAEConfig, slices: int) -> int:
+    """Returns the number of passes that makes enough steps."""
+    steps = slices // min(options.batch_size, slices)
+    return max(options.epochs, -(-options.least_steps // steps))
 
 
 def _note(config: PriorsConfig, least_norm: float, seed: int) -> Mapping[str, Any]:
