@@ -77,8 +77,8 @@ def _presets(target: str) -> dict[str, Preset]:
         vae={**small, "least_steps": 1000},
     )  # fmt: skip
     day = changed(
-        config, "8 epochs",
-        data={"batch_size": 64, "train_limit": 10_000},
+        config, "4 epochs",
+        data={"batch_size": 32, "train_limit": 10_000},
         optimiser=fast,
         network=narrow,
         sources={**strong, "count": 40},
