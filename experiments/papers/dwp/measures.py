@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from adaptive_nets.data.device import DeviceSplit, take_eval_batch
 from adaptive_nets.ensembling.averaging import RunningAverage
+from adaptive_nets.ensembling.pieces import in_pieces
 from adaptive_nets.models import logits_of
 from adaptive_nets.runtime.json_files import read_json_lines
 from adaptive_nets.variational.deep_weight_prior import log_density, negative_elbo, sample_slices
@@ -129,7 +130,10 @@ def _predictor(module: nn.Module) -> Callable[[Any, DeviceSplit], np.ndarray]:
     @jax.jit
     def of_batch(params, data, start):
         batch = take_eval_batch(data, start, batch_size=_BATCH)
-        logits = logits_of(module.apply({"params": params}, batch["image"], train=False))
+        logits = in_pieces(
+            lambda images: logits_of(module.apply({"params": params}, images, train=False)),
+            batch["image"],
+        )
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 
     def predict(params: Any, data: DeviceSplit) -> np.ndarray:

@@ -8,6 +8,7 @@ from experiments.papers.dwp.configs.presets import (
     CHOSEN_BY_US,
     SEPARATE,
     SETS,
+    SHORT_RUN,
     SMOKE_DATA,
     SMOKE_RUN,
     SMOKE_WIDTHS,
@@ -104,7 +105,7 @@ def _presets(target: str, labels: int, config: Any) -> dict[str, Preset]:
     classes = 4 if target == "shapes" else 10
     sourced = isinstance(config, SourcedFewShotConfig)
     # Steps of all numbers of labels are alike.
-    day, quick = ("1500 steps", "300 steps") if target != "cifar10" else ("600 steps", "100 steps")
+    day, quick = ("500 steps", "200 steps") if target != "cifar10" else ("600 steps", "100 steps")
     narrow: dict[str, Any] = {}
     if target == "cifar10":
         narrow = {"network": {"widths": tuple(width // 4 for width in config.network.widths)}}
@@ -119,9 +120,10 @@ def _presets(target: str, labels: int, config: Any) -> dict[str, Preset]:
     return {
         "smoke": Preset(changed(config, "2 steps", SMOKE_RUN, **smoke)),
         "quick": Preset(
-            changed(config, quick, data={"test_limit": 2000}, prior=prior, **narrow), seeds=2
+            changed(config, quick, SHORT_RUN, data={"test_limit": 2000}, prior=prior, **narrow),
+            seeds=2,
         ),
-        "day": Preset(changed(config, day, prior=prior, **narrow), seeds=5),
+        "day": Preset(changed(config, day, SHORT_RUN, prior=prior, **narrow), seeds=5),
         "paper": Preset(config, seeds=4 if target == "shapes" else 10, bounds=bounds),
     }
 
@@ -146,7 +148,7 @@ def _experiment(target: str, labels: int, prior: str, widths: tuple[int, ...]) -
     sourced = isinstance(config, SourcedFewShotConfig)
     published = prior != "dwp-filters" and (target, prior) != ("mnist", "dwp-xavier")
     own = {"mnist": (), "cifar10": _CIFAR, "shapes": _SHAPES}[target]
-    length = "600 steps, a quarter of the widths" if target == "cifar10" else "1500 steps"
+    length = "600 steps, a quarter of the widths" if target == "cifar10" else "500 steps"
     chosen = (
         (CHOSEN_BY_US.format(what="the length of training", is_are="is", values="5000 epochs"),)
         if target != "mnist"

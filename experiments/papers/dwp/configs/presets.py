@@ -16,6 +16,7 @@ from adaptive_nets.training.config import (
 from experiments.suite import config as config_lib
 
 SPARSE_RUN = RunConfig(log_every="1%", eval_every="10%", checkpoint_every="10%")
+SHORT_RUN = RunConfig(log_every="5%", eval_every="50%", checkpoint_every="50%")
 SMOKE_RUN = RunConfig(log_every="50%", eval_every="100%", checkpoint_every="100%")
 # A few images and narrow layers.
 SMOKE_DATA = {"train_limit": 60, "test_limit": 40, "batch_size": 20, "eval_batch_size": 40}
