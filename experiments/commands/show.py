@@ -58,6 +58,7 @@ def described(name: str, preset_name: PresetName) -> dict[str, Any]:
     row = load_paper(experiment.paper).rows[experiment.row]
     records = collect(default_roots())
     model = getattr(config_lib.group(preset.config, "model"), "name", None)
+    options = getattr(config_lib.group(preset.config, "network"), "overrides", dict)()
     return {
         "id": experiment.id,
         "title": experiment.title,
@@ -81,13 +82,19 @@ def described(name: str, preset_name: PresetName) -> dict[str, Any]:
         "config_hash": config_lib.identity_hash(preset.config),
         "config": config_lib.to_dict(preset.config),
         "ranges": described_ranges(type(preset.config)),
-        "network": described_network(model) if model else None,
+        "network": described_network(model, options) if model else None,
         "deviations": list(experiment.deviations),
     }
 
 
-def described_network(name: str) -> dict[str, Any]:
-    """Returns counts and parameters of a network of the zoo at its canonical input."""
+def described_network(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns counts and parameters of a network of the zoo at its canonical input.
+
+    Args:
+        name: name of the network.
+        options: options of `create_model` that the configuration sets; those of a paper's own
+            variant, which the zoo does not have, are left out.
+    """
     from adaptive_nets.analysis import count_macs
     from adaptive_nets.analysis.model_counts import shipped_counts
     from adaptive_nets.analysis.parameters import abstract_variables
@@ -95,14 +102,15 @@ def described_network(name: str) -> dict[str, Any]:
     from adaptive_nets.models.shapes import flatten_paths
 
     entry = model_entry(name)
-    params = abstract_variables(create_model(name), entry.input_shape)["params"]
-    leaves = flatten_paths(params)
-    shipped = shipped_counts().get(entry.name)
+    known = {option: value for option, value in options.items() if option in entry.overrides}
+    model = create_model(name, **known)
+    leaves = flatten_paths(abstract_variables(model, entry.input_shape)["params"])
+    shipped = None if known else shipped_counts().get(entry.name)
     return {
         "name": entry.name,
         "input_shape": list(entry.input_shape),
         "parameters": sum(leaf.size for leaf in leaves.values()),
-        "macs": shipped["macs"] if shipped else count_macs(name),
+        "macs": shipped["macs"] if shipped else count_macs(model, input_shape=entry.input_shape),
         "arrays": [
             {
                 "name": path,

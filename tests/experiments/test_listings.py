@@ -27,6 +27,11 @@ from experiments.suite.experiment import Preset
 ROOT = Path(experiments.__file__).parents[1]
 IDS = list(registry.experiments())
 FIRST = registry.experiments()[IDS[0]]
+# One experiment of each paper, that with the longest id; with all of them it is a minute.
+LONGEST = {max((i for i in IDS if i.startswith(f"{p}.")), key=len) for p in registry.papers()}
+each_experiment = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in LONGEST else pytest.mark.slow) for n in IDS]
+)
 ESCAPE = "\x1b"
 
 # Command -> keys that every object of its JSON has, or an object where there is only one.
@@ -123,7 +128,7 @@ def test_no_name_is_broken_at_80_columns(terminal, arguments, names):
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("name", IDS)
+@each_experiment
 def test_tables_and_experiments_are_shown_by_their_whole_id(terminal, name):
     code, out, err = terminal("table", name)
     assert code == 0
@@ -139,7 +144,10 @@ def test_a_pty_gets_a_table_and_the_next_command():
     assert f"next: adaptive-nets show {FIRST.id}" in plain
 
 
-@pytest.mark.parametrize("command", ["list", "models --help", "table", "models lenet"])
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param("list", marks=pytest.mark.slow), "models --help", "table", "models lenet"],
+)
 def test_no_color_leaves_no_escape_code(command):
     shown = on_a_pty(command, NO_COLOR="1")
     assert len(shown) > 100
@@ -182,12 +190,12 @@ def test_every_listing_is_json(call, arguments):
         assert LISTINGS[arguments] <= set(row)
 
 
-@pytest.mark.parametrize("name", IDS)
+@each_experiment
 def test_show_is_json_for_every_experiment(call, name, monkeypatch):
     from experiments.commands import show
 
     # The shapes of networks are the tests' of the zoo.
-    monkeypatch.setattr(show, "described_network", lambda name: {"name": name})
+    monkeypatch.setattr(show, "described_network", lambda name, options: {"name": name})
     code, out, _ = call("show", name, "--json")
     content = json.loads(out)
     assert code == 0
@@ -208,6 +216,14 @@ def test_show_in_a_pipe_and_on_a_terminal(call, monkeypatch):
     lines = call("show", FIRST.id)[1].splitlines()
     assert lines[0] == FIRST.id
     assert f"  adaptive-nets run {FIRST.id} --preset paper" in lines
+
+
+def test_show_counts_the_network_that_the_configuration_makes(call):
+    code, out, _ = call("show", "dwp.mnist.n50-dwp", "--preset", "smoke", "--json")
+    assert code == 0
+    network = json.loads(out)["network"]
+    # Convolutions of 7x7 and 5x5 with 2 and 3 channels, and a dense layer of 3x3x3 inputs.
+    assert network["parameters"] == (49 * 2 + 2) + (25 * 2 * 3 + 3) + (27 * 10 + 10)
 
 
 def test_show_of_an_experiment_without_model_or_training(call, monkeypatch):
@@ -250,8 +266,17 @@ def test_wrong_use_of_json_is_one_line(call, arguments):
     assert not out
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("arguments", [("table",), ("models", "--help"), ("list",)])
+@pytest.mark.parametrize(
+    ("encoding", "arguments"),
+    [
+        ("ascii", ("table",)),
+        ("ascii", ("models", "--help")),
+        ("latin-1", ("models", "--help")),
+        pytest.param("latin-1", ("table",), marks=pytest.mark.slow),
+        pytest.param("ascii", ("list",), marks=pytest.mark.slow),
+        pytest.param("latin-1", ("list",), marks=pytest.mark.slow),
+    ],
+)
 def test_a_stream_without_our_characters_gets_others(encoding, arguments):
     done = program(*arguments, PYTHONIOENCODING=encoding)
     assert done.returncode == 0

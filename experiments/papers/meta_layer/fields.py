@@ -56,6 +56,10 @@ class NetworkConfig(FlagGroup, flags="network"):
             if (value := getattr(self, field.name)) != getattr(published, field.name)
         }
 
+    def overrides(self) -> dict[str, Any]:
+        """Returns the options of `create_model`; the zoo has no factorised head."""
+        return {} if self.head == LOW_RANK else self.changes()
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:

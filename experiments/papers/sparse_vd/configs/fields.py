@@ -67,6 +67,11 @@ class WidthConfig(FlagGroup, flags="network"):
         )  # fmt: skip
 
 
+    def overrides(self) -> dict[str, float]:
+        """Returns the options of `create_model`."""
+        return {"width": self.width}
+
+
 _FIRST_CHANNELS = 64
 
 
@@ -106,6 +111,5 @@ Config = TrainConfig | SparseVDConfig | WideConfig
 
 def overrides(config: Config) -> dict[str, float]:
     """Returns the options of the zoo that a configuration sets for dense and sparse networks."""
-    return (
-        {"width": config.network.width} if isinstance(config, WideConfig | WideSparseConfig) else {}
-    )
+    wide = isinstance(config, WideConfig | WideSparseConfig)
+    return config.network.overrides() if wide else {}
