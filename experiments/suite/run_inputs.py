@@ -41,11 +41,14 @@ class RunInputField:
             identity does not depend on it.
         part: "network" for trained weights, else the name of a folder within a seed's folder.
         random: whether the word "random" is accepted, for an untrained network.
+        any_seed: whether seed 0 of an earlier run serves a seed that it lacks; a network always
+            does.
     """
 
     role: Role = "optional"
     part: str = "network"
     random: bool = False
+    any_seed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +168,8 @@ def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) ->
 
         kind: Kind = "network" if is_native_format(path) else "weights"
         return RunInput(flag, kind, path, _digest([path]))
-    folder_of_seed = _seed_folder(path, seed, or_first=field.part == "network")
+    or_first = field.any_seed or field.part == "network"
+    folder_of_seed = _seed_folder(path, seed, or_first=or_first)
     if field.part == "network":
         from adaptive_nets.models.weights.locate import find_network
 

@@ -25,8 +25,10 @@ PRIORS = "priors"
 Kind = Literal["dwp", "log-uniform", "standard-normal", "gaussian", "deterministic"]
 Init = Literal["vae", "filters", "xavier", "pretrained"]
 
-_Priors = Annotated[str, RunInputField("optional", part=PRIORS)]
-_RequiredPriors = Annotated[str, RunInputField("required", part=PRIORS, random=True)]
+OPTIONAL_PRIORS = RunInputField("optional", part=PRIORS, any_seed=True)
+REQUIRED_PRIORS = RunInputField("required", part=PRIORS, any_seed=True, random=True)
+_Priors = Annotated[str, OPTIONAL_PRIORS]
+_RequiredPriors = Annotated[str, REQUIRED_PRIORS]
 
 
 @dataclasses.dataclass(frozen=True)

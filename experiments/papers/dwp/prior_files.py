@@ -23,8 +23,8 @@ from adaptive_nets.variational.deep_weight_prior import (
     slices_initializer,
 )
 from adaptive_nets.variational.deep_weight_prior.sampling import Draw, KernelInitializer
-from experiments.papers.dwp.fields import PRIORS
-from experiments.suite.run_inputs import RANDOM, RunInputField, resolve
+from experiments.papers.dwp.fields import REQUIRED_PRIORS
+from experiments.suite.run_inputs import RANDOM, resolve
 
 Size = tuple[int, int]
 # Slices of an untrained prior, in place of source slices.
@@ -111,9 +111,7 @@ def resolve_priors(
     wanted = sorted(set(sizes))
     if source == RANDOM:
         return {size: _untrained(size, seed) for size in wanted}
-    there = Path(source)
-    chosen = seed if (there / f"seed{seed}" / PRIORS).is_dir() else 0
-    folder = resolve(source, RunInputField("required", part=PRIORS), flag=flag, seed=chosen).path
+    folder = resolve(source, REQUIRED_PRIORS, flag=flag, seed=seed).path
     found = {size: read_size(folder, size) for size in wanted}
     for size, prior in found.items():
         if prior is None:

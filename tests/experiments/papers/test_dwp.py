@@ -285,19 +285,14 @@ def test_parts_and_figures_without_records():
     assert all(not picture([]) for picture in figures.PICTURES.values())
 
 
-def test_published_priors_pass_the_acceptance_tests_of_the_paper():
-    """Bound above the estimate of -log p(w), ELBO above a Gaussian of full covariance."""
+def test_the_bound_of_published_priors_is_above_the_estimate_of_the_divergence():
+    """-ELBO(w) is above the importance-weighted estimate of -log p(w) on held-out kernels."""
     records = [r for r in collect([PUBLISHED]) if r.experiment.startswith("dwp.priors.")]
     if not records:
         pytest.skip("no prior is published")
     for record in records:
-        for size in ("7x7", "5x5"):
-            if record.metric(f"elbo.{size}") is None:
-                continue
-            values = {
-                name: record.metric(f"{name}.{size}").value
-                for name in ("elbo", "log_density", "gain", "gain_error", "ordered")
-            }
-            assert values["elbo"] <= values["log_density"]
-            assert values["ordered"] > 95
-            assert values["gain"] > 2 * values["gain_error"]
+        for size in ("7x7", "5x5", "16x16"):
+            elbo, density = (record.metric(f"{n}.{size}") for n in ("elbo", "log_density"))
+            if elbo is not None and density is not None:
+                assert elbo.value <= density.value
+                assert density.count >= 100

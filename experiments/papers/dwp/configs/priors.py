@@ -81,7 +81,7 @@ def _presets(target: str) -> dict[str, Preset]:
         data={"batch_size": 32, "train_limit": 10_000},
         optimiser=fast,
         network=narrow,
-        sources={**strong, "count": 40},
+        sources=strong,
         vae=small,
     )  # fmt: skip
     smoke = changed(

@@ -66,7 +66,6 @@ class WidthConfig(FlagGroup, flags="network"):
             f"at least 1/{_FIRST_CHANNELS}, for one channel in the first layer",
         )  # fmt: skip
 
-
     def overrides(self) -> dict[str, float]:
         """Returns the options of `create_model`."""
         return {"width": self.width}
