@@ -56,7 +56,8 @@ class StackedNetworks:
     ) -> Float[Array, "M N K"]:
         """Applies every network to the same images."""
         options.pop("rngs", None)
-        return jax.vmap(lambda own: self.module.apply(own, x, **options))(variables)
+        apply: Callable[..., Any] = self.module.apply
+        return jax.vmap(lambda own: apply(own, x, **options))(variables)
 
 
 def stacked_task(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,7 +40,7 @@ def test_without_noise_outputs_are_those_of_the_plain_network(key, images, use_b
     module = Small(use_bias)
     network = BayesianConvolutions(module, start=-80.0)
     variables = network.init(key, images)
-    plain = module.apply({"params": variables["params"][MEAN]}, images)
+    plain: Any = module.apply({"params": variables["params"][MEAN]}, images)
     np.testing.assert_array_equal(network.apply(variables, images), plain)
     trained = network.apply(variables, images, train=True, rngs={"noise": key})
     # The floor of the variance, 1e-8, leaves noise of a deviation of 1e-4.

@@ -98,7 +98,8 @@ def differences_table(records: Sequence[Record], *, target: str) -> str:
     for labels in few_shot.LABELS[target]:
         for better, worse in _CLAIMS[target]:
             ids = [few_shot.name_of(target, labels, name, width) for name in (better, worse)]
-            found = compared(records, *(f"{PAPER}.{name}" for name in ids), "accuracy")
+            first, second = (f"{PAPER}.{name}" for name in ids)
+            found = compared(records, first, second, "accuracy")
             if found is None or found[1].preset == "smoke":
                 continue
             values = [load_paper(PAPER).rows[name].number("accuracy") for name in ids]

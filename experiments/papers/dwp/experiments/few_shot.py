@@ -146,7 +146,7 @@ def penalty_of(
     if config.kind == "gaussian":
         gaussians = {size: prior.gaussian() for size, prior in priors.items()}
         return lambda params, key: _total(
-            _gaussian_divergence(gaussians[mean.shape[:2]], mean, variance)
+            _gaussian_divergence(gaussians[mean.shape[0], mean.shape[1]], mean, variance)
             for mean, variance in network.moments(params).values()
         )
     vaes = [prior.vae for prior in priors.values()]
@@ -227,10 +227,8 @@ def _start_pretrained(
     found = run_inputs.resolve(where, run_inputs.RunInputField(), flag="start.weights", seed=seed)
     params = run_inputs.load_network(found, config.train.model.name).variables["params"]
     assert dataset.test is not None
-    expected = jax.eval_shape(
-        lambda key: module.init(key, jnp.zeros((1, *dataset.test.images.shape[1:]))),
-        jax.random.key(0),
-    )["params"]
+    image = jnp.zeros((1, *dataset.test.images.shape[1:]))
+    expected = jax.eval_shape(lambda key: module.init(key, image), jax.random.key(0))["params"]
     convolutions = [name for name in expected if name.startswith("conv")]
     check_fits(
         {name: params[name] for name in convolutions},
