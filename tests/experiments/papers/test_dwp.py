@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adaptive_nets import load_run
 from adaptive_nets.data import load
 from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.layers.bayesian_convolutions import BayesianConvolutions
@@ -25,7 +26,7 @@ from experiments.papers.dwp.experiments.kernels import FrozenConvolutions
 from experiments.papers.dwp.fields import PriorConfig, SourcedPriorConfig, VAEConfig
 from experiments.papers.dwp.networks import kernel_sizes, start_from
 from experiments.papers.dwp.prior_files import SizePrior, read_size, resolve_priors, write_size
-from experiments.suite.records import PUBLISHED, collect
+from experiments.suite.records import PUBLISHED, collect, read_record
 from experiments.suite.registry import find_experiment
 
 SIZE: tuple[int, int] = (5, 5)
@@ -300,3 +301,20 @@ def test_the_bound_of_published_priors_is_above_the_estimate_of_the_divergence()
             if elbo is not None and density is not None:
                 assert (elbo.value or 0) <= (density.value or 0)
                 assert density.count >= 100
+
+
+def test_a_run_on_few_labels_and_what_it_leaves(call, tmp_path):
+    shapes = ("run", "dwp.shapes-h20.n20-dwp", "--preset", "smoke", "--out", "r")
+    code, _, err = call(*shapes, "--labels.count", "21")
+    assert code == 2
+    assert "--labels.count is 21; expected a multiple of 4" in err
+    code, _, err = call(*shapes, "--prior.source", "none")
+    assert code == 2
+    assert "--prior.source is 'none', which does not exist" in err
+    code, _, err = call(*shapes)
+    assert code == 0, err
+    record = read_record(tmp_path / "r" / "seed0" / "record.json")
+    assert record.metric("accuracy").count == 40
+    assert record.metric("labels").value == 8
+    module, variables, _ = load_run(tmp_path / "r")
+    assert module.apply(variables, jnp.zeros((1, 28, 28, 1))).shape == (1, 4)
