@@ -96,9 +96,9 @@ def test_presets_differ_in_size_only(experiment):
             # Shorter texts, and narrower networks.
             "data.length", "network.depth", "network.hidden", "network.hyper_hidden",
             "network.width", "network.widths",
-            # Fewer source networks, of which more is kept, and the decay that a short training needs.
+            # Fewer source networks, and the weight decay that a short training needs.
             "sources.count", "sources.relative_norm", "sources.penalty",
-            "vae.hidden", "vae.epochs", "vae.least_steps", "vae.batch_size", "vae.samples",
+            "vae.hidden", "vae.latent", "vae.epochs", "vae.least_steps", "vae.batch_size", "vae.samples",
             "vae.measured", "vae.train_limit", "labels.count", "prior.subset", "prior.members",
         }  # fmt: skip
 

@@ -65,6 +65,8 @@ class VAEConfig(FlagGroup, flags="vae"):
 
     hidden: Size = 0
     """Hidden width; 0 for the paper's, 32 (7x7, 16x16), 64 (5x5)."""
+    latent: Size = 0
+    """Number of latent variables; 0 for the paper's, 2 (7x7, 16x16), 4 (5x5)."""
     epochs: Count = 300
     """Passes over the slices; the rate decays linearly to 0."""
     least_steps: Size = 0

@@ -9,6 +9,7 @@ import pytest
 from records_for_tests import write_run
 
 from adaptive_nets.data.splits import Dataset, Split
+from adaptive_nets.data.stratified import stratified_subset
 from adaptive_nets.ensembling import Policy, SubPolicy, load_policy, save_policy
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import SilentProgress
@@ -25,7 +26,6 @@ from experiments.papers.gps.fields import (
     TransferConfig,
 )
 from experiments.papers.gps.figures import figures
-from adaptive_nets.data.stratified import stratified_subset
 from experiments.report.charts import Missing
 from experiments.shared.ensembling.configs import ImagesConfig, ViewsConfig
 from experiments.shared.ensembling.scores import CLL

@@ -99,7 +99,9 @@ def _prior_of(
         train_slices = train_slices[: options.train_limit]
     progress.show(f"{title}: prior of {len(train_slices):,} slices of {name}")
     trained = train_prior(
-        kernel_vae(jax.random.key(seed), size, hidden=options.hidden or None),
+        kernel_vae(
+            jax.random.key(seed), size, hidden=options.hidden or None, latent=options.latent or None
+        ),
         train_slices,
         held_out=held_out if len(held_out) else None,
         epochs=_epochs(options, len(train_slices)),
