@@ -58,8 +58,7 @@ def dataset() -> Dataset:
     return make_dataset()
 
 
-@pytest.fixture
-def config() -> TrainConfig:
+def make_config() -> TrainConfig:
     return TrainConfig(
         data=DataConfig(batch_size=8, eval_batch_size=8),
         optimiser=OptimiserConfig(learning_rate=0.01),
@@ -71,6 +70,11 @@ def config() -> TrainConfig:
             tensorboard=False,
         ),
     )
+
+
+@pytest.fixture
+def config() -> TrainConfig:
+    return make_config()
 
 
 def with_values(config: TrainConfig, **groups) -> TrainConfig:

@@ -159,7 +159,13 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMULAS)
+# Those that take seconds to trace; others of large images stand for them.
+SLOW = ("densenet121", "googlenet_caffe")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in FORMULAS]
+)
 def test_networks_by_their_formulas(name):
     formula, stated = FORMULAS[name]
     assert count_macs(name) == formula()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,9 @@ from adaptive_nets.data.augmentations.crops import (
 )
 
 pytestmark = pytest.mark.core
+
+
+regions = jax.jit(random_regions, static_argnums=(2, 3))
 
 
 def noise(rng, count, height, width):
@@ -43,7 +48,7 @@ def test_crops_cover_all_corners_and_half_are_mirrored(key, rng):
 
 def test_a_crop_without_padding_only_flips(key, rng):
     images = jnp.asarray(noise(rng, 20, 4, 5), jnp.float32)
-    found = np.asarray(crop_and_flip(key, images, padding=0))
+    found = np.asarray(jax.jit(functools.partial(crop_and_flip, padding=0))(key, images))
     same = (found == images).all((1, 2, 3))
     mirrored = (found == images[:, :, ::-1]).all((1, 2, 3))
     assert (same ^ mirrored).all()
@@ -57,8 +62,8 @@ def test_a_black_square_is_drawn_as_in_the_papers_code(size, key, rng):
     images = noise(rng, 64, *size)
     sides = np.linspace(0, 0.75, 64).astype(np.float32)
     floats = jnp.asarray(images, jnp.float32)
-    centres = np.asarray(cutout_centres(key, floats))
-    found = np.asarray(cutout(floats, jnp.asarray(sides), jnp.asarray(centres)))
+    centres = np.asarray(jax.jit(cutout_centres)(key, floats))
+    found = np.asarray(jax.jit(cutout)(floats, jnp.asarray(sides), jnp.asarray(centres)))
     for image, side, (y, x), result in zip(images, sides, centres, found, strict=True):
         picture = Image.fromarray(image)
         length = np.float32(side) * width
@@ -78,8 +83,8 @@ def test_a_resized_crop_is_that_of_pillow(size, rng):
     heights[:2], widths[:2] = height, width
     tops = np.array([rng.integers(0, height - h + 1) for h in heights])
     lefts = np.array([rng.integers(0, width - w + 1) for w in widths])
-    regions = Regions(*(jnp.asarray(side) for side in (tops, lefts, heights, widths)))
-    found = np.asarray(jax.jit(resized_crop)(jnp.asarray(images, jnp.float32), regions))
+    chosen = Regions(*(jnp.asarray(side) for side in (tops, lefts, heights, widths)))
+    found = np.asarray(jax.jit(resized_crop)(jnp.asarray(images, jnp.float32), chosen))
     expected = [
         Image.fromarray(image[t : t + h, c : c + w]).resize(
             (width, height), Image.Resampling.BICUBIC
@@ -95,7 +100,7 @@ def test_a_resized_crop_is_that_of_pillow(size, rng):
 
 def test_regions_have_the_area_and_the_aspect_ratio_asked_for(key):
     area = jnp.repeat(jnp.float32([0.08, 0.4, 0.7]), 400)
-    top, left, height, width = map(np.asarray, random_regions(key, area, 96, 96))
+    top, left, height, width = map(np.asarray, regions(key, area, 96, 96))
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (top + height <= 96).all()
@@ -111,15 +116,15 @@ def test_regions_have_the_area_and_the_aspect_ratio_asked_for(key):
 
 def test_a_region_that_does_not_fit_is_the_largest_central_one(key):
     area = jnp.full(5, 1.2)
-    square = random_regions(key, area, 30, 30)
+    square = regions(key, area, 30, 30)
     np.testing.assert_array_equal(np.stack(square)[:, 0], [0, 0, 30, 30])
-    wide = random_regions(key, area, 30, 90)
+    wide = regions(key, area, 30, 90)
     np.testing.assert_array_equal(np.stack(wide)[:, 0], [0, 25, 30, 40])
-    tall = random_regions(key, area, 90, 30)
+    tall = regions(key, area, 90, 30)
     np.testing.assert_array_equal(np.stack(tall)[:, 0], [25, 0, 40, 30])
 
 
 def test_a_crop_of_no_area_keeps_one_pixel(key, rng):
     images = jnp.asarray(noise(rng, 8, 6, 6), jnp.float32)
-    found = np.asarray(random_resized_crop(key, images, jnp.full(8, -0.001)))
+    found = np.asarray(jax.jit(random_resized_crop)(key, images, jnp.full(8, -0.001)))
     assert (found == found[:, :1, :1]).all()

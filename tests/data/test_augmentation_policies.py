@@ -98,7 +98,8 @@ def test_magnitudes_map_linearly_and_extrapolate(name, magnitude, value):
     np.testing.assert_allclose(operation_value(operation, magnitude), value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("protocol", ["cifar", "imagenet"])
+# The protocols share the branches; other tests compare operations under either with Pillow.
+@pytest.mark.parametrize("protocol", ["cifar", pytest.param("imagenet", marks=pytest.mark.slow)])
 def test_an_index_chooses_the_operation(protocol, images, key):
     outside = {"cifar": "reflect", "imagenet": "black"}[protocol]
     expected = every_operation(key, images, -33.0, outside)
@@ -287,12 +288,13 @@ def test_training_without_operations_crops(images, key):
 
 def test_a_training_set_takes_random_operations_before_it_is_normalised(rng):
     images = jnp.asarray(rng.integers(0, 256, (8, 9, 7, 3)), jnp.uint8)
+    finish = jax.jit(finish_rows, static_argnames="augmentation")
     data = DeviceSplit(
         {"image": images}, jnp.zeros((1, 1, 3)), jnp.ones((1, 1, 3)), jnp.float32(1.0)
     )
     key = jax.random.key(2)
     some = Augmentation(random_operations=2, random_magnitude=30.0)
-    rows = finish_rows(data, data.arrays, key=key, augmentation=some)
+    rows = finish(data, data.arrays, key=key, augmentation=some)
     found = np.asarray(rows["image"])
     assert found.min() >= 0
     assert found.max() <= 255
@@ -301,7 +303,7 @@ def test_a_training_set_takes_random_operations_before_it_is_normalised(rng):
     # Crops and flips draw the same numbers with and without them: only their padding is zero.
     shifted = dataclasses.replace(data, offset=jnp.full((1, 1, 3), -1.0))
     padding = [
-        np.asarray(finish_rows(shifted, data.arrays, key=key, augmentation=a)["image"] == 0)
+        np.asarray(finish(shifted, data.arrays, key=key, augmentation=a)["image"] == 0)
         for a in (Augmentation(1, True), Augmentation(1, True, False, 2))
     ]
     np.testing.assert_array_equal(padding[0], padding[1])

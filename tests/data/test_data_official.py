@@ -94,7 +94,7 @@ def test_notmnist_has_its_test_part_only(official_root, root, complains):
     np.testing.assert_array_equal(prepared.test.labels, data.test.labels)
 
 
-# Unpacking a training set of CIFAR takes a minute; made-up files test the form of CIFAR-100
+# Unpacking a training set of CIFAR takes a minute; made-up files test the forms of CIFAR
 # in test_data_cifar.py.
 _CIFAR10 = pytest.mark.data("cifar10")
 _CIFAR100 = (pytest.mark.data("cifar100"), pytest.mark.slow)
@@ -102,7 +102,10 @@ _CIFAR100 = (pytest.mark.data("cifar100"), pytest.mark.slow)
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param("cifar10", marks=_CIFAR10), pytest.param("cifar100", marks=_CIFAR100)],
+    [
+        pytest.param("cifar10", marks=(_CIFAR10, pytest.mark.slow)),
+        pytest.param("cifar100", marks=_CIFAR100),
+    ],
 )
 def test_cifar(official_root, name):
     info = CATALOGUE[name]

@@ -14,6 +14,14 @@ import adaptive_nets
 import experiments
 import kernels
 
+# Their examples compile for ten seconds; what they show has tests of its own.
+DEAR = {
+    "adaptive_nets.data.augmentations.sub_policy",
+    "adaptive_nets.layers.kernel_vae",
+    "adaptive_nets.perforation.network",
+    "adaptive_nets.variational.deep_weight_prior.bound",
+    "adaptive_nets.variational.deep_weight_prior.sampling",
+}
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 
 
@@ -29,7 +37,13 @@ def modules_with_examples() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", modules_with_examples())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in DEAR else ())
+        for name in modules_with_examples()
+    ],
+)
 def test_examples(name):
     importlib.import_module(name)
     # By its name: a package may have a function of the same name as its attribute.
@@ -37,6 +51,10 @@ def test_examples(name):
         report: list[str] = []
         results = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
         assert not results.failed, "".join(report)
+
+
+def test_dear_examples_exist():
+    assert set(modules_with_examples()) >= DEAR
 
 
 def test_the_public_operations_have_examples():

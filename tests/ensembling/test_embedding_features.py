@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -53,7 +55,7 @@ class Convolutional(nn.Module):
 
 def initialised(module: nn.Module, key):
     """Variables whose statistics of batch normalisation are not those of initialisation."""
-    variables = module.init(key, jnp.zeros((1, *SHAPE)))
+    variables = jax.jit(module.init)(key, jnp.zeros((1, *SHAPE)))
     return jax.tree.map(lambda leaf: leaf + 0.1, variables)
 
 
@@ -65,7 +67,8 @@ def images(rng):
 def by_hand(module, variables, images, path):
     """Mean over space of a layer's output, from what linen captures."""
     inputs = PIXELS.apply(images)
-    _, state = module.apply(variables, inputs, capture_intermediates=True, mutable="intermediates")
+    capture = functools.partial(module.apply, capture_intermediates=True, mutable="intermediates")
+    _, state = jax.jit(capture)(variables, inputs)
     found = state["intermediates"]
     for name in path:
         found = found[name]
@@ -91,7 +94,7 @@ def test_pooled_features_under_the_last_layer_are_the_logits(module, key, images
     assert found.shape == (11, 4)
     layer = variables["params"]["head" if isinstance(module, Small) else "last"]
     logits = found @ np.asarray(layer["kernel"]).reshape(4, 5) + np.asarray(layer["bias"])
-    close(logits, module.apply(variables, PIXELS.apply(images)), terms=1000)
+    close(logits, jax.jit(module.apply)(variables, PIXELS.apply(images)), terms=1000)
 
 
 def test_the_head_of_a_network_is_its_classifier(key, images):
@@ -100,7 +103,7 @@ def test_the_head_of_a_network_is_its_classifier(key, images):
     features = make_feature_fn(module, variables, PIXELS, image_shape=SHAPE)
     head = linear_head(module, variables, image_shape=SHAPE)
     found = head.logits(np.asarray(features(jnp.asarray(images, jnp.float32))))
-    close(found, module.apply(variables, PIXELS.apply(images)), terms=1000)
+    close(found, jax.jit(module.apply)(variables, PIXELS.apply(images)), terms=1000)
     np.testing.assert_allclose(np.exp(head.log_probs(np.zeros((2, 4)))).sum(1), 1, rtol=1e-12)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,7 +140,8 @@ def test_a_batch_larger_than_the_set_is_refused(data):
 def test_statistics_of_several_members_share_a_program(key):
     module = create_model("resnet20_cifar10", depth=8)
     batches = list(jax.random.normal(key, (2, 4, 8, 8, 3)))
-    members = [module.init(jax.random.key(seed), batches[0], train=False) for seed in range(2)]
+    init = jax.jit(functools.partial(module.init, train=False))
+    members = [init(jax.random.key(seed), batches[0]) for seed in range(2)]
     traced = []
 
     class Counted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import flax.linen as nn
@@ -42,12 +43,12 @@ class Convolution(nn.Module):
 
 
 def sampled_labels(key, module, variables, x) -> np.ndarray:
-    return np.asarray(jax.random.categorical(key, module.apply(variables, x)))
+    return np.asarray(jax.random.categorical(key, jax.jit(module.apply)(variables, x)))
 
 
 def test_factors_of_a_dense_layer_are_the_explicit_moments(key):
     module, x = Linear(), jax.random.normal(jax.random.key(1), (6, 4))
-    variables = module.init(jax.random.key(2), x)
+    variables = jax.jit(module.init)(jax.random.key(2), x)
     found = batch_factors(key, module, variables, x)["fc"]
     logits = np.asarray(module.apply(variables, x), np.float64)
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -60,7 +61,7 @@ def test_factors_of_a_dense_layer_are_the_explicit_moments(key):
 def test_the_product_of_the_factors_is_the_fisher_matrix_of_equal_inputs(key):
     """If every input is the same, A ⊗ G is the exact Fisher matrix of the sampled labels."""
     module, x = Linear(), jnp.tile(jnp.array([[1.0, -2.0, 0.5]]), (400, 1))
-    variables = module.init(jax.random.key(2), x)
+    variables = jax.jit(module.init)(jax.random.key(2), x)
     found = batch_factors(key, module, variables, x)["fc"]
     labels = sampled_labels(key, module, variables, x)
 
@@ -78,7 +79,7 @@ def test_the_product_of_the_factors_is_the_fisher_matrix_of_equal_inputs(key):
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_factors_of_a_convolution_sum_explicit_patches(key, use_bias):
     module, x = Convolution(use_bias), jax.random.normal(jax.random.key(1), (2, 5, 5, 2))
-    variables = module.init(jax.random.key(2), x)
+    variables = jax.jit(module.init)(jax.random.key(2), x)
     kernel = variables["params"]["conv"]["kernel"]
     found = batch_factors(key, module, variables, x)["conv"]
     padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -116,7 +117,7 @@ def test_sampled_matrices_have_the_kronecker_covariance(rng, key):
 def test_members_of_a_network_change_every_kernel_and_nothing_else(key):
     module = create_model("resnet20_cifar10", depth=8)
     images = jax.random.normal(jax.random.key(5), (4, 8, 8, 3))
-    variables = module.init(jax.random.key(6), images, train=False)
+    variables = jax.jit(functools.partial(module.init, train=False))(jax.random.key(6), images)
     factors = kronecker_factors(key, module, variables, [images[:2], images[2:]])
     assert set(factors) == {
         "conv1", "linear", *(f"layer{s}_0/conv{c}" for s in (1, 2, 3) for c in (1, 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +37,8 @@ SHAPE = (2, 8, 8, 3)
 def network():
     module = create_model("resnet20_cifar10", depth=8)
     images = jax.random.normal(jax.random.key(5), SHAPE)
-    return module, module.init(jax.random.key(6), images, train=False), images
+    init = jax.jit(functools.partial(module.init, train=False))
+    return module, init(jax.random.key(6), images), images
 
 
 @pytest.mark.parametrize(("mean", "log_sigma", "variance"), [(0.3, -1.0, 0.5), (0.0, 0.2, 2.0)])
@@ -87,19 +90,24 @@ def test_evaluation_uses_the_means_and_training_draws_weights(network):
     wrapped = MeanFieldNetwork(module, log_sigma=-3.0)
     rest = {"batch_stats": variables["batch_stats"]}
     variational = {"params": init_mean_field(variables["params"], log_sigma=-3.0), **rest}
-    plain = module.apply(variables, images, train=False)
-    np.testing.assert_array_equal(wrapped.apply(variational, images, train=False), plain)
+    evaluated, plain = (
+        jax.jit(functools.partial(network.apply, train=False))(inputs, images)
+        for network, inputs in ((wrapped, variational), (module, variables))
+    )
+    np.testing.assert_array_equal(evaluated, plain)
 
-    def trained(key, network=wrapped, inputs=variational):
-        return network.apply(
+    @jax.jit
+    def trained(key, inputs):
+        return wrapped.apply(
             inputs, images, train=True, mutable=["batch_stats"], rngs={"noise": key}
         )[0]
 
-    first, second = trained(jax.random.key(0)), trained(jax.random.key(1))
+    first, second = (trained(jax.random.key(seed), variational) for seed in range(2))
     assert not np.allclose(first, second)
     narrow = {"params": init_mean_field(variables["params"], log_sigma=-12.0), **rest}
-    exact = module.apply(variables, images, train=True, mutable=["batch_stats"])[0]
-    np.testing.assert_allclose(trained(jax.random.key(0), inputs=narrow), exact, atol=1e-2)
+    train = functools.partial(module.apply, train=True, mutable=["batch_stats"])
+    exact = jax.jit(train)(variables, images)[0]
+    np.testing.assert_allclose(trained(jax.random.key(0), narrow), exact, atol=1e-2)
 
 
 def test_samples_have_the_posteriors_mean_and_deviation():

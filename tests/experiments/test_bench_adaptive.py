@@ -42,7 +42,7 @@ def test_only_networks_of_adaptive_depth_have_a_plain_form():
 @pytest.fixture(scope="module")
 def network():
     return adaptive_case.Network(
-        adaptive_case.Settings("resnet32_sact_cifar10", height=32, width=32, batch=2)
+        adaptive_case.Settings("resnetv1_20_sact_cifar10", height=32, width=32, batch=2)
     )
 
 

@@ -24,7 +24,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "resnet_cifar
 def run(toy_paper, tmp_path_factory):
     """A dense LeNet after some hundred steps."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    flags = ("--schedule.length", "400 steps", "--data.train-limit", "20000")
+    flags = ("--schedule.length", "200 steps", "--data.train-limit", "20000")
     flags += ("--data.test-limit", "1000", "--data.source", "embedded")
     assert main(["run", TRAINED, "--preset", "smoke", "--out", str(folder), *flags]) == 0
     return folder

@@ -98,8 +98,9 @@ def test_presets_differ_in_size_only(experiment):
             "network.width", "network.widths",
             # Fewer source networks, and the weight decay that a short training needs.
             "sources.count", "sources.relative_norm", "sources.penalty",
-            "vae.hidden", "vae.latent", "vae.epochs", "vae.least_steps", "vae.batch_size", "vae.samples",
-            "vae.measured", "vae.train_limit", "labels.count", "prior.subset", "prior.members",
+            "vae.hidden", "vae.latent", "vae.epochs", "vae.least_steps", "vae.batch_size",
+            "vae.samples", "vae.measured", "vae.train_limit", "labels.count",
+            "prior.subset", "prior.members",
         }  # fmt: skip
 
 

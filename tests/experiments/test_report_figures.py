@@ -132,11 +132,15 @@ def test_an_axes_without_labels_has_no_legend(drawn_wrong):
     assert drawn_wrong == []
 
 
+@pytest.fixture(scope="module")
+def published():
+    """One record of each experiment."""
+    return list({record.experiment: record for record in collect([PUBLISHED])}.values())
+
+
 @pytest.mark.parametrize("name", sorted(registry.papers()))
-def test_nothing_leaves_the_panels_of_published_records(name, drawn_wrong):
+def test_nothing_leaves_the_panels_of_published_records(name, published, drawn_wrong):
     module = registry.papers()[name].load("figures")
-    # One record of each experiment.
-    published = list({record.experiment: record for record in collect([PUBLISHED])}.values())
     drawn = any(isinstance(figure, Figure) for figure in module.figures(published))
     assert drawn or not any(record.paper == name for record in published)
     assert drawn_wrong == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import io
 import os
 import re
 import shutil
@@ -18,15 +21,28 @@ from toy_papers import PRUNED, TRAINED
 
 from adaptive_nets.data import load
 from experiments.__main__ import main
+from experiments.suite import execution
 from experiments.suite.records import read_record
 from experiments.suite.registry import experiments
 
 pytestmark = pytest.mark.usefixtures("toy_paper")
 
 
+@functools.cache
+def embedded(name, **options):
+    """Data without a root are the same for every run; unpacking them takes as long as training."""
+    return load(name, **options)
+
+
+def load_once(name, **options):
+    rooted = options.get("root") is not None
+    return load(name, **options) if rooted else embedded(name, **options)
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """An empty folder to work in, and no data root but what a test names."""
+    monkeypatch.setattr(execution, "load", load_once)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ADAPTIVE_NETS_DATA", raising=False)
@@ -66,10 +82,33 @@ def quick(*more):
     return ("--preset", "smoke", "--schedule.length", "8 steps", *FEW_DIGITS, *more)
 
 
-def test_a_run_leaves_a_whole_record(call, tmp_path):
-    code, out, err = call("run", TRAINED, *quick("--out", "run"))
-    assert code == 0, err
-    record = read_record(tmp_path / "run" / "seed0" / "record.json")
+FREQUENT = quick("--run.checkpoint-every", "2 steps", "--out", "r")
+
+
+@pytest.fixture(scope="module")
+def finished(toy_paper, tmp_path_factory):
+    """A folder with a finished run, and what the run printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.delenv("ADAPTIVE_NETS_DATA", raising=False)
+        patch.setattr(execution, "load", load_once)
+        assert main(["run", TRAINED, *FREQUENT]) == 0
+    return folder / "r", printed.getvalue()
+
+
+@pytest.fixture
+def run_folder(finished, tmp_path):
+    """A copy of the folder of the finished run, `r` for commands."""
+    return shutil.copytree(finished[0], tmp_path / "r")
+
+
+def test_a_run_leaves_a_whole_record(finished):
+    folder, out = finished
+    record = read_record(folder / "seed0" / "record.json")
     assert record.metric("error").count == 1000
     assert record.dataset["train"] == 4000
     assert not record.dataset["complete"]
@@ -103,14 +142,13 @@ def test_a_run_without_training_needs_no_data(call, tmp_path):
     assert (row["difference"], row["status"]) == ("-64.0", "differs")
 
 
-def test_a_record_is_made_once_and_more_seeds_are_added(call, tmp_path):
-    assert call("run", TRAINED, *quick("--out", "r"))[0] == 0
-    first = (tmp_path / "r" / "seed0" / "record.json").read_text()
+def test_a_record_is_made_once_and_more_seeds_are_added(call, run_folder):
+    first = (run_folder / "seed0" / "record.json").read_text()
     code, _, err = call("run", TRAINED, *quick("--out", "r", "--seeds", "2"))
     assert code == 0
     assert "seed 0: finished earlier" in err
-    assert (tmp_path / "r" / "seed0" / "record.json").read_text() == first
-    records = [read_record(tmp_path / "r" / f"seed{s}" / "record.json") for s in (0, 1)]
+    assert (run_folder / "seed0" / "record.json").read_text() == first
+    records = [read_record(run_folder / f"seed{s}" / "record.json") for s in (0, 1)]
     assert records[0].config_hash == records[1].config_hash
     assert records[0].metric("nll").value != records[1].metric("nll").value
 
@@ -123,8 +161,7 @@ def test_bfloat16_and_gradient_accumulation_from_the_command_line(call, tmp_path
     assert record.changed == ["data.accumulation", *limits, "model.dtype"]
 
 
-def test_flags_are_refused_where_they_do_not_fit_a_folder(call, tmp_path):
-    assert call("run", TRAINED, *quick("--out", "r"))[0] == 0
+def test_flags_are_refused_where_they_do_not_fit_a_folder(call, run_folder):
     code, _, err = call("run", PRUNED, "--preset", "smoke", "--out", "r")
     assert code == 2
     assert f"--out is r, which holds {TRAINED}; expected" in one_line(err)
@@ -266,17 +303,15 @@ def test_a_loss_that_is_not_finite_from_the_command_line(call, tmp_path):
     assert not (tmp_path / "r" / "seed0" / "record.json").exists()
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_run_goes_on(call, tmp_path):
-    flags = quick("--run.checkpoint-every", "2 steps", "--out", "r")
-    assert call("run", TRAINED, *flags)[0] == 0
-    reference = read_record(tmp_path / "r" / "seed0" / "record.json")
-    (tmp_path / "r" / "seed0" / "record.json").unlink()
-    shutil.rmtree(tmp_path / "r" / "seed0" / "checkpoints" / "8" / "state")
-    code, _, err = call("run", TRAINED, *flags)
+def test_a_damaged_newest_checkpoint_is_named_and_the_run_goes_on(call, run_folder):
+    reference = read_record(run_folder / "seed0" / "record.json")
+    (run_folder / "seed0" / "record.json").unlink()
+    shutil.rmtree(run_folder / "seed0" / "checkpoints" / "8" / "state")
+    code, _, err = call("run", TRAINED, *FREQUENT)
     assert code == 0
     assert "warning: checkpoint of step 8" in err
     assert "using step 6" in err
-    again = read_record(tmp_path / "r" / "seed0" / "record.json")
+    again = read_record(run_folder / "seed0" / "record.json")
     assert again.content["metrics"] == reference.content["metrics"]
     assert again.history == reference.history
 
@@ -305,9 +340,9 @@ def wait_for_checkpoint(folder, step, process, seconds=120):
 
 
 # Long enough to be stopped on the way on any machine.
-LONG = ("--preset", "smoke", "--schedule.length", "800 steps", *FEW_DIGITS)
+LONG = ("--preset", "smoke", "--schedule.length", "400 steps", *FEW_DIGITS)
 LONG += ("--data.batch-size", "20")
-LONG += ("--run.checkpoint-every", "40 steps", "--run.eval-every", "300 steps")
+LONG += ("--run.checkpoint-every", "50 steps", "--run.eval-every", "150 steps")
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +365,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(
     call, tmp_path, toy_paper, whole, number, code
 ):
     process = start(TRAINED, *LONG, "--out", "parts", path=toy_paper)
-    wait_for_checkpoint(tmp_path / "parts" / "seed0" / "checkpoints", 40, process)
+    wait_for_checkpoint(tmp_path / "parts" / "seed0" / "checkpoints", 50, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -341,7 +376,7 @@ def test_a_stopped_run_goes_on_with_the_same_command(
         )
     code, _, err = call("run", TRAINED, *LONG, "--out", "parts")
     assert code == 0
-    assert re.search(r"resuming from step \d{2,3} of 800", err)
+    assert re.search(r"resuming from step \d{2,3} of 400", err)
     parts = read_record(tmp_path / "parts" / "seed0" / "record.json")
     assert whole.content["metrics"] == parts.content["metrics"]
     assert whole.history == parts.history

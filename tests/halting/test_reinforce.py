@@ -73,7 +73,7 @@ def params(rng):
         }
 
 
-@pytest.mark.parametrize("baseline", [0.0, -1.3, (0.4, -2.0)])
+@pytest.mark.parametrize("baseline", [pytest.param(0.0, marks=pytest.mark.slow), -1.3, (0.4, -2.0)])
 def test_estimator_is_unbiased_with_any_baseline(params, baseline):
     with jax.enable_x64(True):
         value, exact = jax.jit(jax.value_and_grad(expected_loss))(params)

@@ -60,6 +60,7 @@ OPERATIONS = {
 # Those that compile most; the quick ones have every kind of conversion.
 _SLOW = (
     "masked",
+    "masked, valid",
     "unit",
     "unit with sums",
     "perforated, valid",

@@ -126,7 +126,7 @@ def cases(*quick):
     return [pytest.param(n, marks=() if n in quick else pytest.mark.slow) for n in CASES]
 
 
-@pytest.mark.parametrize("name", cases("masked, sparse", "sparse unit"))
+@pytest.mark.parametrize("name", cases("sparse unit"))
 def test_derivatives_of_gradients(name):
     compare(derivatives, name)
 

@@ -37,11 +37,11 @@ def output_of(model, sizes, units=None):
     ("name", "sizes", "expected"),
     [
         ("resnet32_sact_cifar10", CIFAR, 139_790_464),
-        ("resnet110_sact_cifar10", CIFAR, 514_552_800),
+        pytest.param("resnet110_sact_cifar10", CIFAR, 514_552_800, marks=pytest.mark.slow),
         ("resnet32_act_cifar10", CIFAR, 137_725_184 + 2 * 4 * (16 + 32 + 64)),
         ("resnet50_sact", imagenet(224), 8.2506e9),
         ("resnet101_sact", imagenet(224), 1.5737e10),
-        ("resnet152_sact", imagenet(224), 2.3237e10),
+        pytest.param("resnet152_sact", imagenet(224), 2.3237e10, marks=pytest.mark.slow),
     ],
 )
 def test_all_units(name, sizes, expected):
@@ -56,7 +56,14 @@ def test_counting_what_is_traced_gives_the_same():
     assert 2 * an.count_macs("resnetv2_32_cifar10") == 137_725_184
 
 
-@pytest.mark.parametrize(("size", "plain"), [(256, 2.038e10), (320, 3.184e10), (352, 3.852e10)])
+@pytest.mark.parametrize(
+    ("size", "plain"),
+    [
+        pytest.param(256, 2.038e10, marks=pytest.mark.slow),
+        (320, 3.184e10),
+        pytest.param(352, 3.852e10, marks=pytest.mark.slow),
+    ],
+)
 def test_larger_images(size, plain):
     """Heads of ResNet-101 are 9 MACs per channel and position, one per channel besides."""
     model = an.create_model("resnet101_sact")

@@ -45,8 +45,8 @@ CASES = {
 }
 
 
-# Each compiles two networks; the quick ones are of one rule.
-@pytest.mark.parametrize("execution", ["dense", "skipping"])
+# Each compiles two networks; the quick ones are of one rule, and dense: skipping equals that below.
+@pytest.mark.parametrize("execution", ["dense", pytest.param("skipping", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "rule",
     [
@@ -55,7 +55,13 @@ CASES = {
         pytest.param("pact", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=() if c in ("option A", "bottleneck") else pytest.mark.slow)
+        for c in CASES
+    ],
+)
 def test_without_halting_it_is_the_plain_network_with_its_weights(case, rule, execution):
     adaptive, plain, options, images = CASES[case]
     model, below = adaptive(rule, **options), plain(**options)
@@ -72,7 +78,7 @@ def test_without_halting_it_is_the_plain_network_with_its_weights(case, rule, ex
 
 
 @pytest.mark.parametrize("rule", ["sact", pytest.param("pact", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", ["option A", "bottleneck"])
+@pytest.mark.parametrize("case", ["option A", pytest.param("bottleneck", marks=pytest.mark.slow)])
 def test_skipping_equals_masking(case, rule):
     adaptive, _, options, images = CASES[case]
     model = adaptive(rule, **options)

@@ -79,14 +79,15 @@ def small(request):
     )
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 7, (4, 1))) + jnp.arange(9)[None]
     tokens %= 7
-    return model, model.init(jax.random.key(0), tokens[:, :-1]), tokens
+    return model, jax.jit(model.init)(jax.random.key(0), tokens[:, :-1]), tokens
 
 
 def test_the_state_carries_the_text_on(small):
     model, variables, tokens = small
-    whole = model.apply(variables, tokens)
-    first = model.apply(variables, tokens[:, :4])
-    second = model.apply(variables, tokens[:, 4:], first.state)
+    apply = jax.jit(model.apply)
+    whole = apply(variables, tokens)
+    first = apply(variables, tokens[:, :4])
+    second = apply(variables, tokens[:, 4:], first.state)
     assert whole.logits.shape == (4, 9, 7)
     close(jnp.concatenate([first.logits, second.logits], axis=1), whole.logits, terms=100)
 
@@ -94,7 +95,7 @@ def test_the_state_carries_the_text_on(small):
 def test_logits_do_not_see_what_comes_next(small):
     model, variables, tokens = small
     changed = tokens.at[:, 5].set((tokens[:, 5] + 1) % 7)
-    before, after = (model.apply(variables, t).logits for t in (tokens, changed))
+    before, after = (jax.jit(model.apply)(variables, t).logits for t in (tokens, changed))
     np.testing.assert_array_equal(before[:, :5], after[:, :5])
     assert not np.array_equal(before[:, 5:], after[:, 5:])
 

@@ -17,7 +17,9 @@ def images():
     return noise + jax.random.normal(keys[1], (8, 1, 1, 3))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_every_class_is_active_at_first_and_learns(images, seed):
     network = create_model(
         "nin_cifar10", dropout_rate=0.0, kernel_init=initializers.he_normal(), active_outputs=True

@@ -79,9 +79,9 @@ def test_a_step_is_what_optax_and_the_weighted_losses_say(config, dataset, weigh
         means = [jnp.mean(cross_entropy(each, labels, label_smoothing=0.1)) for each in losses]
         return means[0] + weight * (means[1] + means[2]), means
 
-    gradient, each = jax.grad(loss, has_aux=True)(start.params)
+    gradient, each = jax.jit(jax.grad(loss, has_aux=True))(start.params)
     optimiser = optax.adam(0.01)
-    updates, _ = optimiser.update(gradient, optimiser.init(start.params))
+    updates, _ = jax.jit(optimiser.update)(gradient, optimiser.init(start.params))
     expected = optax.apply_updates(start.params, updates)
     found = jax.device_get(state.params)
     # Adam's first step is the sign of the gradient, so what is as good as zero is left out.

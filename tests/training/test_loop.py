@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest_training import StopAt, assert_same, logged, network, run, with_values
+from conftest_training import (
+    StopAt,
+    assert_same,
+    logged,
+    make_config,
+    network,
+    run,
+    with_values,
+)
 from jax import lax
 
 from adaptive_nets.layers import SparseVDLayers
@@ -24,12 +32,18 @@ from adaptive_nets.training import loop
 from adaptive_nets.training.classification import classification
 
 
-def test_it_learns_and_writes_what_it_did(config, dataset, tmp_path):
-    result = run(config, dataset, tmp_path)
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory):
+    """The result of a run that nothing stopped, and what it logged."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(make_config(), dataset, folder), logged(folder)
+
+
+def test_it_learns_and_writes_what_it_did(whole):
+    result, lines = whole
     assert result.timing.total_steps == 30
     assert result.evaluate(result.state.eval_variables, result.test)["error"] < 0.2
     assert result.evaluate(result.state.eval_variables, result.test)["count"] == 22
-    lines = logged(tmp_path)
     assert [x["step"] for x in lines if "train/loss" in x] == [4, 8, 12, 16, 20, 24, 28, 30]
     assert [x["step"] for x in lines if "test/error" in x] == [10, 20, 30]
     final = result.evaluate(result.state.variables, result.test)
@@ -63,9 +77,8 @@ def test_a_continued_run_ends_bit_for_bit_where_an_uninterrupted_one_does(
     assert logged(tmp_path / "whole") == logged(tmp_path / "parts")
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(config, dataset, tmp_path):
+def test_a_killed_run_goes_on_from_its_last_checkpoint(config, dataset, tmp_path, whole):
     """Nothing is saved at a kill -9; what was logged after the last checkpoint is dropped."""
-    whole = run(config, dataset, tmp_path / "whole")
     with pytest.raises(Interrupted):
         run(config, dataset, tmp_path / "killed", progress=StopAt(17))
     checkpoints = tmp_path / "killed" / "checkpoints"
@@ -78,12 +91,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(config, dataset, tmp_path
     assert continued.resumed_from < newest
     assert f"step {newest}" in shown[0]
     assert f"using step {continued.resumed_from}" in shown[0]
-    assert_same(whole.state, continued.state)
-    assert logged(tmp_path / "whole") == logged(tmp_path / "killed")
+    assert_same(whole[0].state, continued.state)
+    assert whole[1] == logged(tmp_path / "killed")
 
 
-def test_a_lost_log_is_named_and_taken_from_the_checkpoint(config, dataset, tmp_path):
-    whole = run(config, dataset, tmp_path / "whole")
+def test_a_lost_log_is_named_and_taken_from_the_checkpoint(config, dataset, tmp_path, whole):
     with pytest.raises(Interrupted):
         run(config, dataset, tmp_path / "parts", progress=StopAt(17))
     before = logged(tmp_path / "parts")
@@ -94,8 +106,8 @@ def test_a_lost_log_is_named_and_taken_from_the_checkpoint(config, dataset, tmp_
     continued = run(config, dataset, tmp_path / "parts", progress=progress)
     (warning,) = [line for line in shown if line.startswith("warning")]
     assert f"metrics.jsonl has lost {len(before)} of its {len(before)} lines" in warning
-    assert_same(whole.state, continued.state)
-    assert logged(tmp_path / "whole") == logged(tmp_path / "parts")
+    assert_same(whole[0].state, continued.state)
+    assert whole[1] == logged(tmp_path / "parts")
 
 
 def test_a_finished_run_is_not_run_again(config, dataset, tmp_path, monkeypatch):
@@ -169,15 +181,14 @@ def test_a_bad_gradient_of_a_good_loss_is_not_saved(config, dataset, tmp_path):
         )
 
 
-def test_the_number_of_devices_may_change_on_the_way(config, dataset, tmp_path, monkeypatch):
-    whole = run(config, dataset, tmp_path / "whole")
+def test_the_number_of_devices_may_change_on_the_way(config, dataset, tmp_path, whole):
     with pytest.raises(Interrupted):
         run(config, dataset, tmp_path / "moved", progress=StopAt(9))
     moved = with_values(config, mesh={"model": 4, "shard_from": 0})
     continued = run(moved, dataset, tmp_path / "moved")
     assert continued.resumed_from >= 9
     for a, b in zip(
-        jax.tree.leaves(whole.state.params), jax.tree.leaves(continued.state.params), strict=True
+        jax.tree.leaves(whole[0].state.params), jax.tree.leaves(continued.state.params), strict=True
     ):
         np.testing.assert_allclose(a, b, atol=1e-5)
 

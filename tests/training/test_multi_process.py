@@ -48,6 +48,7 @@ def assert_as_alone(directory, alone):
     return result
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_go_on_and_end_as_one_would(alone, tmp_path):
     """A signal to one of them saves all of them at the same step."""
     stopped = launch(
@@ -111,24 +112,31 @@ def test_the_loss_of_process_0_is_told_by_the_others(tmp_path):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "devices", "mesh"),
     [
-        (1, 1, {}),
-        (1, 2, {}),
-        (1, 8, {}),
-        (2, 1, {}),
-        (4, 1, {}),
-        (4, 2, {"shard_parameters": True, "shard_from": 0}),
-        (2, 4, {"model": 2, "shard_from": 0}),
-        (4, 2, {"model": 4, "shard_parameters": True, "shard_from": 0}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (1, 1, {}),
+                (1, 2, {}),
+                (1, 8, {}),
+                (2, 1, {}),
+                (4, 1, {}),
+                (4, 2, {"shard_parameters": True, "shard_from": 0}),
+                (2, 4, {"model": 2, "shard_from": 0}),
+                (4, 2, {"model": 4, "shard_parameters": True, "shard_from": 0}),
+            )
+        ),
+        (2, 2, {}),
     ],
 )
 def test_any_number_of_processes_and_any_mesh(alone, tmp_path, processes, devices, mesh):
     finished = launch(tmp_path, processes=processes, devices=devices, mesh=mesh)
     assert [p.code for p in finished] == [0] * processes, finished
     assert_as_alone(tmp_path, alone)
+    # Only the first one writes.
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.slow

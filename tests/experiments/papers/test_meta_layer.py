@@ -51,7 +51,17 @@ UNITS = {
 HEADS = {1: (82_371, 20_951), 2: (74_443, 10_139), 3: (66_251, 9_115)}
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.id)
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        # The larger networks take seconds to trace; one stands for all.
+        pytest.param(
+            e, marks=pytest.mark.slow if "test3" in e.id and e.id != "meta_layer.test3.meta" else ()
+        )
+        for e in EXPERIMENTS
+    ],
+    ids=lambda e: e.id,
+)
 def test_sizes_are_exactly_those_of_the_paper(experiment):
     rows = load_paper("meta_layer").rows
     row, config = rows[experiment.row], experiment.presets["paper"].config
