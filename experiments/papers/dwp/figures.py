@@ -247,5 +247,4 @@ PICTURES = {
     "dwp-labels.svg": _picture(labels_figure),
     "dwp-features.svg": _picture(widths_figure),
     "dwp-first-steps.svg": _picture(lambda records: _curve(records, "mnist")),
-    "dwp-first-steps-cifar10.svg": _picture(lambda records: _curve(records, "cifar10")),
 }

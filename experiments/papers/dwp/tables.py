@@ -81,7 +81,7 @@ def few_labels_table(records: Sequence[Record], *, target: str) -> str:
             paper = load_paper(PAPER).rows[row].number("accuracy")
             found = groups_of(records, f"{PAPER}.{row}")
             cells += [render.number(paper, 1), _mean(found[0], "accuracy", 1) if found else "–"]
-            runs |= {group.describe() for group in found[:1]}
+            runs |= {_splits_text(group) for group in found[:1]}
         label = WORDS[name] + (f", {width} channels" if width else "")
         rows.append((label, *cells))
     heads = [
@@ -197,6 +197,13 @@ def _mean(group: Group, name: str, digits: int) -> str:
         return "–"
     mean, deviation = mean_and_deviation(values)
     return f"{mean:,.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
+
+
+def _splits_text(group: Group) -> str:
+    """Formats preset, splits and steps; the record counts the images that were divided."""
+    count = len(group.records)
+    splits = f"{count} split{'s' if count > 1 else ''}"
+    return f"preset {group.preset}, {splits}, {group.records[0].steps:,} steps"
 
 
 def _runs_text(runs: set[str]) -> str:
