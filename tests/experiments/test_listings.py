@@ -218,14 +218,6 @@ def test_show_in_a_pipe_and_on_a_terminal(call, monkeypatch):
     assert f"  adaptive-nets run {FIRST.id} --preset paper" in lines
 
 
-def test_show_counts_the_network_that_the_configuration_makes(call):
-    code, out, _ = call("show", "dwp.mnist.n50-dwp", "--preset", "smoke", "--json")
-    assert code == 0
-    network = json.loads(out)["network"]
-    # Convolutions of 7x7 and 5x5 with 2 and 3 channels, and a dense layer of 3x3x3 inputs.
-    assert network["parameters"] == (49 * 2 + 2) + (25 * 2 * 3 + 3) + (27 * 10 + 10)
-
-
 def test_show_of_an_experiment_without_model_or_training(call, monkeypatch):
     @dataclasses.dataclass(frozen=True)
     class Rule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
@@ -321,3 +322,11 @@ def test_a_run_on_few_labels_and_what_it_leaves(call, tmp_path):
     module, variables, _ = load_run(tmp_path / "r")
     logits: Any = module.apply(variables, jnp.zeros((1, 28, 28, 1)))
     assert logits.shape == (1, 4)
+
+
+def test_show_counts_the_network_that_the_configuration_makes(call):
+    code, out, _ = call("show", "dwp.mnist.n50-dwp", "--preset", "smoke", "--json")
+    assert code == 0
+    network = json.loads(out)["network"]
+    # Convolutions of 7x7 and 5x5 with 2 and 3 channels, and a dense layer of 3x3x3 inputs.
+    assert network["parameters"] == (49 * 2 + 2) + (25 * 2 * 3 + 3) + (27 * 10 + 10)
