@@ -88,7 +88,7 @@ def few_labels_table(records: Sequence[Record], *, target: str) -> str:
         cell for labels in few_shot.LABELS[target] for cell in (f"{labels:,} labels: paper", "ours")
     ]
     table = render.markdown_table(("prior", *heads), rows, range(1, 1 + len(heads)))
-    return f"{table}\n{_runs_text(runs)}"
+    return f"{table}\nRuns: {'; '.join(sorted(runs))}.\n" if runs else NONE
 
 
 def differences_table(records: Sequence[Record], *, target: str) -> str:
@@ -143,7 +143,7 @@ def features_table(records: Sequence[Record]) -> str:
     heads = [cell for init in features.INITS for cell in (f"{features.WORDS[init]}: paper", "ours")]
     header = ("data", "width", *heads, "prior less Xavier, points [95 %]")
     table = render.markdown_table(header, rows, range(2, 9))
-    return f"{table}\n{_runs_text(runs)}"
+    return f"{table}\nRuns: {'; '.join(sorted(runs))}.\n" if runs else NONE
 
 
 def convergence_table(records: Sequence[Record]) -> str:
@@ -165,7 +165,7 @@ def convergence_table(records: Sequence[Record]) -> str:
                 (f"{title}, {unit}" if first else "", features.WORDS[init], ", ".join(values))
             )
     table = render.markdown_table(("network", "initialisation", "step: paper / ours"), rows, ())
-    return f"{table}\n{_runs_text(runs)}"
+    return f"{table}\nRuns: {'; '.join(sorted(runs))}.\n" if runs else NONE
 
 
 def time_table(records: Sequence[Record]) -> str:
@@ -204,10 +204,6 @@ def _splits_text(group: Group) -> str:
     count = len(group.records)
     splits = f"{count} split{'s' if count > 1 else ''}"
     return f"preset {group.preset}, {splits}, {group.records[0].steps:,} steps"
-
-
-def _runs_text(runs: set[str]) -> str:
-    return f"Runs: {'; '.join(sorted(runs))}.\n" if runs else NONE
 
 
 PARTS = {
