@@ -179,7 +179,7 @@ def absent_message(info: DatasetInfo, root: Path, source: str = "auto") -> str:
             "folder for each class, or its archives"
         )
     if source == "embedded":
-        there = ", ".join(EMBEDDED)
+        there = f"{', '.join(EMBEDDED[:-1])} and {EMBEDDED[-1]}"
         return f"{info.name}: only {there} are embedded; use source auto, tfds or files"
     command = f"`adaptive-nets data import {info.name} PATH` with the folder that holds them"
     if source == "tfds":

@@ -71,7 +71,7 @@ class VAEConfig(FlagGroup, flags="vae"):
     """Passes over the slices; the rate decays linearly to 0."""
     least_steps: Size = 0
     """Least number of steps; there are more passes over few slices."""
-    batch_size: Count = 128
+    batch_size: Annotated[int, Range(1, 2**20)] = 128
     """Slices per step."""
     learning_rate: Positive = 1e-3
     """Learning rate of the first step."""
