@@ -49,7 +49,8 @@ def test_unknown_words(root, complains):
         "splits of mnist is empty; expected train, test or both",
     )
     complains(
-        lambda: load("cifar10", root=root, source="embedded"), "only mnist, digits and four_shapes are embedded"
+        lambda: load("cifar10", root=root, source="embedded"),
+        "only mnist, digits and four_shapes are embedded",
     )
 
 
