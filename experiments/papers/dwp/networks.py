@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import create_model
+from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.config import TrainConfig
 from adaptive_nets.training.loop import TrainResult
 from adaptive_nets.variational.deep_weight_prior import init_convolutions
@@ -24,11 +25,20 @@ from experiments.suite.experiment import Metric
 
 
 def build(config: TrainConfig, network: NetworkConfig, dataset: Dataset) -> nn.Module:
-    """Builds the plain network of a configuration."""
-    return create_model(
-        config.model.name, num_classes=dataset.num_classes, dtype=jnp.dtype(config.model.dtype),
-        **network.overrides(),
-    )  # fmt: skip
+    """Builds the plain network of a configuration.
+
+    Raises:
+        UserError: the network has no widths, or another number of them.
+    """
+    try:
+        return create_model(
+            config.model.name, num_classes=dataset.num_classes,
+            dtype=jnp.dtype(config.model.dtype), **network.overrides(),
+        )  # fmt: skip
+    except UserError as error:
+        if not network.widths:
+            raise
+        raise UserError(f"--network.widths {network.widths}: {error}") from error
 
 
 def kernel_sizes(module: nn.Module, dataset: Dataset) -> list[tuple[int, int]]:

@@ -330,3 +330,13 @@ def test_show_counts_the_network_that_the_configuration_makes(call):
     network = json.loads(out)["network"]
     # Convolutions of 7x7 and 5x5 with 2 and 3 channels, and a dense layer of 3x3x3 inputs.
     assert network["parameters"] == (49 * 2 + 2) + (25 * 2 * 3 + 3) + (27 * 10 + 10)
+
+
+@pytest.mark.parametrize("name", ["dwp.shapes-h20.n20-dwp", "dwp.convergence.vae-xavier"])
+def test_a_wrong_number_of_widths_is_one_line(call, name):
+    code, _, err = call(
+        "run", name, "--preset", "smoke", "--out", "r", "--network.widths", "3", "4", "5"
+    )
+    assert code == 2
+    assert "--network.widths" in err
+    assert err.rstrip().count("\n") <= 1

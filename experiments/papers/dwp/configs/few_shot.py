@@ -69,9 +69,10 @@ _BATCHES = (
     "A batch has the largest number of images up to 256 that divides the labelled images; the "
     "authors' last batch of an epoch is smaller."
 )
-_DAY = (
-    "Preset day is shorter: {length}, and the bound of each layer is computed for {subset} of its "
-    "slices, drawn anew in each step."
+_DAY = "Preset day is shorter: {length}."
+_PART = (
+    "In preset day the bound of each layer is computed for {subset} of its slices, drawn anew in "
+    "each step."
 )
 _OURS = "The publication has no value of this row."
 _CIFAR = (
@@ -164,7 +165,8 @@ def _experiment(target: str, labels: int, prior: str, widths: tuple[int, ...]) -
         data=SETS[target] + (f", and a run of dwp.priors.{target}" if sourced else ""),
         deviations=(
             *(() if sourced else (_XAVIER,)), *((SEPARATE,) if sourced else ()), *own, *chosen,
-            _BATCHES, _DAY.format(length=length, subset=_SUBSET),
+            _BATCHES, _DAY.format(length=length),
+            *((_PART.format(subset=_SUBSET),) if kind == "dwp" else ()),
             *(() if published else (_OURS,)),
         ),
         measures=("accuracy",) if published else (),

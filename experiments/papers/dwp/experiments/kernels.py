@@ -12,6 +12,7 @@ from jaxtyping import Array
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
+from adaptive_nets.training.config import require
 from adaptive_nets.training.loop import TrainResult, train
 from adaptive_nets.training.task import Task
 from experiments.papers.dwp import image_vae, measures
@@ -90,7 +91,9 @@ def run_vae(
     title: str,
 ) -> Outcome:
     """Trains a variational autoencoder of images, and records its bound over the first steps."""
-    module = image_vae.ImageVAE(config.network.widths or image_vae.WIDTHS)
+    widths = config.network.widths or image_vae.WIDTHS
+    require(len(widths) == 2, "network.widths", widths, "two numbers, of 7x7 and of 5x5 kernels")
+    module = image_vae.ImageVAE(widths)
     task = image_vae.task(module)
     result = _trained(config, task, module, dataset, directory, seed, progress, title)
     curve = measures.curves(result.metrics_file, "test/bound")
