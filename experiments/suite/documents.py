@@ -32,9 +32,15 @@ _PART = re.compile(
 
 
 def comparison_table(pattern: str, records: Sequence[Record]) -> str:
-    """Formats the paper's values beside ours, without cited rows."""
+    """Formats the paper's values beside ours, without cited rows.
+
+    Args:
+        pattern: name of a paper, or the beginning of ids.
+        records: records of all papers.
+    """
+    chosen = papers()[pattern].experiments if pattern in papers() else select(pattern)
     parts = []
-    for cells in compare(select(pattern), records).values():
+    for cells in compare(list(chosen), records).values():
         parts.append(render.markdown_cells([c for c in cells if c.verdict != "cited"]))
     return "\n".join(parts)
 

@@ -69,6 +69,7 @@ class Experiment:
             our rule"; it is shown without a difference from the paper's.
         recipe: names of values outside `suite.recipe.RECIPE_GROUPS` that belong to the recipe: a
             run that changes them is still a run of the row.
+        folder: name of the paper's folder if its ids begin otherwise; the registry sets it.
     """
 
     id: str
@@ -83,11 +84,12 @@ class Experiment:
     measures: tuple[str, ...] = ()
     chosen: Mapping[str, str] = dataclasses.field(default_factory=dict)
     recipe: tuple[str, ...] = ()
+    folder: str = ""
 
     @property
     def paper(self) -> str:
-        """Name of the paper, the first part of the id."""
-        return self.id.split(".", 1)[0]
+        """Name of the paper: its folder's, usually the first part of the id."""
+        return self.folder or self.id.split(".", 1)[0]
 
     def load_runner(self) -> Runner:
         """Imports the function that runs one seed.

@@ -2,8 +2,9 @@
 
 A paper is a folder of `experiments.papers`, or a package that another distribution names in the
 entry-point group ``adaptive_nets.papers`` (``toy = toy_package``; the name is the first part of its
-ids). The folder has `configs` with ``EXPERIMENTS`` and ``paper_values.toml``;
-`experiments/papers/README.md` lists its other files. A paper that cannot be loaded is skipped, with
+ids, unless `configs` has another prefix in ``IDS``: a paper's further rows in a folder of their own).
+The folder has `configs` with ``EXPERIMENTS`` and ``paper_values.toml``; `experiments/papers/README.md`
+lists its other files. A paper that cannot be loaded is skipped, with
 a message of one line.
 """
 
@@ -43,7 +44,8 @@ class PaperEntry:
     """Registered paper.
 
     Attributes:
-        name: first part of the ids of its experiments.
+        name: name of its folder; the first part of the ids of its experiments, unless ``IDS``
+            of `configs` is another prefix.
         package: dotted name of its package.
         folder: folder of the package.
         values: the paper's numbers.
@@ -141,9 +143,10 @@ def _load(name: str, package: str) -> PaperEntry:
         isinstance(experiment, Experiment) for experiment in experiments
     ):
         raise UserError("configs has no EXPERIMENTS; expected a tuple of Experiment")
+    prefix = getattr(configs, "IDS", name)
     for experiment in experiments:
-        if experiment.paper != name:
-            raise UserError(f"experiment id {experiment.id!r} does not begin with {name + '.'!r}")
+        if not experiment.id.startswith(f"{prefix}."):
+            raise UserError(f"experiment id {experiment.id!r} does not begin with {prefix + '.'!r}")
         if experiment.row not in values.rows:
             raise UserError(f"{VALUES} has no row {experiment.row!r}, which {experiment.id} names")
     missing = tuple(
@@ -151,7 +154,10 @@ def _load(name: str, package: str) -> PaperEntry:
         for parts in _EXPECTED
         if not any(exists(part) for part in parts)
     )
-    return PaperEntry(name, package, folder, values, tuple(experiments), missing)
+    named = tuple(
+        dataclasses.replace(e, folder="" if prefix == name else name) for e in experiments
+    )
+    return PaperEntry(name, package, folder, values, named, missing)
 
 
 def _one_line(error: Exception) -> str:
@@ -238,7 +244,7 @@ def select(pattern: str) -> list[Experiment]:
     """Returns the experiments whose current or earlier id matches a pattern.
 
     Args:
-        pattern: shell pattern or prefix of an id.
+        pattern: shell pattern or prefix of an id, or the name of a paper.
 
     Raises:
         UserError: no experiment matches.
@@ -247,7 +253,11 @@ def select(pattern: str) -> list[Experiment]:
     def matches(name: str) -> bool:
         return fnmatch.fnmatch(name, pattern) or name.startswith(pattern)
 
-    chosen = [e for e in experiments().values() if any(map(matches, (e.id, *e.aliases)))]
+    chosen = [
+        e
+        for e in experiments().values()
+        if e.paper == pattern or any(map(matches, (e.id, *e.aliases)))
+    ]
     if not chosen:
         known = [*experiments(), *papers()]
         hint = _run_in(pattern) or did_you_mean(pattern, known)

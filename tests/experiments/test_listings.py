@@ -28,7 +28,7 @@ ROOT = Path(experiments.__file__).parents[1]
 IDS = list(registry.experiments())
 FIRST = registry.experiments()[IDS[0]]
 # One experiment of each paper, that with the longest id; with all of them it is a minute.
-LONGEST = {max((i for i in IDS if i.startswith(f"{p}.")), key=len) for p in registry.papers()}
+LONGEST = {max((e.id for e in paper.experiments), key=len) for paper in registry.papers().values()}
 each_experiment = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in LONGEST else pytest.mark.slow) for n in IDS]
 )

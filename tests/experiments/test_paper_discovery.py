@@ -150,6 +150,30 @@ BROKEN = {
 }
 
 
+def test_a_folder_may_declare_the_prefix_of_its_ids(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = write_distribution(tmp_path / "site", name="more", package="more_paper")
+    text = (folder / "configs.py").read_text().replace('id="more.', 'id="toy.further.')
+    text = text.replace("EXPERIMENTS = (", 'IDS = "toy.further"\nEXPERIMENTS = (')
+    (folder / "configs.py").write_text(text)
+    write_distribution(tmp_path / "site")
+    with installed(tmp_path / "site"):
+        assert registry.problems() == []
+        further = registry.find_experiment("toy.further.table1.small-pruned")
+        assert further.paper == "more"
+        assert {e.id for e in registry.select("more")} == {
+            "toy.further.table1.small-pruned",
+            "toy.further.table1.small-trained",
+        }
+        assert registry.find_experiment(PRUNED).paper == "toy"
+        assert main(["table", "more"]) == 0
+        assert "toy.further.table1.small-pruned\tmore: Table 1\t" in capsys.readouterr().out
+    replaced("configs.py", '"toy.further"', '"toy.other"')(folder)
+    with installed(tmp_path / "site"):
+        (line,) = registry.problems()
+        assert "does not begin with 'toy.other.'" in line
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_paper_is_named_and_the_others_still_work(tmp_path, monkeypatch, capsys, case):
     change, message = BROKEN[case]

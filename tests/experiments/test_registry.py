@@ -50,7 +50,8 @@ def test_every_golden_text_has_an_experiment():
 def test_entries_are_complete(experiment):
     assert tuple(experiment.presets) == tuple(p for p in PRESETS if p in experiment.presets)
     assert set(PRESETS) - set(experiment.presets) <= set(OPTIONAL)
-    assert experiment.id.startswith(f"{experiment.paper}.")
+    prefix = getattr(papers()[experiment.paper].load("configs"), "IDS", experiment.paper)
+    assert experiment.id.startswith(f"{prefix}.")
     assert experiment.row in load_paper(experiment.paper).rows
     assert callable(experiment.load_runner())
     for preset in experiment.presets.values():
@@ -101,6 +102,9 @@ def test_presets_differ_in_size_only(experiment):
             "vae.hidden", "vae.latent", "vae.epochs", "vae.least_steps", "vae.batch_size",
             "vae.samples", "vae.measured", "vae.train_limit", "labels.count",
             "prior.subset", "prior.members",
+            # Generated pictures, fewer candidates, and a small network.
+            "fixations.name", "fixations.limit", "fixations.others", "halves.repeats",
+            "smoothing.sigmas", "smoothing.centre_weights", "pictures.longer_side", "network.name",
         }  # fmt: skip
 
 
