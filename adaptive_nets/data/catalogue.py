@@ -121,6 +121,48 @@ _CIFAR100_LABELS = {
     "label": tuple(_CIFAR100_FINE.split()),
     "coarse_label": tuple(_CIFAR100_COARSE.split()),
 }
+_COCO_CLASSES = """
+    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light,
+    fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant,
+    bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard,
+    sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle,
+    wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot,
+    hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
+    mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock,
+    vase, scissors, teddy bear, hair drier, toothbrush
+"""
+_COCO_NAMES = tuple(" ".join(name.split()) for name in _COCO_CLASSES.split(","))
+_VOC_NAMES = """
+    aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
+    pottedplant sheep sofa train tvmonitor
+"""
+
+
+def _box_set(
+    name: str,
+    title: str,
+    form: str,
+    *,
+    folders: tuple[str, ...],
+    classes: tuple[str, ...],
+    splits: Mapping[str, int],
+    licence: str,
+) -> DatasetInfo:
+    """Returns the entry of a set of photographs with boxes."""
+    return DatasetInfo(
+        name=name,
+        title=title,
+        image_shape=(0, 0, 3),
+        label_names={"label": classes},
+        splits=splits,
+        forms=(),
+        licence=licence,
+        streamed=True,
+        box_form=form,
+        folders=folders,
+    )
+
+
 _CIFAR_TERMS = "none stated; cite Krizhevsky, Learning Multiple Layers of Features, 2009"
 
 # The digests belong to splits whose files have the md5 sums given here.
@@ -320,6 +362,43 @@ _SETS = (
         streamed=True,
         channel_mean=(0.485, 0.456, 0.406),
         channel_deviation=(0.229, 0.224, 0.225),
+    ),
+    _box_set(
+        "coco",
+        "COCO 2017, boxes",
+        "coco",
+        folders=("coco", "COCO", "coco2017"),
+        classes=_COCO_NAMES,
+        splits={"train": 118287, "val": 5000},
+        licence="annotations CC BY 4.0; photographs by the terms of Flickr",
+    ),
+    _box_set(
+        "coco128",
+        "First 128 images of COCO 2017, made smaller",
+        "coco",
+        folders=("coco128_small", "coco128"),
+        classes=_COCO_NAMES,
+        splits={"train": 128},
+        licence="annotations CC BY 4.0; photographs by the terms of Flickr",
+    ),
+    # The years differ in their numbers of images, and 2012 has no public test part.
+    _box_set(
+        "voc",
+        "Pascal VOC, boxes",
+        "voc",
+        folders=("voc", "VOC2012", "VOCdevkit/VOC2012", "VOC2007", "VOCdevkit/VOC2007"),
+        classes=tuple(_VOC_NAMES.split()),
+        splits={},
+        licence="photographs by the terms of Flickr; cite Everingham et al., IJCV 2010",
+    ),
+    _box_set(
+        "bccd",
+        "BCCD, blood cells",
+        "voc",
+        folders=("BCCD", "bccd"),
+        classes=("Platelets", "RBC", "WBC"),
+        splits={"train": 205, "val": 87, "test": 72},
+        licence="MIT, Shenggan/BCCD_Dataset",
     ),
 )
 

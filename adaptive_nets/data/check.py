@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from adaptive_nets.data.boxes.importing import import_boxes, own_set
+from adaptive_nets.data.boxes.index import imported_names
+from adaptive_nets.data.boxes.inspection import inspect, own_sets
 from adaptive_nets.data.catalogue import CATALOGUE, lookup
 from adaptive_nets.data.checksums import CHECKSUMS, check_sums
 from adaptive_nets.data.embedded import find_embedded
@@ -39,13 +42,14 @@ class Finding:
         title: human-readable name of the set.
         state: ``"ok"``, ``"partial"``, ``"damaged"`` or ``"absent"``.
         message: one line with the findings and, if needed, the remedy.
-        source: ``"tfds"``, ``"files"`` or ``"embedded"``; None if absent.
-        form: how it is stored there: ``"array_record"``, ``"idx"``, ``"binary"``, ``"python"``;
-            None if absent or unknown.
+        source: ``"tfds"``, ``"import"``, ``"files"`` or ``"embedded"``; None if absent.
+        form: how it is stored there: ``"array_record"``, ``"idx"``, ``"binary"``, ``"python"``,
+            ``"coco"``, ``"voc"``; None if absent or unknown.
         location: the folder or file; None if absent.
         counts: examples of each split that is there.
         complete: whether these are the official counts.
-        class_counts: examples of each class, by split; empty if the set was not read.
+        class_counts: examples of each class, or boxes of each class, by split; empty if the set
+            was not read.
         fingerprint: of the splits that are there; None if the set was not read.
     """
 
@@ -75,7 +79,7 @@ class _Copy:
 
 
 def survey(root: str | Path | None = None) -> list[Finding]:
-    """Finds every set of the catalogue without reading the data.
+    """Finds every set of the catalogue, and imported ones of other names, without reading them.
 
     Args:
         root: data root, see `data_root`.
@@ -88,14 +92,15 @@ def survey(root: str | Path | None = None) -> list[Finding]:
     """
     folder = data_root(root)
     # The first copy is the one that `load` reads.
-    return [_find(info, folder, read=False)[0] for info in CATALOGUE.values()]
+    infos = [*CATALOGUE.values(), *own_sets(folder)]
+    return [_find(info, folder, read=False)[0] for info in infos]
 
 
 def verify(name: str | None = None, root: str | Path | None = None) -> list[Finding]:
     """Reads and checks every copy of a set, or of all sets.
 
     Args:
-        name: name in the catalogue; None for all sets.
+        name: name in the catalogue, or of an imported set; None for all sets.
         root: data root, see `data_root`.
 
     Returns:
@@ -104,8 +109,12 @@ def verify(name: str | None = None, root: str | Path | None = None) -> list[Find
     Raises:
         UserError: the name is unknown or the root cannot be used.
     """
-    infos = list(CATALOGUE.values()) if name is None else [lookup(name)]
     folder = data_root(root)
+    if name is None:
+        infos = [*CATALOGUE.values(), *own_sets(folder)]
+    else:
+        own = name not in CATALOGUE and name in imported_names(folder)
+        infos = [info for info in own_sets(folder) if info.name == name] if own else [lookup(name)]
     return [finding for info in infos for finding in _find(info, folder, read=True)]
 
 
@@ -115,24 +124,51 @@ def import_dataset(
     root: str | Path | None = None,
     *,
     progress: Progress | None = None,
+    known_as: str = "",
+    class_names: Sequence[str] = (),
+    skip_bad: bool = False,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Prepares a set in the data root from its official files.
+
+    A set with boxes is not copied: its annotations are checked and indexed, and its photographs
+    stay where they are.
 
     Args:
         name: name in the catalogue.
         path: folder with the official files, or a data root that contains it.
         root: data root, see `data_root`; created if missing.
         progress: called with a description, the amount done and the total.
+        known_as: for a set with boxes, another name under which it is imported; `name` is then its
+            layout, ``"coco"`` or ``"voc"``.
+        class_names: for a set with boxes, names of the classes by label; those of the files if
+            empty.
+        skip_bad: for a set with boxes, whether wrong annotations and unreadable photographs are
+            left out.
+        remark: for a set with boxes, called with lines about what was found.
 
     Returns:
-        Folder of the prepared set, ROOT/tfds/NAME/VERSION.
+        Folder of the prepared set, ROOT/tfds/NAME/VERSION, or of the index, ROOT/boxes/NAME.
 
     Raises:
         AlreadyImportedError: the set is already prepared and whole.
         UserError: a name or folder is wrong, a file is missing or damaged, or the set cannot be
             written.
     """
-    info = lookup(name)
+    info = own_set(known_as, name) if known_as else lookup(name)
+    if info.box_form:
+        return import_boxes(
+            info,
+            _existing_folder(path, f"the images and annotations of {info.name}"),
+            data_root(root, must_exist=False),
+            class_names=class_names,
+            skip_bad=skip_bad,
+            report=progress or (lambda what, done, total: None),
+            remark=remark,
+        )
+    for flag, value in (("--classes", ",".join(class_names)), ("--skip-bad", skip_bad)):
+        if value:
+            raise UserError(f"{flag} is {value!r}; expected it for a set with boxes only")
     if info.streamed:
         raise UserError(
             f"{name} is not imported but built; run `adaptive-nets data build {name} {path}`"
@@ -168,7 +204,7 @@ def build_dataset(
         UserError: a name or folder is wrong, an image is damaged, or the set cannot be written.
     """
     info = lookup(name)
-    if not info.streamed:
+    if not info.streamed or info.box_form:
         raise UserError(
             f"{name} is not built but imported; run `adaptive-nets data import {name} {path}`"
         )
@@ -188,6 +224,8 @@ def _existing_folder(path: str | Path, expected: str) -> Path:
 
 def _find(info: DatasetInfo, root: Path, *, read: bool) -> list[Finding]:
     """Returns a finding for each copy, or one for an absent set."""
+    if info.box_form:
+        return [Finding(**fields) for fields in inspect(info, root, read=read)]
     if info.streamed:
         return [_find_streamed(info, root, read=read)]
     findings = []

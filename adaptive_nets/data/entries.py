@@ -73,6 +73,9 @@ class DatasetInfo:
             `image_shape` is then the shape after decoding.
         channel_mean: mean of each channel of the training images, in [0, 1]; for streamed sets.
         channel_deviation: standard deviation of each channel; for streamed sets.
+        box_form: layout of a set of photographs with boxes, ``"coco"`` or ``"voc"``, see `boxes`;
+            empty for all others. Its sides in `image_shape` are 0, since they vary.
+        folders: folders below the data root that may hold such a set, in search order.
     """
 
     name: str
@@ -89,6 +92,8 @@ class DatasetInfo:
     streamed: bool = False
     channel_mean: tuple[float, ...] = ()
     channel_deviation: tuple[float, ...] = ()
+    box_form: str = ""
+    folders: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.stored_as:

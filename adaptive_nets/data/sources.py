@@ -46,6 +46,11 @@ def load(
         UserError: a name is unknown, or the set is absent, partial, damaged or cannot be read.
     """
     info = lookup(name)
+    if info.box_form:
+        raise UserError(
+            f"data set {name!r} has boxes instead of one label per image; expected a set of "
+            "labelled images, or load it with adaptive_nets.data.boxes.load_boxes"
+        )
     wanted = (splits,) if isinstance(splits, str) else tuple(splits)
     for split in wanted:
         if split not in info.splits:

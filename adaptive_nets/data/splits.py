@@ -38,7 +38,17 @@ class Split:
             **others: any further arrays of N rows.
         """
         given = {"image": images, "label": labels, **others}
-        arrays = {name: array.view() for name, array in given.items() if array is not None}
+        self._hold({name: array for name, array in given.items() if array is not None})
+
+    @classmethod
+    def of(cls, given: Mapping[str, np.ndarray]) -> Split:
+        """Returns a split of arrays of any names, such as ``"labels"``."""
+        split = object.__new__(cls)
+        split._hold(given)
+        return split
+
+    def _hold(self, given: Mapping[str, np.ndarray]) -> None:
+        arrays = {name: array.view() for name, array in given.items()}
         sizes = {name: len(array) for name, array in arrays.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"arrays have {sizes} rows; expected at least one, and equally many")
@@ -64,16 +74,11 @@ class Split:
 
     def first(self, count: int) -> Split:
         """The first examples, at most so many."""
-        return _named({name: array[:count] for name, array in self.arrays.items()})
+        return Split.of({name: array[:count] for name, array in self.arrays.items()})
 
     def replace(self, **arrays: np.ndarray) -> Split:
         """The same split with other arrays under some names."""
-        return _named({**self.arrays, **arrays})
-
-
-def _named(arrays: Mapping[str, np.ndarray]) -> Split:
-    others = {name: array for name, array in arrays.items() if name not in ("image", "label")}
-    return Split(arrays.get("image"), arrays.get("label"), **others)
+        return Split.of({**self.arrays, **arrays})
 
 
 class ExampleSource(Protocol):
@@ -81,7 +86,9 @@ class ExampleSource(Protocol):
 
     With workers that decode, it is pickled. Where its examples hold an ``"image"`` that is to be
     centred or standardised, it has the attributes ``channel_mean`` and ``channel_deviation`` of
-    `StreamedSplit` too.
+    `StreamedSplit` too. Where not all examples have the same shapes, it chooses those of each batch
+    itself, by a method ``example(step, row, *, batch_size, seed)``, and gives the number of batches
+    of an evaluation by ``num_batches(batch_size)``.
     """
 
     @property

@@ -258,6 +258,9 @@ class _Examples:
         return self._example(step, int(self._rows[row]))
 
     def _example(self, step: int, row: int) -> dict[str, Any]:
+        own = getattr(self._source, "example", None)
+        if own is not None:
+            return own(step, row, batch_size=self._batch_size, seed=self._seed)
         count = self._source.size
         if self._seed is None:
             number = step * self._batch_size + row
@@ -268,6 +271,12 @@ class _Examples:
         number = int(order[within * self._batch_size + row])
         generator = np.random.default_rng((self._seed, 1 + epoch, number))
         return self._source.read(number, generator)
+
+
+def evaluation_batches(split: StreamedSplit | ExampleSource, batch_size: int) -> int:
+    """Returns the number of batches in which `stream` gives every example of a split once."""
+    own = getattr(split, "num_batches", None)
+    return own(batch_size) if own is not None else -(-split.size // batch_size)
 
 
 class PhotographReader:

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from adaptive_nets.data.device import MIDDLE, DeviceSplit, finish_rows, given_normalisation
 from adaptive_nets.data.splits import WEIGHT, ExampleSource, StreamedSplit
-from adaptive_nets.data.streams import StreamOptions, stream
+from adaptive_nets.data.streams import StreamOptions, evaluation_batches, stream
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training import metrics as metrics_lib
 from adaptive_nets.training.config import DataConfig
@@ -262,7 +262,7 @@ def make_streamed_evaluate(
             rows=maker.rows,
             batch_size=batch_size,
             first=0,
-            batches=-(-split.size // batch_size),
+            batches=evaluation_batches(split, batch_size),
             options=options,
         ):
             found = compiled(variables, maker(batch), maker.to_global_array(batch[WEIGHT]))

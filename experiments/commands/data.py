@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -38,7 +39,11 @@ EXAMPLES = {
     "list": ("adaptive-nets data list", "adaptive-nets data list --data-dir /data --json"),
     "check": ("adaptive-nets data check mnist",),
     "build": ("adaptive-nets data build imagenet /data/imagenet --hold-out 50",),
-    "import": ("adaptive-nets data import cifar10 ~/Downloads",),
+    "import": (
+        "adaptive-nets data import cifar10 ~/Downloads",
+        "adaptive-nets data import coco /data/coco",
+        "adaptive-nets data import voc ~/cells --as cells",
+    ),
 }
 
 
@@ -66,12 +71,24 @@ class CheckData:
 
 @dataclasses.dataclass(frozen=True)
 class ImportData:
-    """Prepares a data set from its official files as array_record (TFDS) in the data root."""
+    """Makes a data set known in the data root from its official files.
+
+    Labelled images are prepared as array_record (TFDS). Photographs with boxes, in the layout of
+    COCO (instances_*.json; images in a folder or zip archive) or Pascal VOC (Annotations,
+    JPEGImages, ImageSets/Main), stay where they are: every annotation and image is checked and
+    indexed.
+    """
 
     name: tyro.conf.Positional[str]
-    """Name of the data set."""
+    """Name of the data set; with --as, the layout: coco or voc."""
     path: tyro.conf.Positional[Path]
     """Folder with the official files."""
+    known_as: Annotated[str, tyro.conf.arg(name="as")] = ""
+    """Name of your own set with boxes in one of these layouts."""
+    classes: str = ""
+    """Class names of a set with boxes, by label: a,b,c; those of its files if not given."""
+    skip_bad: bool = False
+    """Leave out wrong annotations and unreadable images of a set with boxes."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
 
@@ -175,10 +192,20 @@ def _progress(
 def import_data(arguments: Sequence[str]) -> None:
     """Prepares a set."""
     options = parse(ImportData, arguments, program=f"{PROGRAM} import", examples=EXAMPLES["import"])
-    with _progress(options.name) as (show, _):
-        folder = import_dataset(options.name, options.path, options.data_dir, progress=show)
+    name = options.known_as or options.name
+    with _progress(name) as (show, remark):
+        folder = import_dataset(
+            options.name,
+            options.path,
+            options.data_dir,
+            progress=show,
+            known_as=options.known_as,
+            class_names=[part.strip() for part in options.classes.split(",") if options.classes],
+            skip_bad=options.skip_bad,
+            remark=remark,
+        )
     print(f"prepared in {folder}")
-    hint(f"{PROGRAM} check {options.name}")
+    hint(f"{PROGRAM} check {name}")
 
 
 def build_data(arguments: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -43,6 +44,18 @@ class BlockCost:
     kernels: tuple[KernelShape, ...]
     head_per_decision: int
     head_per_image: int = 0
+
+
+def head_flops(rule: str, channels: int) -> tuple[int, int]:
+    """Returns the FLOPs of a halting head for each decision and for each image.
+
+    Args:
+        rule: halting rule; "act" decides per image.
+        channels: channels of the head's input.
+    """
+    overall = int(conv_flops(1, (1, 1), channels, 1))
+    local = int(conv_flops(1, (3, 3), channels, 1))
+    return (overall, 0) if rule == "act" else (local, overall)
 
 
 class CostedNetwork(Protocol):
@@ -88,6 +101,29 @@ def flops_per_image(
     return blocks + model.fixed_flops(_map_sizes(output), image_size)
 
 
+def plain_flops(
+    model: CostedNetwork, output: ModelOutput, *, image_size: MapSize | None = None
+) -> int:
+    """Counts the FLOPs per image of the plain network: all units, no halting heads.
+
+    Args:
+        model: network of adaptive depth.
+        output: output of the network, or its shapes.
+        image_size: (H, W) of the images, see `flops_per_image`.
+
+    Raises:
+        UserError: the output is not of this network.
+    """
+    costs = model.block_costs(_map_sizes(output), image_size)
+    total = model.fixed_flops(_map_sizes(output), image_size)
+    for cost, block in zip(costs, output.blocks, strict=True):
+        positions, later = math.prod(block.map_size), block.weights.shape[-1] - 1
+        for height, width, inputs, outputs in cost.kernels:
+            total += later * int(conv_flops(positions, (height, width), inputs, outputs))
+        total += cost.first_unit
+    return total
+
+
 def block_flops(
     model: CostedNetwork, output: ModelOutput, *, image_size: MapSize | None = None
 ) -> Int64[np.ndarray, "N K"]:
@@ -107,7 +143,7 @@ def block_flops(
     costs = model.block_costs(_map_sizes(output), image_size)
     columns = []
     for cost, block in zip(costs, output.blocks, strict=True):
-        reaches = _reaches(cost.kernels)
+        reaches = mask_reaches(cost.kernels)
         distinct = tuple(sorted(set(reaches)))
         counted = (np.asarray(c, np.int64) for c in count_positions(block, distinct))
         decisions, *dilated = counted
@@ -144,10 +180,10 @@ def count_positions(
         axes = tuple(range(1, number.ndim))
         return jnp.stack([jnp.sum(number >= unit, axes) for unit in range(1, count + 1)], axis=-1)
 
-    return reached(block.num_units), *(reached(_largest_around(units, r)) for r in reaches)
+    return reached(block.num_units), *(reached(largest_around(units, r)) for r in reaches)
 
 
-def _largest_around(units: Int[Array, "N H W"], reach: tuple[int, int]) -> Int[Array, "N H W"]:
+def largest_around(units: Int[Array, "N H W"], reach: tuple[int, int]) -> Int[Array, "N H W"]:
     """Computes the maximum over a window: dilating {N >= l} gives {maximum >= l}, for every l."""
     rows, columns = reach
     padded = jnp.pad(units, ((0, 0), (rows, rows), (columns, columns)))
@@ -162,7 +198,7 @@ def _largest_around(units: Int[Array, "N H W"], reach: tuple[int, int]) -> Int[A
     )
 
 
-def _reaches(kernels: Sequence[KernelShape]) -> list[tuple[int, int]]:
+def mask_reaches(kernels: Sequence[KernelShape]) -> list[tuple[int, int]]:
     """Returns the dilation of each convolution's mask: the sum of the later windows' half sizes."""
     reaches, rows, columns = [], 0, 0
     for height, width, _, _ in reversed(kernels):

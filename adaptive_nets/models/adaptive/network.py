@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from adaptive_nets.halting import BudgetCalibration, shift_logits
 from adaptive_nets.models.adaptive.blocks import (
     Halting,
     Head,
@@ -22,6 +23,7 @@ from adaptive_nets.models.adaptive.blocks import (
     run_act_block,
     run_probabilistic_block,
 )
+from adaptive_nets.models.adaptive.budget_options import Shift, resolve_shift
 from adaptive_nets.models.adaptive.cost import BlockCost
 from adaptive_nets.models.adaptive.folded_weights import BlockWeights
 from adaptive_nets.models.adaptive.skipping_block import SkippingBlock
@@ -71,6 +73,9 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
         mode: Mode | None = None,
         temperature: float | Float[Array, ""] | None = None,
         execution: Execution | None = None,
+        budget: float | Float[Array, "*N"] | None = None,
+        calibration: BudgetCalibration | None = None,
+        halting_shift: Shift | None = None,
     ) -> Float[Array, "N K"]:
         """Computes the logits of a batch of images.
 
@@ -86,7 +91,14 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
             float[N, K].
         """
         return self.full_output(
-            x, train, mode=mode, temperature=temperature, execution=execution
+            x,
+            train,
+            mode=mode,
+            temperature=temperature,
+            execution=execution,
+            budget=budget,
+            calibration=calibration,
+            halting_shift=halting_shift,
         ).logits
 
     def full_output(
@@ -97,6 +109,9 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
         mode: Mode | None = None,
         temperature: float | Float[Array, ""] | None = None,
         execution: Execution | None = None,
+        budget: float | Float[Array, "*N"] | None = None,
+        calibration: BudgetCalibration | None = None,
+        halting_shift: Shift | None = None,
     ) -> ModelOutput:
         """Computes the logits of a batch of images, and the trace of each block.
 
@@ -109,6 +124,12 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
                 relaxed if `train`, else thresholded. All modes run the same parameters.
             temperature: λ of relaxed indicators, may be traced; if None, that of `halting`.
             execution: "dense" or "skipping"; if None, the attribute.
+            budget: mean cost to meet, FLOPs per image or, up to 2, a share of the plain network's
+                FLOPs; one number or float[N], one per image. A traced budget is clipped to the
+                calibrated range.
+            calibration: from `calibrate_budget`, required with a budget.
+            halting_shift: shift of all halting logits, a number or float[N]; may be traced. Traces
+                have the shifted logits.
 
         Returns:
             Logits and one trace per block. The skipping form does not evaluate the head of a unit
@@ -116,7 +137,8 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
             of a probabilistic block is the number of units that ran.
 
         Raises:
-            UserError: mode or execution is unknown or not supported, or a random stream is missing.
+            UserError: mode or execution is unknown or not supported, a random stream is missing, or
+                the budget is outside the calibrated range.
         """
         execution = self.execution if execution is None else execution
         check_execution(execution)
@@ -135,17 +157,18 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
             raise UserError(
                 f"mode is {mode!r}, which draws random numbers; expected rngs={{'halting': key}}"
             )
+        shift = resolve_shift(x, train, mode, budget, calibration, halting_shift)
         variables = self.variables
         check_halting_rule(variables.get("params", {}), self.halting.rule, source="variables")
         if skipping:
-            run = _skipping_runner(self, variables, mode)
+            run = _skipping_runner(self, variables, mode, shift)
         else:
             if FOLDED in variables:
                 raise UserError(
                     "variables are folded for execution='skipping'; execution='dense' expects the "
                     "original variables, which `fold` takes"
                 )
-            run = _dense_runner(self, mode, temperature)
+            run = _dense_runner(self, mode, temperature, shift)
         traces: list[BlockTrace] = []
 
         def run_block(units: Sequence[Unit], heads: Sequence[Head], x: Array) -> Array:
@@ -206,11 +229,14 @@ class AdaptiveNetwork(nn.Module, kw_only=True):
 _Runner = Callable[[Sequence[Unit], Sequence[Head], Array, int], tuple[Array, BlockTrace]]
 
 
-def _dense_runner(network: AdaptiveNetwork, mode: Mode | None, temperature: Any) -> _Runner:
+def _dense_runner(
+    network: AdaptiveNetwork, mode: Mode | None, temperature: Any, shift: Array | None
+) -> _Runner:
     halting = network.halting
 
     def run(units, heads, x, block):
         del block
+        heads = [lambda x, head=head: shift_logits(head(x), shift) for head in heads]
         if mode is None:
             per_image = halting.rule == "act"
             return run_act_block(units, heads, x, per_image=per_image, eps=halting.eps)
@@ -228,7 +254,10 @@ def _dense_runner(network: AdaptiveNetwork, mode: Mode | None, temperature: Any)
 
 
 def _skipping_runner(
-    network: AdaptiveNetwork, variables: Mapping[str, Any], mode: Mode | None
+    network: AdaptiveNetwork,
+    variables: Mapping[str, Any],
+    mode: Mode | None,
+    shift: Array | None,
 ) -> _Runner:
     skipping = network.skipping_block(mode)
     if FOLDED not in variables:
@@ -239,6 +268,6 @@ def _skipping_runner(
         keys = [network.make_rng(STREAM) for _ in heads] if mode == "discrete" else None
         x = units[0](x, None)
         weights: BlockWeights | None = variables[FOLDED].get(f"block_{block}")
-        return skipping.run(x, weights, keys)
+        return skipping.run(x, weights, keys, shift)
 
     return run

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from adaptive_nets.halting import conv_flops
 from adaptive_nets.layers.halting_head import HaltingHead
 from adaptive_nets.models.adaptive.blocks import Mode
-from adaptive_nets.models.adaptive.cost import BlockCost
+from adaptive_nets.models.adaptive.cost import BlockCost, head_flops
 from adaptive_nets.models.adaptive.folded_weights import fold_head, stack_block
 from adaptive_nets.models.adaptive.network import FOLDED, AdaptiveNetwork, RunBlock
 from adaptive_nets.models.adaptive.skipping_block import SkippingBlock
@@ -116,9 +116,7 @@ class AdaptiveResidualNetwork(AdaptiveNetwork, kw_only=True):
         for width, after in zip(self.widths, map_sizes, strict=True):
             channels = self.units.channels(width)
             first = self.units.first_unit_flops(inputs, width, before, after)
-            overall = int(conv_flops(1, (1, 1), channels, 1))
-            local = int(conv_flops(1, (3, 3), channels, 1))
-            head = (overall, 0) if self.halting.rule == "act" else (local, overall)
+            head = head_flops(self.halting.rule, channels)
             costs.append(BlockCost(first, self.units.kernels(width), *head))
             inputs, before = channels, after
         return tuple(costs)

@@ -17,6 +17,7 @@ from adaptive_nets.halting import (
     group_sizes,
     log_prob_of_units,
     sample_indicators,
+    shift_logits,
     spread_groups,
     threshold_indicators,
     units_that_run,
@@ -78,6 +79,7 @@ class SkippingBlock:
         x: Float[Array, "N H W C"],
         weights: BlockWeights | None,
         keys: Sequence[PRNGKeyArray] | None,
+        halting_shift: Float[Array, "N"] | None = None,
     ) -> tuple[Float[Array, "N H W C"], BlockTrace]:
         """Runs units 2 … L and all heads.
 
@@ -85,6 +87,7 @@ class SkippingBlock:
             x: float[N, H, W, C], output of unit 1.
             weights: folded weights of the block; None for a block of one unit.
             keys: keys of a discrete block, one per head; None otherwise.
+            halting_shift: float[N], added to every halting logit; None for no shift.
 
         Returns:
             Output of the block, and its trace. The head of a unit that did not run is not
@@ -92,7 +95,7 @@ class SkippingBlock:
             probabilistic block is the number of units that ran, not its expectation.
         """
         # The loop's state varies over the mesh axes of the images and of the weights.
-        x, weights, keys = vary_alike(x, weights, keys)
+        x, weights, keys, halting_shift = vary_alike(x, weights, keys, halting_shift)
         shape = self._decisions(x)
         count = 1 if weights is None else 1 + weights.count
         adds = self.mode is None
@@ -109,6 +112,9 @@ class SkippingBlock:
         if weights is None:
             return x, self._trace(start, x)
         stacked = None if keys is None else jnp.stack(keys)
+
+        def decide(progress: _Progress) -> _Progress:
+            return self._decide(progress, weights.heads, stacked, halting_shift)
 
         def has_active_images(progress: _Progress) -> Array:
             return (progress.unit < count) & jnp.any(progress.active)
@@ -128,13 +134,12 @@ class SkippingBlock:
             )
             return lax.cond(
                 progress.unit < count,
-                lambda p: self._decide(p, weights.heads, stacked),
+                decide,
                 lambda p: p,
                 progress,
             )
 
-        start = self._decide(start, weights.heads, stacked)
-        done = lax.while_loop(has_active_images, step, start)
+        done = lax.while_loop(has_active_images, step, decide(start))
         output = done.state.x if done.state.total is None else done.state.total
         return output, self._trace(done, x)
 
@@ -151,10 +156,16 @@ class SkippingBlock:
             return jnp.broadcast_to(values[:, None, None], x.shape[:3])
         return spread_groups(values, (x.shape[1], x.shape[2]))
 
-    def _decide(self, progress: _Progress, heads: HeadWeights, keys: Array | None) -> _Progress:
+    def _decide(
+        self,
+        progress: _Progress,
+        heads: HeadWeights,
+        keys: Array | None,
+        halting_shift: Array | None,
+    ) -> _Progress:
         """Evaluates the head after the current unit, which is not the last, and halts by it."""
         i, active = progress.unit - 1, progress.active
-        logits = self._logits(_at(heads, i), progress)
+        logits = shift_logits(self._logits(_at(heads, i), progress), halting_shift)
         probs = jax.nn.sigmoid(logits)
         total, left = progress.total, progress.left
         if self.mode is None:
