@@ -25,13 +25,13 @@ from experiments.commands.parsing import fill_example, print_error
 STANDARD_OUTPUT = "standard output"
 
 # Commands that look papers up, and name those that cannot be loaded.
-_OF_EXPERIMENTS = {"list", "show", "run", "launch", "table", "report", "publish", "docs"}
+_OF_EXPERIMENTS = {"list", "show", "run", "sweep", "launch", "table", "report", "publish", "docs"}
 
 # Commands whose compiled programs are kept. Benchmarks measure compilation too.
-_OF_PROGRAMS = {"run", "evaluate", "predict"}
+_OF_PROGRAMS = {"run", "sweep", "evaluate", "predict", "ponder", "export"}
 
 # Commands of a single process that need a device, but print or read something first.
-_OF_DEVICES = {"bench", "evaluate", "predict"}
+_OF_DEVICES = {"bench", "evaluate", "predict", "ponder", "export"}
 
 USAGE = """usage: adaptive-nets COMMAND [arguments]
 

@@ -9,6 +9,7 @@ GROUPS = {
         "list": "experiments: the paper's cell each one reproduces, cost, state",
         "show": "one experiment: resolved values, network, deviations from the paper",
         "run": "train and measure an experiment, or resume an interrupted one",
+        "sweep": "one run for each combination of values, here or on a cluster",
         "launch": "scripts that run an experiment on a cluster: SLURM, Kubernetes, SSH",
     },
     "look at results": {
@@ -19,6 +20,8 @@ GROUPS = {
         "models": "networks by name, with parameters and multiply-accumulates",
         "data": "list, check and prepare data sets",
         "predict": "classes of image files, by the network of a run or by stored weights",
+        "ponder": "where a network of adaptive depth computes, drawn over pictures",
+        "export": "a trained network for other programs: safetensors, PyTorch, StableHLO",
         "evaluate": "error of a stored network on a data set",
     },
     "machine": {

@@ -87,6 +87,8 @@ def _is_whole(experiment: Experiment, record: Record) -> bool:
     from adaptive_nets.data.catalogue import lookup
 
     data = config_lib.group(experiment.presets[record.preset].config, "data")
+    if data is None:
+        return False
     try:
         official = lookup(data.name).splits
     except UserError:

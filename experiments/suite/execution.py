@@ -196,6 +196,12 @@ def execute(
                 f"{dataset.count('train'):,} training and {dataset.count('test'):,} test {examples}"
             )
             announce(f"data: {dataset.name} from {dataset.location}, {sizes}")
+        elif hasattr(config, "read_data"):
+            # A set of another kind than labelled images, which the configuration reads itself.
+            dataset = config.read_data(root=data_dir)
+            announce(
+                f"data: {dataset.name} from {dataset.location}, {dataset.count('train'):,} examples"
+            )
         else:
             dataset = empty_dataset(data.name if data else "none")
             announce("data: none, this experiment reads no data set")
