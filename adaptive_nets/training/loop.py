@@ -29,6 +29,7 @@ from adaptive_nets.training.distributed import (
 )
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.training.evaluation import Evaluate
+from adaptive_nets.training.further_writers import open_further_writers
 from adaptive_nets.training.profiler import Profiler
 from adaptive_nets.training.setup import set_up
 from adaptive_nets.training.state import HEALTHY, TrainState, is_healthy
@@ -78,6 +79,7 @@ def _open_writers(
     yield JsonLinesWriter(directory / METRICS_FILE, resume_step=resume_step, snapshot=snapshot)
     if config.tensorboard:
         yield TensorBoardWriter(directory / "tensorboard", resume_step=resume_step)
+    yield from open_further_writers(directory, resume_step=resume_step)
 
 
 def next_dispatch_size(count: int, seconds: float) -> int:

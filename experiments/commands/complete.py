@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 _POSITIONAL = {
     "show": "experiment",
     "run": "experiment",
+    "sweep": "experiment",
     "launch": "experiment",
     "list": "pattern",
     "table": "pattern",
@@ -120,8 +121,8 @@ def _flags(command: str, form: Any, before: Sequence[str]) -> dict[str, Sequence
         from experiments.commands.run import Run
 
         flags = {f"--job.{flag[2:]}": values for flag, values in flags.items()}
-        flags |= _flags_of(Run)
-    if command.split()[0] in ("run", "launch"):
+        flags |= {"--dry-run": None, **_flags_of(Run)}
+    if command.split()[0] in ("run", "sweep", "launch"):
         flags |= _config_flags(before)
     return flags
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from adaptive_nets.runtime.errors import UserError
+from experiments.commands.output import show_fields
 from experiments.commands.parsing import parse
 from experiments.commands.run import default_folder, parse_flags, peek_id_and_preset
 from experiments.commands.subcommands import dispatch_subcommand
 from experiments.launch import kubernetes, slurm, ssh
+from experiments.launch.dry_run import describe_job
 from experiments.launch.quoting import check_printable
 from experiments.launch.request import RunRequest, job_name
 from experiments.suite.registry import find_experiment, find_preset
@@ -17,13 +19,19 @@ PROGRAM = "adaptive-nets launch"
 EXAMPLES = {
     "slurm": ("adaptive-nets launch slurm {id} --preset paper --job.nodes 2 > job.sh",),
     "k8s": ("adaptive-nets launch k8s {id} --out /shared/run --job.nodes 2 > job.yaml",),
-    "ssh": ("adaptive-nets launch ssh {id} --job.hosts tpu0 tpu1 > start.sh",),
+    "ssh": (
+        "adaptive-nets launch ssh {id} --job.hosts tpu0 tpu1 > start.sh",
+        "adaptive-nets launch ssh {id} --job.hosts tpu0 tpu1 --dry-run",
+    ),
 }
 # Flags of the job of each kind; completion reads them too.
 FORMS = {"slurm": slurm.Slurm, "k8s": kubernetes.Kubernetes, "ssh": ssh.Ssh}
 
 
-def _split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+DRY_RUN = "--dry-run"
+
+
+def split_job_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits the arguments into those of the run and those of the job, without `--job.`."""
     run, job, current = [], [], None
     for argument in arguments:
@@ -40,9 +48,10 @@ def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Run
     """Parses and checks the arguments; returns the job and the run that it starts."""
     program = f"{PROGRAM} {kind}"
     check_printable(arguments)
-    run, own = _split_job_arguments(arguments)
+    run, own = split_job_arguments(arguments)
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"usage: {program} ID [flags of 'run'] [--job.FLAG VALUE ...] > FILE\n")
+        print("--dry-run prints what the job would do instead of the script.\n")
         print("Flags of the job, each as --job.FLAG:")
         parse(form, ["--help"], program=program, examples=EXAMPLES[kind])
     job = parse(form, own, program=program, prefix="job.")
@@ -72,14 +81,38 @@ def _read[J](kind: str, form: type[J], arguments: Sequence[str]) -> tuple[J, Run
     )
 
 
+def show_job[J](
+    kind: str, job: J, run: RunRequest, render: Callable[[J, RunRequest], str], *, dry: bool
+) -> None:
+    """Prints the script or manifest of a job, or what it would do.
+
+    Args:
+        kind: "slurm", "k8s" or "ssh".
+        job: flags of the job.
+        run: the run, or runs, that it starts.
+        render: renders the script and checks every value.
+        dry: whether to describe the job instead.
+    """
+    text = render(job, run)
+    if dry:
+        show_fields(describe_job(kind, job, run))  # pyright: ignore[reportArgumentType]
+    else:
+        print(text, end="")
+
+
 def _rendered[J](
     kind: str, form: type[J], render: Callable[[J, RunRequest], str]
 ) -> Callable[[Sequence[str]], None]:
-    return lambda arguments: print(render(*_read(kind, form, arguments)), end="")
+    def show(arguments: Sequence[str]) -> None:
+        words = [argument for argument in arguments if argument != DRY_RUN]
+        dry = len(words) < len(arguments)
+        show_job(kind, *_read(kind, form, words), render, dry=dry)
+
+    return show
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints a script or manifest."""
+    """Prints a script or manifest, or with --dry-run what it would do; starts nothing."""
     dispatch_subcommand(
         PROGRAM,
         arguments,

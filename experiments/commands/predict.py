@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import tyro
 from adaptive_nets.data.image_files import find_images, passed_over, read_image
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.ranges import Count
+from experiments.commands.network_flags import check_network_flags
 from experiments.commands.output import is_terminal, print_json, print_lines
 from experiments.commands.parsing import parse, print_error
 
@@ -51,6 +52,11 @@ class Predict:
     """Number of classes to print, the most probable first."""
     invert: bool = False
     """Invert the images: MNIST has white strokes on black, not ink on paper."""
+    budget: float | None = None
+    """Mean FLOPs per image to spend or, up to 2, their share of the plain network's; for networks
+    of adaptive depth."""
+    calibration: Path | None = None
+    """With --budget: file of save_calibration; the images themselves calibrate if not given."""
     json: bool = False
     """Print JSON."""
 
@@ -64,12 +70,14 @@ class Prediction:
         probabilities: float[K], probability of each class.
         units: mean number of units per position in each block; empty for a network of fixed depth.
         flops: FLOPs of the image, 2 per multiply-accumulate; None for a network of fixed depth.
+        plain_flops: FLOPs per image of the plain network, which runs all units; None likewise.
     """
 
     image: Path
     probabilities: np.ndarray
     units: tuple[float, ...] = ()
     flops: int | None = None
+    plain_flops: int | None = None
 
     def best(self, count: int) -> list[int]:
         """Returns the labels of the most probable classes."""
@@ -77,7 +85,13 @@ class Prediction:
 
 
 def classify(
-    model: Any, variables: Any, inputs: np.ndarray, files: Sequence[Path]
+    model: Any,
+    variables: Any,
+    inputs: np.ndarray,
+    files: Sequence[Path],
+    *,
+    budget: float | None = None,
+    calibration: Path | None = None,
 ) -> list[Prediction]:
     """Runs a network on prepared images.
 
@@ -86,14 +100,21 @@ def classify(
         variables: variables of the network.
         inputs: float32[N, H, W, C], normalised.
         files: files of the N images.
+        budget: mean FLOPs per image, or a share of the plain network's; None for no budget.
+        calibration: file of the calibration; None to calibrate on the images.
+
+    Raises:
+        UserError: the budget is out of range, or the network has fixed depth.
     """
     import jax
 
     from adaptive_nets.models import full_output
-    from adaptive_nets.models.adaptive.cost import flops_per_image
+    from adaptive_nets.models.adaptive.cost import flops_per_image, plain_flops
 
-    forward = jax.jit(functools.partial(full_output, model))
+    forward: Any = jax.jit(functools.partial(full_output, model))
     size = min(_BATCH, len(files))
+    if budget is not None:
+        forward = _at_budget(model, variables, inputs, budget, calibration, size)
     predictions: list[Prediction] = []
     for start in range(0, len(files), size):
         part = inputs[start : start + size]
@@ -103,7 +124,10 @@ def classify(
         output = forward(variables, batch)
         probabilities = np.asarray(jax.nn.softmax(output.logits.astype(np.float32)))
         blocks = [np.asarray(b.num_units).reshape(size, -1).mean(1) for b in output.blocks]
-        flops = flops_per_image(model, output, image_size=batch.shape[1:3]) if blocks else None
+        flops = plain = None
+        if blocks:
+            flops = flops_per_image(model, output, image_size=batch.shape[1:3])
+            plain = plain_flops(model, output, image_size=batch.shape[1:3])
         for i in range(count):
             predictions.append(
                 Prediction(
@@ -111,17 +135,39 @@ def classify(
                     probabilities[i],
                     tuple(float(units[i]) for units in blocks),
                     None if flops is None else int(flops[i]),
+                    plain,
                 )
             )
     return predictions
 
 
-def plain_flops(name: str, shape: tuple[int, ...]) -> int:
-    """Returns the FLOPs per image of the plain network that one of adaptive depth extends."""
-    from adaptive_nets.analysis import count_macs
-    from adaptive_nets.models.adaptive.forms import plain_form
+def _at_budget(
+    model: Any,
+    variables: Any,
+    inputs: Any,
+    budget: float,
+    calibration: Path | None,
+    batch_size: int,
+) -> Callable[[Any, Any], Any]:
+    """Returns the network at a budget, calibrated by a file or on the inputs."""
+    from adaptive_nets.halting import check_budget, load_calibration
+    from adaptive_nets.models import calibrate_budget, with_budget
 
-    return 2 * count_macs(plain_form(name), input_shape=shape)
+    if not hasattr(model, "block_costs"):
+        raise UserError(
+            f"--budget {budget:g} is for networks of adaptive depth; {type(model).__name__} has "
+            "fixed depth, so leave it out"
+        )
+    if calibration is not None:
+        table = load_calibration(calibration)
+    else:
+        table = calibrate_budget(model, variables, inputs, batch_size=batch_size)
+    try:
+        check_budget(table, budget)
+    except UserError as error:
+        raise UserError(f"--{error}") from None
+    network = with_budget(model, variables, table)
+    return lambda _, batch: network(batch, budget)
 
 
 def _load(options: Predict) -> tuple[Any, Any, dict[str, Any]]:
@@ -130,24 +176,15 @@ def _load(options: Predict) -> tuple[Any, Any, dict[str, Any]]:
     Raises:
         UserError: the flags name no network, or two.
     """
-    by_name = options.model is not None or options.weights is not None
-    if (options.run is not None) == by_name:
-        raise UserError(
-            f"{PROGRAM} expects either --run DIR or --model NAME --weights FILE "
-            f"(see: {PROGRAM} --help)"
-        )
+    check_network_flags(
+        PROGRAM, "--run DIR", options.run, options.model, options.weights, options.mean, options.std
+    )
     from adaptive_nets.models.weights.trained import load_run, load_weights
 
     if options.run is not None:
-        if options.mean is not None or options.std is not None:
-            raise UserError(
-                "--mean and --std are for --weights; a run stores its normalisation, so leave them "
-                "out"
-            )
         return load_run(options.run)
-    if options.model is None or options.weights is None:
-        missing = "--model NAME" if options.model is None else "--weights FILE"
-        raise UserError(f"--model and --weights belong together; {missing} is missing")
+    assert options.model is not None
+    assert options.weights is not None
     return load_weights(options.weights, options.model, mean=options.mean, std=options.std)
 
 
@@ -203,10 +240,15 @@ def main(arguments: Sequence[str]) -> None:
 
     from adaptive_nets.models.weights.trained import prepare_images
 
-    predictions = classify(model, variables, prepare_images(pixels, config), files)
-    whole = None
-    if predictions[0].flops is not None:
-        whole = plain_flops(config["model"]["name"], shape)
+    if options.calibration is not None and options.budget is None:
+        raise UserError(
+            f"--calibration {options.calibration} is for --budget; give a budget, or leave it out"
+        )
+    predictions = classify(
+        model, variables, prepare_images(pixels, config), files,
+        budget=options.budget, calibration=options.calibration,
+    )  # fmt: skip
+    whole = predictions[0].plain_flops
     if options.json:
         print_json(as_json(predictions, options, config, names, whole))
     elif is_terminal():
@@ -241,6 +283,7 @@ def as_json(
                 "units": list(prediction.units),
                 "flops": prediction.flops,
                 "plain_flops": whole,
+                "share_of_plain": prediction.flops / whole,
             }
         images.append(entry)
     return {
@@ -267,7 +310,10 @@ def _print_for_people(
         if prediction.flops is not None and whole is not None:
             units = " + ".join(f"{value:.2f}" for value in prediction.units)
             share = 100 * prediction.flops / whole
-            print(f"  {units} units, {share:.0f} % of the plain network's FLOPs")
+            print(
+                f"  {units} units, {prediction.flops / 1e6:,.1f} MFLOPs: {share:.0f} % of the "
+                "plain network's"
+            )
 
 
 def _print_lines(
@@ -275,7 +321,7 @@ def _print_lines(
 ) -> None:
     header = ["image", "rank", "label", "class", "probability"]
     if whole is not None:
-        header += ["units", "flops", "plain_flops"]
+        header += ["units", "flops", "plain_flops", "share_of_plain"]
     rows = []
     for prediction in predictions:
         for rank, label in enumerate(prediction.best(top), start=1):
@@ -287,6 +333,11 @@ def _print_lines(
                 f"{prediction.probabilities[label]:.6f}",
             ]
             if prediction.flops is not None and whole is not None:
-                row += [f"{sum(prediction.units):.3f}", str(prediction.flops), str(whole)]
+                row += [
+                    f"{sum(prediction.units):.3f}",
+                    str(prediction.flops),
+                    str(whole),
+                    f"{prediction.flops / whole:.4f}",
+                ]
             rows.append(row)
     print_lines(header, rows)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import is_stream, write_text_atomically
+from adaptive_nets.training.ranges import Range
 from experiments.commands.output import note
 from experiments.commands.parsing import parse
-from experiments.suite.records import collect, default_roots
+from experiments.suite.experiment import Experiment
+from experiments.suite.records import PUBLISHED, Record, collect, default_roots
 from experiments.suite.registry import select
 
-EXAMPLES = ("adaptive-nets report {paper} --out {paper}.html",)
+EXAMPLES = (
+    "adaptive-nets report {paper} --out {paper}.html",
+    "adaptive-nets report {paper} --serve",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +36,39 @@ class Report:
     """File to write."""
     results: tuple[Path, ...] = ()
     """Folders with records; those that come with the code and those in runs/ if not given."""
+    serve: bool = False
+    """Serve the page on this machine instead of writing it, and refresh it while runs go on."""
+    port: Annotated[int, Range(0, 65535)] = 8000
+    """With --serve: port to listen on; 0 for any free one."""
+
+
+def _records(options: Report, chosen: Sequence[Experiment]) -> list[Record]:
+    """Returns the records that the page shows."""
+    ids = {experiment.id for experiment in chosen}
+    records = collect(options.results or default_roots())
+    if options.pattern != "*":
+        records = [record for record in records if record.experiment in ids]
+    return records
+
+
+def _serve(options: Report, chosen: Sequence[Experiment]) -> None:
+    """Serves the page until ^C."""
+    from experiments.report.page import render
+    from experiments.report.serving import ReportServer
+
+    def rendered() -> str:
+        now = datetime.datetime.now(datetime.UTC)
+        return render(_records(options, chosen), rendered=now, experiments=chosen)
+
+    roots = options.results or default_roots()
+    with ReportServer(rendered, roots, published=PUBLISHED, port=options.port) as server:
+        print(f"{server.address}: the report, refreshed while runs go on; ^C stops it", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Renders the page and prints its path."""
+    """Renders the page and prints its path, or serves it."""
     options = parse(Report, arguments, program="adaptive-nets report", examples=EXAMPLES)
     for folder in options.results:
         if not folder.is_dir():
@@ -46,10 +82,10 @@ def main(arguments: Sequence[str]) -> None:
             f"{options.out / Report.out.name}"
         )
     chosen = select(options.pattern)
-    ids = {experiment.id for experiment in chosen}
-    records = collect(options.results or default_roots())
-    if options.pattern != "*":
-        records = [record for record in records if record.experiment in ids]
+    if options.serve:
+        _serve(options, chosen)
+        return
+    records = _records(options, chosen)
 
     # Imported after all checks, since Matplotlib takes a second.
     from experiments.report.page import render

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 from collections.abc import Sequence
@@ -48,6 +49,9 @@ class Run:
     """Start from step 0; an earlier run in the folder is moved to FOLDER.earlier-1."""
     data_dir: Path | None = None
     """Data root; $ADAPTIVE_NETS_DATA or ~/.cache/adaptive_nets if not given."""
+    wandb: str | None = None
+    """Project of Weights & Biases, [ENTITY/]PROJECT, that gets the metrics too; needs the extra
+    wandb."""
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     """Several processes, started by a scheduler or by hand, as one run."""
 
@@ -105,6 +109,26 @@ def default_folder(experiment: Experiment, preset: str) -> Path:
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
+def _metrics_to_wandb(experiment: Experiment, options: Any) -> contextlib.AbstractContextManager:
+    """Returns the block within which trainings also write to --wandb, if it is given."""
+    if options.wandb is None:
+        return contextlib.nullcontext()
+    from adaptive_nets.training.further_writers import further_writers
+    from adaptive_nets.training.wandb_writer import WandbWriter
+    from experiments.suite import config as config_lib
+
+    def writer(directory: Path, resume_step: int) -> WandbWriter:
+        return WandbWriter(
+            directory,
+            resume_step=resume_step,
+            project=options.wandb,
+            name=f"{experiment.id} {options.preset} {directory.name}",
+            config=config_lib.to_dict(options.values),
+        )
+
+    return further_writers(writer)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Runs an experiment and prints its numbers beside the paper's."""
     name, preset_name = peek_id_and_preset(arguments)
@@ -122,6 +146,10 @@ def main(arguments: Sequence[str]) -> None:
     seeds = preset.seeds if options.seeds is None else options.seeds
     out = options.out or default_folder(experiment, preset_name)
 
+    if options.wandb is not None:
+        from adaptive_nets.training.wandb_writer import check_wandb
+
+        check_wandb()
     # Imported after all flags are checked, since JAX takes seconds.
     from adaptive_nets.runtime.interrupt import Interrupted
     from adaptive_nets.runtime.progress import ConsoleProgress, SilentProgress
@@ -130,6 +158,7 @@ def main(arguments: Sequence[str]) -> None:
 
     with (
         ConsoleProgress(console(stderr=True)) as bar,
+        _metrics_to_wandb(experiment, options),
         process_group(
             options.distributed,
             print_error,

@@ -27,6 +27,14 @@ from experiments.launch.request import (
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _IMAGE = r"[A-Za-z0-9][\w.:/@-]*"
 
+# The index of a combination, from 0; JobSet annotates the pods of each replica with it.
+_INDEX_LINES = """\
+                  env:
+                    - name: JOB_INDEX
+                      valueFrom:
+                        fieldRef:
+                          fieldPath: metadata.annotations['jobset.sigs.k8s.io/job-index']"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Kubernetes:
@@ -70,8 +78,9 @@ def render(job: Kubernetes, run: RunRequest) -> str:
     require(job.restarts >= 0, "job.restarts", job.restarts, "0 or more")
     check_port(job.port)
     _check_text(job)
-    check_devices(run.config, job.nodes * job.devices_per_node)
-    words = ["adaptive-nets", "run", *run.arguments, *_out(job, run)]
+    check_devices(run, job.nodes * job.devices_per_node)
+    words = ["adaptive-nets", "run", *run.arguments]
+    words += [] if run.variants else _out(job, run)
     selector = ""
     if job.device == "tpu":
         _check_topology(job)
@@ -84,7 +93,7 @@ def render(job: Kubernetes, run: RunRequest) -> str:
         distributed = "--distributed.cluster gketpu"
     else:
         distributed = (
-            f"--distributed.coordinator {run.name}-workers-0-0.{run.name}:{job.port} "
+            f"--distributed.coordinator {_coordinator(job, run)} "
             f"--distributed.num-processes {job.nodes} "
             '--distributed.process-id "$JOB_COMPLETION_INDEX"'
         )
@@ -99,7 +108,9 @@ def render(job: Kubernetes, run: RunRequest) -> str:
             "GRACE": job.grace,
             "SELECTOR_LINES": selector,
             "IMAGE": yaml_string(job.image),
-            "COMMAND": yaml_string(f"exec {kubernetes_shell_words(words)} {distributed}"),
+            "COMMAND": yaml_string(_command(job, run, words, distributed)),
+            "REPLICAS": len(run.variants) or 1,
+            "ENVIRONMENT_LINES": _INDEX_LINES if run.variants else "",
             "PORT": job.port,
             "RESOURCE": "google.com/tpu" if job.device == "tpu" else "nvidia.com/gpu",
             "DEVICES": job.devices_per_node,
@@ -107,6 +118,26 @@ def render(job: Kubernetes, run: RunRequest) -> str:
             "CLAIM": yaml_string(job.claim),
         },
     )
+
+
+def _coordinator(job: Kubernetes, run: RunRequest) -> str:
+    """Returns host and port of the first pod of a run, as a shell reads them."""
+    index = "$JOB_INDEX" if run.variants else "0"
+    host = f"{run.name}-workers-{index}-0.{run.name}:{job.port}"
+    return f'"{host}"' if run.variants else host
+
+
+def _command(job: Kubernetes, run: RunRequest, words: list[str], distributed: str) -> str:
+    """Returns the command of a container; that of a sweep chooses the arguments by JOB_INDEX."""
+    command = kubernetes_shell_words(words)
+    if not run.variants:
+        return f"exec {command} {distributed}"
+    folder = str(_folder(job, run))
+    choices = " ".join(
+        f"{i}) set -- {kubernetes_shell_words(run.variant_words(variant, folder))} ;;"
+        for i, variant in enumerate(run.variants)
+    )
+    return f'case "$JOB_INDEX" in {choices} *) exit 2 ;; esac; exec {command} "$@" {distributed}'
 
 
 def _check_text(job: Kubernetes) -> None:
@@ -131,11 +162,21 @@ def _out(job: Kubernetes, run: RunRequest) -> list[str]:
     Raises:
         UserError: it leads outside the volume.
     """
+    folder = str(_folder(job, run))
+    return ["--out", folder] if run.out is None else []
+
+
+def _folder(job: Kubernetes, run: RunRequest) -> PurePosixPath:
+    """Returns the folder of the run, or of the runs of a sweep.
+
+    Raises:
+        UserError: it is outside the volume.
+    """
     if run.out is None:
-        return ["--out", str(PurePosixPath(job.mount) / PurePosixPath(run.folder))]
+        return PurePosixPath(job.mount) / PurePosixPath(run.folder)
     out = PurePosixPath(os.path.normpath(run.out))
     if out.is_relative_to(os.path.normpath(job.mount)):
-        return []
+        return out
     raise UserError(
         f"--out is {str(run.out)!r}; expected a folder below --job.mount {job.mount!r}, the only "
         "place that all pods share and that outlives them"

@@ -19,6 +19,21 @@ _LONGEST_NAME = 50
 
 
 @dataclasses.dataclass(frozen=True)
+class Variant:
+    """One run of several that a job starts.
+
+    Attributes:
+        flags: further arguments of 'adaptive-nets run'.
+        folder: name of its folder below that of the request.
+        config: configuration that all arguments give.
+    """
+
+    flags: tuple[str, ...]
+    folder: str
+    config: Any
+
+
+@dataclasses.dataclass(frozen=True)
 class RunRequest:
     """Run to be launched.
 
@@ -30,6 +45,7 @@ class RunRequest:
         out: value of --out; None if it is not given.
         first_seed: first seed.
         seeds: number of seeds.
+        variants: the runs of a sweep; empty for a single run. `arguments` then have no --out.
     """
 
     arguments: tuple[str, ...]
@@ -39,6 +55,16 @@ class RunRequest:
     out: Path | None
     first_seed: int
     seeds: int
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def configs(self) -> tuple[Any, ...]:
+        """Configurations of all runs."""
+        return tuple(v.config for v in self.variants) if self.variants else (self.config,)
+
+    def variant_words(self, variant: Variant, folder: str) -> list[str]:
+        """Returns the arguments that a variant adds; its folder is below `folder`."""
+        return [*variant.flags, "--out", f"{folder}/{variant.folder}"]
 
     def without(self, *flags: str) -> list[str]:
         """Returns the arguments without some flags of one value each."""
@@ -67,8 +93,13 @@ def job_name(chosen: str | None, experiment: str, preset: str) -> str:
     return chosen
 
 
-def check_devices(config: Any, devices: int) -> None:
-    """Raises a `UserError` unless mesh and training batch fit a number of devices."""
+def check_devices(run: RunRequest, devices: int) -> None:
+    """Raises a `UserError` unless mesh and training batch of every run fit a number of devices."""
+    for config in run.configs:
+        _check_devices(config, devices)
+
+
+def _check_devices(config: Any, devices: int) -> None:
     mesh, data = config_lib.group(config, "mesh"), config_lib.group(config, "data")
     if mesh is None:
         return

@@ -55,6 +55,8 @@ class Slurm:
     """Further options of sbatch without leading dashes, such as constraint=a100 exclusive."""
     seed_array: bool = False
     """Submit one job per seed, as a job array, each with a folder of its own below --out."""
+    at_once: int = 0
+    """Largest number of jobs of an array, of seeds or of a sweep, at the same time; 0 for all."""
     directory: Path = Path()
     """Working folder with the environment, the same on all nodes."""
     program: str = ".venv/bin/adaptive-nets"
@@ -82,7 +84,7 @@ def render(job: Slurm, run: RunRequest) -> str:
     require(gpus >= 0, "job.gpus-per-node", gpus, "0 or more")
     _check_text(job)
     tasks = gpus if gpus and job.process_per == "gpu" else 1
-    check_devices(run.config, job.nodes * max(gpus, 1))
+    check_devices(run, job.nodes * max(gpus, 1))
     environment = []
     if not gpus:
         environment.append("export JAX_PLATFORMS=cpu")
@@ -97,8 +99,11 @@ def render(job: Slurm, run: RunRequest) -> str:
         "qos": job.qos,
     }
     lines = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    if job.seed_array:
-        lines.append(f"--array={run.first_seed}-{run.first_seed + run.seeds - 1}")
+    array = _array(job, run)
+    if array is not None:
+        lines.append(f"--array={array}")
+    if run.variants:
+        environment += _choice(run)
     lines += ["--" + extra.removeprefix("--") for extra in job.extra]
     return fill_template(
         "slurm.sh",
@@ -109,7 +114,7 @@ def render(job: Slurm, run: RunRequest) -> str:
             "CPUS": job.cpus_per_process,
             "TIME": job.time,
             "GRACE": job.grace,
-            "LOG": f"{run.name}-{'%A-%a' if job.seed_array else '%j'}.log",
+            "LOG": f"{run.name}-{'%j' if array is None else '%A-%a'}.log",
             "OPTION_LINES": "\n".join(f"#SBATCH {line}" for line in lines),
             "DIRECTORY": shlex.quote(str(job.directory.absolute())),
             "ENVIRONMENT_LINES": "\n".join(environment),
@@ -133,7 +138,34 @@ def _check_text(job: Slurm) -> None:
             raise UserError(f"--job.extra is {extra!r}; use --job.{_SET_BY[name]} instead")
 
 
+def _array(job: Slurm, run: RunRequest) -> str | None:
+    """Returns the indices of the job array; None for a single job."""
+    require(job.at_once >= 0, "job.at-once", job.at_once, "0 or more")
+    if run.variants:
+        require(
+            not job.seed_array, "job.seed-array", True,
+            "False: the array of a sweep has a job for each combination, which runs all its seeds",
+        )  # fmt: skip
+        last, first = len(run.variants) - 1, 0
+    elif job.seed_array:
+        first, last = run.first_seed, run.first_seed + run.seeds - 1
+    else:
+        return None
+    return f"{first}-{last}" + (f"%{job.at_once}" if job.at_once else "")
+
+
+def _choice(run: RunRequest) -> list[str]:
+    """Returns the lines that set the arguments of one run of a sweep."""
+    folder = str(run.out or run.folder)
+    lines = ['case "$SLURM_ARRAY_TASK_ID" in']
+    for i, variant in enumerate(run.variants):
+        lines.append(f"  {i}) values=({shell_words(run.variant_words(variant, folder))}) ;;")
+    return [*lines, '  *) echo "no combination $SLURM_ARRAY_TASK_ID" >&2; exit 2 ;;', "esac"]
+
+
 def _command(job: Slurm, run: RunRequest) -> str:
+    if run.variants:
+        return f'{shell_words([job.program, "run", *run.arguments])} "${{values[@]}}"'
     if not job.seed_array:
         return shell_words([job.program, "run", *run.arguments])
     # A run locks its folder, so each seed has one of its own; 'table' and 'report' find them all.

@@ -50,7 +50,7 @@ def render(job: Ssh, run: RunRequest) -> str:
     require(len(job.hosts) > 0, "job.hosts", job.hosts, "at least one host")
     for host in job.hosts:
         check_form("job.hosts", host, _HOST, "[user@]host, a name or an address")
-    check_devices(run.config, len(job.hosts) * job.devices_per_host)
+    check_devices(run, len(job.hosts) * job.devices_per_host)
     first = job.hosts[0].split("@")[-1]
     coordinator = f"[{first}]:{job.port}" if ":" in first else f"{first}:{job.port}"
     # Quoted twice: for the shell that reads the script, and for the one on the host.

@@ -381,3 +381,76 @@ def test_mistakes_are_told_in_a_line(launch, arguments, message):
     assert out == ""
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "expected"),
+    [
+        ("slurm", ("--job.nodes", 2, "--job.gpus-per-node", 4),
+         {"jobs": "1", "processes_per_job": "8", "devices_per_job": "8", "batch_per_device": "12"}),
+        ("slurm", ("--seeds", 3, "--job.seed-array", "--job.process-per", "node"),
+         {"jobs": "3", "processes_per_job": "1", "seeds": "0, 1, 2"}),
+        ("k8s", ("--job.nodes", 2, "--job.devices-per-node", 4, "--out", "/shared/x"),
+         {"submit": "kubectl apply -f FILE", "processes_per_job": "2", "folder": "/shared/x"}),
+        ("ssh", ("--job.hosts", "a", "b", "--job.devices-per-host", 4),
+         {"nodes_per_job": "2", "devices_per_job": "8", "data": "mnist"}),
+    ],
+)  # fmt: skip
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(
+    launch, tmp_path, monkeypatch, kind, flags, expected
+):
+    monkeypatch.chdir(tmp_path)
+    out = rendered(launch, kind, ID, *SMALL, *flags, "--dry-run")
+    fields = dict(line.split("\t") for line in out.splitlines())
+    assert expected.items() <= fields.items()
+    assert fields["kind"] == kind
+    assert fields["folder_here"] == "new"
+    assert f"run {ID}" in fields["command"]
+    assert not any(tmp_path.iterdir())
+    # The flag changes nothing else.
+    script = rendered(launch, kind, ID, *SMALL, *flags)
+    assert "--dry-run" not in script
+
+
+def test_a_dry_run_knows_what_is_in_the_folder_and_checks_the_flags(launch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seed = tmp_path / "run" / "seed0"
+    seed.mkdir(parents=True)
+    command = ("slurm", ID, *SMALL, "--seeds", 2, "--out", "run", "--dry-run")
+
+    def state():
+        return dict(line.split("\t") for line in launch(*command)[1].splitlines())["folder_here"]
+
+    (tmp_path / "run" / "run.json").write_text("{}")
+    assert state() == "begun"
+    (seed / "record.json").write_text("{}")
+    assert state() == "1 of 2 seeds finished"
+    code, out, err = launch("slurm", ID, "--dry-run")
+    assert (code, out) == (2, "")
+    assert "--data.batch-size is 100, which does not divide over 8 devices" in err
+
+
+def test_the_container_recipe(tmp_path):
+    root = Path(__file__).parents[2]
+    text = (root / "experiments" / "launch" / "Containerfile").read_text()
+    joined = re.sub(r"\\\n\s*", " ", text)
+    lines = [line for line in joined.splitlines() if line and not line.startswith("#")]
+    copied = [part for line in lines if line.startswith("COPY") for part in line.split()[1:-1]]
+    assert "requirements.lock" in copied
+    assert all((root / name).exists() for name in copied)
+    (base,) = [line.split()[1] for line in lines if line.startswith("FROM")]
+    assert base == "${BASE}"
+    assert "ARG DEVICE=cpu" in lines
+    # No host of a registry or an index.
+    assert not re.search(r"https?:|\w\.(com|io|org)\b|--index-url", text)
+    for line in lines:
+        if line.startswith("RUN "):
+            check = subprocess.run(["sh", "-n", "-c", line[4:]], capture_output=True, text=True)
+            assert check.returncode == 0, check.stderr
+    # The switch over devices itself.
+    (switch,) = [line[4:].split("&&")[0] for line in lines if "case" in line]
+    codes = {
+        device: subprocess.run(["sh", "-c", switch], env={"DEVICE": device}).returncode
+        for device in ("cpu", "cuda", "tpu", "gpu")
+    }
+    assert codes == {"cpu": 0, "cuda": 0, "tpu": 0, "gpu": 2}

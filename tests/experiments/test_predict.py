@@ -115,7 +115,38 @@ def test_units_and_flops_of_a_network_of_adaptive_depth(call, tmp_path, rng):
     assert all(1 <= units <= 5 for units in entry["units"])
     assert entry["plain_flops"] == 2 * an.count_macs("resnetv2_32_cifar10")
     assert 0 < entry["flops"] < 1.1 * entry["plain_flops"]
+    assert entry["share_of_plain"] == entry["flops"] / entry["plain_flops"]
     assert entry["classes"][0]["name"] in load_names("cifar10")
+
+
+def test_what_a_small_network_of_adaptive_depth_spends(call, tmp_path, rng):
+    """One unit in each of three blocks: all run, and the heads cost what the plain one lacks."""
+    import jax
+
+    from adaptive_nets.models.shapes import abstract_variables
+
+    name, small = "resnetv1_20_act_cifar10", {"stage_sizes": [1, 1, 1], "widths": [4, 4, 4]}
+    shapes = abstract_variables(an.create_model(name, **small), (32, 32, 3))
+    variables = jax.tree.map(lambda x: np.full(x.shape, 0.1, np.float32), shapes)
+    ones = np.ones((1, 1, 3), np.float32)
+    save_network(
+        tmp_path / "n.safetensors", model=name, num_classes=10, variables=variables,
+        normalisation=InputNormalisation(255.0, 0.5 * ones, ones),
+        note={"data": "cifar10", "overrides": small},
+    )  # fmt: skip
+    Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    flags = ("--model", name, "--weights", tmp_path / "n.safetensors")
+    code, out, err = call("predict", tmp_path / "a.png", *flags, "--top", "2")
+    assert code == 0, err
+    header, *rows = [line.split("\t") for line in out.splitlines()]
+    assert header[5:] == ["units", "flops", "plain_flops", "share_of_plain"]
+    assert len(rows) == 2
+    # Stem, two convolutions a block (the maps shrink to 16 and 8), classifier.
+    positions = (32 * 32, 16 * 16, 8 * 8)
+    macs = 9 * positions[0] * 3 * 4 + sum(2 * 9 * p * 4 * 4 for p in positions) + 4 * 10
+    units, flops, plain, share = rows[0][5:]
+    assert (float(units), int(plain)) == (3, 2 * macs)
+    assert float(share) == pytest.approx(int(flops) / int(plain), abs=1e-4)
 
 
 def load_names(name):

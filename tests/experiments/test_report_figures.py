@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from parsed_page import Parsed
 from PIL import Image
 
 from experiments.report import axes, pictures
-from experiments.report.charts import COLOURS, Figure, panel
+from experiments.report.charts import COLOURS, Figure, panel, with_background
 from experiments.suite import registry
 from experiments.suite.records import PUBLISHED, collect
 
@@ -28,6 +29,30 @@ def test_panels_take_the_colours_and_the_font_of_the_page():
     assert 'aria-label="Loss &amp; error"' in drawn.svg
     assert "DejaVu" not in drawn.svg
     assert Parsed(drawn.svg).wrong == []
+
+
+def test_points_of_a_chart_have_values_that_documents_leave_out():
+    with panel("Error & loss", size=(200, 100)) as drawn:
+        drawn.axes.plot([0, 1, 2], [0.5, 0.25, np.nan], label="dense <1>")
+        drawn.axes.plot(range(500), np.linspace(0, 1, 500), label="long")
+        drawn.axes.scatter([1.5], [0.125], label="_points")
+        drawn.axes.axhline(0.75)
+        drawn.axes.bar([0, 1], [0.5, 1.0])
+    titles = re.findall(r"<title>(.*?)</title></circle>", drawn.svg)
+    assert "dense &lt;1&gt;: 1, 0.25" in titles
+    assert "1.5, 0.125" in titles
+    assert "long: 499, 1" in titles
+    assert 10 <= sum(title.startswith("long") for title in titles) <= 26
+    assert not any("nan" in title for title in titles)
+    assert not {"0, 0.75", "1, 0.75"} & set(titles)  # a line across the axes has no points
+    assert Parsed(drawn.svg).wrong == []
+    assert "<circle" not in with_background(drawn.svg)
+    # Positions are those of the drawn markers: the chart's y axis points up, SVG's down.
+    place = r'cx="([\d.]+)" cy="([\d.]+)" r="5"><title>dense &lt;1&gt;: '
+    first = re.search(f"{place}0, 0.5", drawn.svg)
+    second = re.search(f"{place}1, 0.25", drawn.svg)
+    assert float(first[1]) < float(second[1])
+    assert float(first[2]) < float(second[2])
 
 
 @pytest.mark.parametrize(

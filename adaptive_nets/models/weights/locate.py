@@ -20,6 +20,11 @@ NETWORK_FILES = ("pruned.safetensors", "network.safetensors")
 _SEED = re.compile(r"seed(\d+)")
 _EXPECTED = "the folder of a finished run, of one of its seeds, or a file that a run exported"
 
+_NO_NETWORK = (
+    "the experiment of this run exports none; choose a run that trains one, with "
+    f"{NETWORK_FILES[1]} in the folder of a seed"
+)
+
 
 def find_network(path: str | Path) -> Path:
     """Finds the trained network of a run.
@@ -45,7 +50,7 @@ def find_network(path: str | Path) -> Path:
         return found
     if (path / RECORD).is_file():
         _refuse_several(path, path)
-        raise UserError(f"no network in {path}: the experiment of this run exports none")
+        raise UserError(f"no network in {path}: {_NO_NETWORK}")
     if _SEED.fullmatch(path.name) and any(path.iterdir()):
         raise UserError(f"the run in {path} is not finished; the command that began it resumes it")
     return _network_of_seeds(path)
@@ -62,7 +67,7 @@ def _network_of_seeds(folder: Path) -> Path:
             return found
     if finished:
         _refuse_several(folder, finished[0])
-        raise UserError(f"no network in {folder}: the experiment of this run exports none")
+        raise UserError(f"no network in {folder}: {_NO_NETWORK}")
     if seeds:
         raise UserError(
             f"the run in {folder} is not finished; the command that began it resumes it"
