@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"br", "col", "hr", "img", "meta"}
+VOID = {"br", "col", "hr", "img", "input", "meta"}
 
 
 class Parsed(HTMLParser):

@@ -14,6 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from experiments.report.hover import hover_values, without_hover_values
 from experiments.report.pictures import Picture
 
 # Colours on a light and on a dark page. Those after "shade" are distinguishable to colour-blind
@@ -156,7 +157,8 @@ def panel(
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         canvas.savefig(buffer, format="svg", metadata=nothing)
-    drawn.svg = _inline(buffer.getvalue(), title, width)
+        values = hover_values(axes)
+    drawn.svg = _inline(buffer.getvalue(), title, width).replace("</svg>", f"{values}</svg>")
 
 
 def _fit_legend(canvas: Canvas, axes: Axes, height: float) -> float:
@@ -232,4 +234,5 @@ def style_sheet() -> str:
 def with_background(svg: str) -> str:
     """Returns a panel for documents: outside our own page the background may be dark."""
     background = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    svg = without_hover_values(svg)
     return svg.replace("<defs>", f"{background}\n<defs>", 1) + "\n"

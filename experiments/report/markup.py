@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-_VOID = ("br", "col", "hr", "img", "link", "meta")
+_VOID = ("br", "col", "hr", "img", "input", "link", "meta")
 
 
 class Markup(str):

@@ -12,6 +12,7 @@ from pathlib import Path
 from adaptive_nets.runtime.errors import UserError
 from experiments.report.charts import Figure, Missing, style_sheet
 from experiments.report.gallery import figure_section
+from experiments.report.interaction import filter_form, script, script_policy
 from experiments.report.markup import Markup, code, element, folded, items, join
 from experiments.report.provenance import provenance
 from experiments.report.tables import SIGNS, comparison_table, status, tolerances
@@ -25,7 +26,7 @@ from experiments.suite.records import Record, warn
 
 TITLE = "Adaptive networks: reproduced results"
 _STYLE = Path(__file__).with_name("style.css")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src "
 _VERDICTS = ("reproduced", "differs", "measured", "reduced", "chosen", "not run")
 
 
@@ -59,8 +60,8 @@ def render(
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        # The browser enforces that the page runs no script and loads nothing.
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        # The browser enforces that the page runs no other script and loads nothing.
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY + script_policy()),
         element("title", TITLE),
         element("style", Markup(f"\n{_STYLE.read_text(encoding='utf-8')}{style_sheet()}\n")),
     )
@@ -69,6 +70,7 @@ def render(
         element("a", "Skip to the results", href=f"#{parts[0].name}", class_="skip"),
         element("header", _head(records, parts, rendered)),
         _contents(parts),
+        filter_form([(part.name, part.paper.title) for part in parts], SIGNS),
         element("main", *(part.section(tally=tallies) for part in parts), _unknown(records)),
         element(
             "footer",
@@ -77,6 +79,7 @@ def render(
                 code("adaptive-nets report"), "; the file is self-contained.",
             ),
         ),
+        script(),
     )  # fmt: skip
     return f"<!doctype html>\n{element('html', head, body, lang='en-GB')}\n"
 

@@ -137,6 +137,7 @@ def _line(cell: Cell, sources: Sequence[tuple[str, str]]) -> Markup:
             status(cell.verdict),
             element("span", reason, class_="reason") if reason else None,
         ),
+        data_status=cell.verdict,
     )
 
 
@@ -157,6 +158,7 @@ def _cited(block: Sequence[Cell], sources: Sequence[tuple[str, str]]) -> Markup:
                 values, colspan=len(_COLUMNS) - 1,
             ),
             element("td", status("cited")),
+            data_status="cited",
         ),
         class_="cited",
     )  # fmt: skip
