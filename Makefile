@@ -21,7 +21,7 @@ CORE := $(addprefix tests/,kernels layers variational halting perforation ensemb
 TRACED := test_shapes_and_dtypes or test_counts_agree
 PIP := -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup reproduce test test-slow test-floor compile-kernels compile-steps lint format docs lock clean
+.PHONY: help setup reproduce test test-slow test-floor compile-kernels compile-steps lint format docs notebooks lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,7 +33,8 @@ help:
 	@echo "make test-floor     kernels and core on the oldest supported JAX"
 	@echo "make compile-kernels  compile the Pallas kernels for an H100, a TPU v5e and a v6e, none needed"
 	@echo "make compile-steps  compile ResNet-50 training steps for four TPU v5e and four H100, none needed"
-	@echo "make docs           render the tables of the documents again from the records"
+	@echo "make docs           render the documents again from the records, and build the site from them"
+	@echo "make notebooks      execute the notebooks"
 	@echo "make lock           refresh requirements.lock (needs uv)"
 
 setup: $(VENV)/.ready
@@ -112,6 +113,11 @@ format: setup
 
 docs: setup
 	@$(BIN)/adaptive-nets docs
+	@$(BIN)/python docs/site/build.py
+	@echo "the site: site/index.html"
+
+notebooks: setup
+	@$(BIN)/python -m experiments.notebooks
 
 # Without the project's own line, hashes and registry; the first line says where the file is from.
 lock: setup
@@ -121,4 +127,4 @@ lock: setup
 	@mv requirements.new requirements.lock
 
 clean:
-	rm -rf $(VENV) $(FLOOR) $(AOT) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) $(AOT) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -60,7 +60,7 @@ class ConstantRate:
 
 @dataclasses.dataclass(frozen=True)
 class CosineCycles:
-    """Cosine annealing with restarts, ½·peak·(cos(π·(t mod L)/L) + 1) [huang2017, eq. 2].
+    """Cosine annealing with restarts, ½·peak·(cos(π·(t mod L)/L) + 1) [huang2017a, eq. 2].
 
     Attributes:
         peak: learning rate at the start of each cycle.
