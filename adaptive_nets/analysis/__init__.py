@@ -4,14 +4,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from adaptive_nets.analysis.block_costs import unit_costs
     from adaptive_nets.analysis.macs import count_macs
     from adaptive_nets.analysis.parameters import count_params
 
-__all__ = ["count_macs", "count_params"]
+__all__ = ["count_macs", "count_params", "unit_costs"]
 
 _LAZY_EXPORTS = {
     "count_macs": "adaptive_nets.analysis.macs",
     "count_params": "adaptive_nets.analysis.parameters",
+    "unit_costs": "adaptive_nets.analysis.block_costs",
 }
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from adaptive_nets.analysis import count_macs
 from adaptive_nets.perforation.interpreter import EquationObserver, Interpreter, trace
-from adaptive_nets.perforation.network import perforate
+from adaptive_nets.perforation.network import perforate_by_plan
 from adaptive_nets.perforation.plan import PerforationPlan
 from kernels.perforated_conv import CompactTensor
 
@@ -49,7 +49,7 @@ class ExecutedMacs:
         Raises:
             UserError: the plan does not fit the network.
         """
-        perforated = perforate(self._model, self._variables, plan, image_shape=self._shape)
+        perforated = perforate_by_plan(self._model, self._variables, plan, image_shape=self._shape)
         if not perforated.masks:
             return self.whole
         ledger = _Saved()

@@ -9,6 +9,18 @@ from adaptive_nets.halting.adaptive_computation_time import (
     active_units,
     combine_states,
 )
+from adaptive_nets.halting.budget import (
+    BudgetCalibration,
+    budget_shift,
+    check_budget,
+    image_dither,
+    shift_logits,
+)
+from adaptive_nets.halting.budget_calibration import (
+    calibrate_shifts,
+    load_calibration,
+    save_calibration,
+)
 from adaptive_nets.halting.discrete import (
     sample_indicators,
     stopping_unit,
@@ -62,11 +74,15 @@ __all__ = [
     "ActResult",
     "ActState",
     "Baseline",
+    "BudgetCalibration",
     "act",
     "act_flops",
     "act_start",
     "act_step",
     "active_units",
+    "budget_shift",
+    "calibrate_shifts",
+    "check_budget",
     "combine_states",
     "computation_penalty",
     "conv_flops",
@@ -78,7 +94,9 @@ __all__ = [
     "expected_units",
     "group_average",
     "group_sizes",
+    "image_dither",
     "kl_from_prior",
+    "load_calibration",
     "log_prob_of_units",
     "log_stick_breaking",
     "mask_residual",
@@ -89,6 +107,8 @@ __all__ = [
     "sact_head_flops",
     "sact_unit_flops",
     "sample_indicators",
+    "save_calibration",
+    "shift_logits",
     "spread_groups",
     "start_baseline",
     "stick_breaking",

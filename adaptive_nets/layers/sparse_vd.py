@@ -1,7 +1,14 @@
-"""Dense and convolutional layers with sparse variational dropout."""
+"""Dense and convolutional layers with sparse variational dropout.
+
+They stand in for `nn.Dense` and `nn.Conv`: ``nn.Dense(10)(x)`` becomes
+``SparseDense(10)(x, train)``. `adaptive_nets.variational` has the penalty of the loss,
+``kl_divergence(params) / number of training examples``, and `prune`, whose result are the
+parameters of the original network.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -28,11 +35,13 @@ Parameterisation = Literal["additive", "multiplicative"]
 NOISE = "noise"
 
 
-def _add_bias(y: Array, bias: Array) -> Array:
+def _add_bias(y: Array, bias: Array | None) -> Array:
+    if bias is None:
+        return y
     return y + jnp.reshape(bias.astype(y.dtype), (1,) * (y.ndim - 1) + (-1,))
 
 
-class _SparseVariational(nn.Module):
+class _SparseVariational(nn.Module, kw_only=True):
     """Base of both layers: posterior parameters, sampling in training, pruning in evaluation.
 
     Attributes:
@@ -46,6 +55,7 @@ class _SparseVariational(nn.Module):
             removed weights and a convolution drops it.
         clip_noise: whether the noise variance uses the clipped log α, as in the authors' ICML code;
             otherwise it is σ², as in their later minimal example.
+        use_bias: whether to add a bias.
         parameterisation: "additive" trains θ and log σ². "multiplicative" trains θ and log α, the
             older form, from the same initial posterior; its noise always uses the clipped log α.
     """
@@ -57,6 +67,7 @@ class _SparseVariational(nn.Module):
     threshold: float = THRESHOLD
     mask_in_training: bool = True
     clip_noise: bool = True
+    use_bias: bool = True
     parameterisation: Parameterisation = "additive"
 
     _masks_noise = False
@@ -64,7 +75,9 @@ class _SparseVariational(nn.Module):
     def _apply(self, x: Array, shape: tuple[int, ...], linear, train: bool) -> Array:
         theta = self.param("kernel", self.kernel_init, shape, jnp.float32)
         rates, sigma2 = self._posterior(theta)
-        bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", initializers.zeros, (self.features,), jnp.float32)
         x = jnp.asarray(x, self.dtype)
         kept = rates < self.threshold
         masked = jnp.where(kept, theta, 0.0)
@@ -93,10 +106,12 @@ class _SparseVariational(nn.Module):
 
 
 class SparseDense(_SparseVariational):
-    """Dense layer, float[N, I] -> float[N, O]; training needs the random stream ``noise``."""
+    """Dense layer, float[..., I] -> float[..., O]; training needs the random stream ``noise``."""
+
+    features: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "N I"], train: bool = False) -> Float[Array, "N O"]:
+    def __call__(self, x: Float[Array, "... I"], train: bool = False) -> Float[Array, "... O"]:
         """Samples the outputs in training; applies θ·1[log α < threshold] in evaluation."""
         return self._apply(x, (x.shape[-1], self.features), jnp.dot, train)
 
@@ -106,14 +121,15 @@ class SparseConv(_SparseVariational):
 
     Attributes:
         kernel_size: (height, width).
-        strides: (vertical, horizontal).
-        padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+        strides: (vertical, horizontal), or a number for both.
+        padding: "SAME", "VALID", ((top, bottom), (left, right)), or a number for all sides.
     """
 
+    features: int
     kernel_size: tuple[int, int] = (3, 3)
-    strides: tuple[int, int] = (1, 1)
-    padding: str | Sequence[tuple[int, int]] = "SAME"
-    kernel_init: Initialiser = GLOROT_UNIFORM
+    strides: int | tuple[int, int] = (1, 1)
+    padding: str | int | Sequence[tuple[int, int]] = "SAME"
+    kernel_init: Initialiser = dataclasses.field(default=GLOROT_UNIFORM, kw_only=True)
 
     _masks_noise = True
 
@@ -125,9 +141,17 @@ class SparseConv(_SparseVariational):
             return conv_general_dilated(
                 inputs,
                 weights,
-                self.strides,
-                self.padding,
+                _pair(self.strides),
+                self.padding if isinstance(self.padding, str) else _sides(self.padding),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )
 
         return self._apply(x, (*self.kernel_size, x.shape[-1], self.features), convolve, train)
+
+
+def _pair(strides: int | tuple[int, int]) -> tuple[int, int]:
+    return (strides, strides) if isinstance(strides, int) else strides
+
+
+def _sides(padding: int | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    return ((padding, padding),) * 2 if isinstance(padding, int) else padding

@@ -8,6 +8,13 @@ of `adaptive`. The modules that other distributions name in the entry-point grou
 import importlib
 import pkgutil
 
+from adaptive_nets.models.adaptive.adaptive_block import AdaptiveBlock, AdaptiveBlockOutput
+from adaptive_nets.models.adaptive.budgets import (
+    BudgetedNetwork,
+    calibrate_budget,
+    calibrate_on_images,
+    with_budget,
+)
 from adaptive_nets.models.output import (
     BlockTrace,
     ModelOutput,
@@ -27,12 +34,17 @@ from adaptive_nets.models.registry import (
 )
 
 __all__ = [
+    "AdaptiveBlock",
+    "AdaptiveBlockOutput",
     "BlockTrace",
+    "BudgetedNetwork",
     "ModelEntry",
     "ModelOutput",
     "auxiliary_logits_of",
     "blocks_of",
     "broken_plugins",
+    "calibrate_budget",
+    "calibrate_on_images",
     "create_model",
     "full_output",
     "full_output_method",
@@ -40,6 +52,7 @@ __all__ = [
     "logits_of",
     "model_entry",
     "ponder_map",
+    "with_budget",
 ]
 
 for _package in (__name__, f"{__name__}.adaptive"):

@@ -18,7 +18,8 @@ from adaptive_nets.perforation.masks import (
 )
 from adaptive_nets.perforation.measured_time import MeasuredTime
 from adaptive_nets.perforation.nearest import nearest_kept
-from adaptive_nets.perforation.network import PerforatedModel, perforate
+from adaptive_nets.perforation.network import PerforatedModel
+from adaptive_nets.perforation.own import PerforatedNetwork, perforate
 from adaptive_nets.perforation.plan import (
     LayerMask,
     PerforationPlan,
@@ -39,6 +40,7 @@ __all__ = [
     "LayerMask",
     "MeasuredTime",
     "PerforatedModel",
+    "PerforatedNetwork",
     "PerforationPlan",
     "Pooling",
     "SearchResult",

@@ -10,11 +10,9 @@ from typing import Any
 import flax.linen as nn
 from flax import nnx
 
+from adaptive_nets.layers.training_mode import INFERENCE, TRAINING, mode_options
 from adaptive_nets.runtime.errors import UserError
 
-# Names of the argument that selects training mode; the second group has the opposite meaning.
-_TRAINING = ("train", "training", "is_training")
-_INFERENCE = ("deterministic", "use_running_average")
 # Arguments of linen's `apply` itself.
 _OF_APPLY = ("method", "capture_intermediates")
 
@@ -103,13 +101,12 @@ class _Adapted:
                 parameters = parameters[1:]
         kinds = {p.name: p.kind for p in parameters}
         options = {**self.options, **given}
-        modes = [p for p in (*_TRAINING, *_INFERENCE) if p in kinds]
-        for mode in modes:
-            options.setdefault(mode, train if mode in _TRAINING else not train)
+        modes = mode_options(kinds, train)
+        options = {**modes, **options}
         if train and not modes:
             raise UserError(
                 f"train is True, but {name} has no argument for it; expected one of "
-                f"{', '.join(_TRAINING + _INFERENCE)}, or no train"
+                f"{', '.join(TRAINING + INFERENCE)}, or no train"
             )
         if inspect.Parameter.VAR_KEYWORD not in kinds.values():
             for option in options:

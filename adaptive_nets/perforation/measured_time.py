@@ -31,7 +31,7 @@ from scipy.optimize import isotonic_regression
 
 from adaptive_nets.perforation.adapters import adapt_network, canonical_variables
 from adaptive_nets.perforation.interpreter import Interpolation
-from adaptive_nets.perforation.network import perforate
+from adaptive_nets.perforation.network import perforate_by_plan
 from adaptive_nets.perforation.plan import LayerMask, PerforationPlan
 from adaptive_nets.runtime.errors import UserError
 
@@ -168,7 +168,7 @@ class MeasuredTime:
 
     def _forward_pass(self, plan: PerforationPlan) -> Callable[[], Any]:
         """Compiles the forward pass of a plan and runs it once."""
-        perforated = perforate(
+        perforated = perforate_by_plan(
             self._model, self._variables, plan, interpolation=self._interpolation
         )
         forward = jax.jit(lambda variables, x: perforated.apply(variables, x, train=False))

@@ -119,7 +119,7 @@ class PerforatedModel:
         }
 
 
-def perforate(
+def perforate_by_plan(
     model: Any,
     variables: Any,
     plan: PerforationPlan,
@@ -128,12 +128,7 @@ def perforate(
     interpolation: Interpolation = "implicit",
     implementation: Any = None,
 ) -> PerforatedModel:
-    """Perforates the convolutions of a network by a plan; weights are unchanged.
-
-    A convolution of the traced network can be perforated if it is two-dimensional with channels
-    last, undilated, of floating-point values, with weights computed from the network's variables,
-    and runs exactly once outside of loops, branches and functions with a custom derivative. Every
-    other convolution is listed by `conv_layers` with the reason, and refused in a plan.
+    """Perforates a network by a plan, as `adaptive_nets.perforation.perforate` without images.
 
     Args:
         model: any image network, a flax.linen or flax.nnx module; see `adapt_network` for one whose
@@ -151,14 +146,14 @@ def perforate(
 
     Example:
         >>> from adaptive_nets.models import create_model
-        >>> from adaptive_nets.perforation import conv_layers, make_plan
+        >>> from adaptive_nets.perforation import make_plan
         >>> model, images = create_model("lenet5_caffe"), np.ones((2, 28, 28, 1))
         >>> variables = model.init(jax.random.key(0), images)
         >>> layers = conv_layers(model, variables, (28, 28, 1))
         >>> [layer.name for layer in layers]
         ['conv1', 'conv2']
         >>> plan = make_plan(jax.random.key(0), layers, {"conv1": 0.5})
-        >>> perforated = perforate(model, variables, plan, image_shape=(28, 28, 1))
+        >>> perforated = perforate_by_plan(model, variables, plan, image_shape=(28, 28, 1))
         >>> perforated.apply(variables, images).shape
         (2, 10)
     """

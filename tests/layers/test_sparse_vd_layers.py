@@ -40,6 +40,24 @@ def initialised(case, key, **changes):
     return layer, plain, x, variables
 
 
+@pytest.mark.parametrize(
+    ("sparse", "plain", "shape"),
+    [
+        (SparseConv, nn.Conv, (2, 6, 5, 3)),
+        (SparseDense, nn.Dense, (2, 3, 5)),
+    ],
+)
+def test_the_arguments_are_those_of_the_plain_layers(sparse, plain, shape, key):
+    arguments = (4, (3, 2), 2, 1) if plain is nn.Conv else (4,)
+    layer = sparse(*arguments, use_bias=False)
+    x = jax.random.normal(key, shape)
+    variables = layer.init(key, x)
+    assert set(variables["params"]) == {"kernel", "log_sigma2"}
+    expected = plain(*arguments, use_bias=False).apply({"params": prune(variables["params"])}, x)
+    np.testing.assert_array_equal(layer.apply(variables, x), expected)
+    assert layer.apply(variables, x, True, rngs={"noise": key}).shape == expected.shape
+
+
 @cases
 def test_evaluation_with_everything_kept_is_the_plain_layer(case, key):
     layer, plain, x, variables = initialised(case, key, threshold=1e9)
