@@ -11,6 +11,7 @@ from experiments.papers.pact.configs import EXPERIMENTS
 from experiments.report import axes as axes_lib
 from experiments.report.charts import LAYERS, LIGHT, Figure, Missing, panel
 from experiments.report.settings import curve, curve_data, rounded
+from experiments.shared.adaptive_depth.budget_tables import budget_figures
 from experiments.shared.adaptive_depth.figures import series_panel
 from experiments.shared.adaptive_depth.paper_figures import (
     ADAPTIVE_FIGURES,
@@ -44,6 +45,7 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
         if ".table1." in experiment.id:
             drawn += experiment_figures(experiment, records, (modes, *ADAPTIVE_FIGURES))
     drawn += curves(records)
+    drawn += budget_figures(records, prefix="pact.budget.", method=PACT)
     drawn += (estimators(records, table) for table in _COMPARISONS)
     drawn.append(discontinuity(records))
     drawn.append(parity(records))

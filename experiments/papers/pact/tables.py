@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from experiments.shared.adaptive_depth.budget_tables import budget_table
 from experiments.shared.adaptive_depth.tables import (
     cost_table,
     ponder_table,
@@ -83,6 +84,7 @@ def discontinuity_table(records: Sequence[Record]) -> str:
 
 
 PARTS = {
+    "budgets": functools.partial(budget_table, prefix="pact.budget."),
     "curve": functools.partial(cost_table, prefix=("pact.curve.", "pact.table1.r32-")),
     "discontinuity": discontinuity_table,
     "cost": functools.partial(cost_table, prefix="pact.table1."),

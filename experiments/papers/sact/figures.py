@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from experiments.papers.sact.configs import EXPERIMENTS
 from experiments.report.charts import LIGHT, Figure, Missing, with_background
+from experiments.shared.adaptive_depth.budget_tables import budget_figures
 from experiments.shared.adaptive_depth.paper_figures import (
     ADAPTIVE_FIGURES,
     experiment_figures,
@@ -29,10 +30,11 @@ def figures(records: Sequence[Record]) -> list[Figure | Missing]:
         *tuned_trade_offs(records, published=_published()),
         *trade_offs(records),
     ]
+    drawn += budget_figures(records, prefix="sact.budget.", method="SACT")
     for experiment in EXPERIMENTS:
         if ".tuned." in experiment.id:
             drawn += tuned_figures(experiment, records)
-        elif ".baseline." not in experiment.id:
+        elif not any(kind in experiment.id for kind in (".baseline.", ".budget.")):
             drawn += experiment_figures(experiment, records, ADAPTIVE_FIGURES)
     return drawn
 

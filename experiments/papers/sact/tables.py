@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from experiments.shared.adaptive_depth.budget_tables import budget_table
 from experiments.shared.adaptive_depth.tables import (
     cost_table,
     ponder_table,
@@ -12,6 +13,7 @@ from experiments.shared.adaptive_depth.tables import (
 )
 
 PARTS = {
+    "budgets": functools.partial(budget_table, prefix="sact.budget."),
     "cost": functools.partial(cost_table, prefix="sact."),
     "tuned": functools.partial(tuned_table, prefix="sact.tuned."),
     "ponder": functools.partial(ponder_table, prefix="sact."),
