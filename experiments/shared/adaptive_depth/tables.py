@@ -22,6 +22,7 @@ def cost_table(records: Sequence[Record], *, prefix: str | tuple[str, ...]) -> s
         g
         for g in everything
         if g.records[0].experiment.startswith(prefix)
+        and "schedule" in g.records[0].config  # what trained nothing has tables of its own
         and "taus" not in g.records[0].config.get("halting", {})
     ]
     plain = _plain(everything)
