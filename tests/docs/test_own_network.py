@@ -46,16 +46,16 @@ def test_a_short_version_of_the_page_runs(capsys):
 @pytest.mark.slow
 def test_the_page_trains_networks_that_work(capsys):
     names = run(blocks())
-    assert names["plain_accuracy"] > 0.93
+    assert names["plain_accuracy"] > 0.9
     assert names["tuned_accuracy"] > names["plain_accuracy"] - 0.03
     for accuracy, spent in names["results"].values():
-        assert accuracy > 0.9
+        assert accuracy > 0.85
         assert spent < 1
     for budget, spent, accuracy in names["curve"]:
         assert spent == pytest.approx(budget, rel=0.02)
         assert accuracy > 0.5
-    assert names["sparse_accuracy"] > 0.93
-    assert names["fewer"] > 2
+    assert names["sparse_accuracy"] > 0.9
+    assert names["fewer"] > 5
     scores = [float(np.mean(v)) for v in names["averages"].values()]
     assert len(scores) == 2
     assert "programs: 1" in capsys.readouterr().out
