@@ -2,9 +2,9 @@
 
 A paper is a folder of `experiments.papers`, or a package that another distribution names in the
 entry-point group ``adaptive_nets.papers`` (``toy = toy_package``; the name is the first part of its
-ids, unless `configs` has another prefix in ``IDS``: a paper's further rows in a folder of their own).
-The folder has `configs` with ``EXPERIMENTS`` and ``paper_values.toml``; `experiments/papers/README.md`
-lists its other files. A paper that cannot be loaded is skipped, with
+ids, unless ``IDS`` of its `configs` is another prefix, for further rows of a paper in a folder of
+their own). The folder has `configs` with ``EXPERIMENTS`` and ``paper_values.toml``;
+`experiments/papers/README.md` lists its other files. A paper that cannot be loaded is skipped, with
 a message of one line.
 """
 
