@@ -27,7 +27,7 @@ DETECTOR_FILE = "detector.safetensors"
 """Name of the file in the folder of a seed."""
 _NOTE = "detector"
 _SEED = re.compile(r"seed(\d+)")
-_EXPECTED = "the folder of a finished run of a detector, such as runs/sact.coco.bccd-resnet32/day"
+_EXPECTED = "the folder of a finished run that trained a detector, such as runs/ID/day"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ def load_detector(path: str | Path) -> StoredDetector:
                 ProposalSettings(**_tuples(settings["proposals"])),
                 RegionSettings(**_tuples(settings["regions"])),
             ),
-            **stored.note.get("overrides", {}),
+            **_tuples(stored.note.get("overrides", {})),
         )
         found = StoredDetector(
             detector,
@@ -172,7 +172,9 @@ def load_detector(path: str | Path) -> StoredDetector:
             Resize(*entry["resize"]),
             int(entry["multiple"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except UserError as error:
+        raise UserError(f"weights file {file}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"weights file {file} is damaged: its note has no settings of a detector "
             f"({type(error).__name__}: {error})"
@@ -219,9 +221,7 @@ def find_detector(path: str | Path) -> Path:
     if (path / RECORD).is_file() or any((seed / RECORD).is_file() for seed in seeds):
         raise UserError(f"the run in {path} trained no detector; expected {_EXPECTED}")
     if seeds or _SEED.fullmatch(path.name):
-        raise UserError(
-            f"the run in {path} is not finished; the command that began it resumes it"
-        )
+        raise UserError(f"the run in {path} is not finished; the command that began it resumes it")
     raise UserError(f"no run in {path}; expected {_EXPECTED}")
 
 

@@ -21,6 +21,7 @@ GROUPS = {
         "data": "list, check and prepare data sets",
         "predict": "classes of image files, by the network of a run or by stored weights",
         "ponder": "where a network of adaptive depth computes, drawn over pictures",
+        "detect": "objects in image files, by a trained detector, with its ponder map",
         "export": "a trained network for other programs: safetensors, PyTorch, StableHLO",
         "evaluate": "error of a stored network on a data set",
     },

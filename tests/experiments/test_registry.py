@@ -105,6 +105,11 @@ def test_presets_differ_in_size_only(experiment):
             # Generated pictures, fewer candidates, and a small network.
             "fixations.name", "fixations.limit", "fixations.others", "halves.repeats",
             "smoothing.sigmas", "smoothing.centre_weights", "pictures.longer_side", "network.name",
+            # Generated pictures with boxes, and a small detector.
+            "images.generated", "images.short", "images.long", "images.multiple",
+            "detector.anchor_sizes", "detector.anchor_samples", "detector.candidates",
+            "detector.channels", "detector.crop_size", "detector.proposals", "detector.reference",
+            "detector.region_samples", "detector.stride",
         }  # fmt: skip
 
 
