@@ -342,7 +342,8 @@ def _description(source: Any, path: Path, options: Export, details: Any) -> dict
         "per_image": normalisation.per_image,
     }
     if source.halting_rule is not None:
-        mode = "thresholded" if source.halting_rule == "pact" else "cumulative scores"
+        # A probabilistic rule decides by a threshold, the others by a sum of scores.
+        mode = "thresholded" if source.halting_rule.startswith("p") else "cumulative scores"
         described["halting"] = {
             "rule": source.halting_rule, "mode": mode, "execution": "dense",
         }  # fmt: skip

@@ -105,6 +105,8 @@ def test_presets_differ_in_size_only(experiment):
             # Generated pictures, fewer candidates, and a small network.
             "fixations.name", "fixations.limit", "fixations.others", "halves.repeats",
             "smoothing.sigmas", "smoothing.centre_weights", "pictures.longer_side", "network.name",
+            # Fewer budgets, and fewer images that calibrate them.
+            "budget.evaluations", "budget.images", "budget.shares",
             # Generated pictures with boxes, and a small detector.
             "images.generated", "images.short", "images.long", "images.multiple",
             "detector.anchor_sizes", "detector.anchor_samples", "detector.candidates",
