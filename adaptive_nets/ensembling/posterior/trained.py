@@ -55,7 +55,8 @@ class ChainEnsemble:
     With `cyclical.CosineCycles` and `cyclical.cycle_ends` it is a snapshot ensemble (SSE,
     [huang2017a]); with noise and `cyclical.last_of_cycles` cyclical SGLD [zhang2020]; from a
     trained network with `cyclical.TriangularCycles` and `cyclical.cycle_middles` fast geometric
-    ensembling (FGE, [garipov2018]). Iterates of SWAG are stops after every epoch at a constant rate.
+    ensembling (FGE, [garipov2018]). Iterates of SWAG are stops after every epoch at a constant
+    rate.
 
     Attributes:
         training: recipe with the schedule of the method.
