@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -89,18 +88,3 @@ def as_labels(value: Any, *, objects: int, classes: int) -> np.ndarray:
     if outside.size:
         raise UserError(f"labels hold {int(outside[0])}; expected classes from 0 to {classes - 1}")
     return labels.astype(np.int64)
-
-
-def as_count(name: str, value: Any, *, at_least: int = 1) -> int:
-    """Returns an integer of at least `at_least`.
-
-    Raises:
-        UserError: the value is no such integer; the message names it.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = at_least - 1
-    if number < at_least:
-        raise UserError(f"{name} is {value!r}; expected an integer of at least {at_least}")
-    return number

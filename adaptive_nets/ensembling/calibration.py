@@ -12,7 +12,8 @@ from scipy import optimize
 from scipy.special import log_softmax
 
 from adaptive_nets.ensembling import measures
-from adaptive_nets.ensembling.arguments import as_count, as_labels, as_logits
+from adaptive_nets.ensembling.arguments import as_labels, as_logits
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
@@ -146,7 +147,7 @@ def divisions(
     Raises:
         UserError: fewer than two folds, more folds than objects, or no repeats.
     """
-    folds, repeats = as_count("folds", folds, at_least=2), as_count("repeats", repeats)
+    folds, repeats = as_integer("folds", folds, at_least=2), as_integer("repeats", repeats)
     if folds > objects:
         raise UserError(f"folds is {folds}; expected at most {objects}, the number of objects")
     generator = np.random.default_rng(seed)

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from scipy import optimize
 from scipy.special import log_softmax
 
-from adaptive_nets.ensembling.arguments import as_count, as_labels, as_real
+from adaptive_nets.ensembling.arguments import as_labels, as_real
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 
 # Relative decrease of the loss at which L-BFGS stops even if the gradient is larger.
@@ -125,7 +126,7 @@ def fit_linear_probe(
         first[:-1] = start.kernel * scale[:, None]
         first[-1] = start.bias + mean @ start.kernel
     options = {
-        "maxiter": as_count("max_iterations", max_iterations),
+        "maxiter": as_integer("max_iterations", max_iterations),
         "maxfun": 4 * max_iterations,
         "maxcor": _HISTORY,
         "gtol": tolerance,
@@ -196,5 +197,5 @@ def _checked(embeddings: Any, labels: Any, num_classes: int) -> tuple[np.ndarray
         raise UserError(f"embeddings have shape {array.shape}; expected at least one, with D >= 1")
     if not np.isfinite(array).all():
         raise UserError("embeddings hold infinite numbers; expected finite ones")
-    classes = as_count("num_classes", num_classes)
+    classes = as_integer("num_classes", num_classes)
     return array, as_labels(labels, objects=len(array), classes=classes)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from adaptive_nets.ensembling.arguments import as_count, as_labels, as_log_probs
+from adaptive_nets.ensembling.arguments import as_labels, as_log_probs
+from adaptive_nets.runtime.arguments import as_integer
 
 FLOOR = 1e-12
 """Added to a probability before its logarithm, as in the authors' code."""
@@ -81,7 +82,7 @@ def expected_calibration_error(log_probs: LogProbs, labels: Labels, *, bins: int
     log_probs, labels = _checked(log_probs, labels)
     confidence = np.exp(log_probs.max(axis=1))
     correct = log_probs.argmax(axis=1) == labels
-    return _binned_gap(confidence, correct, as_count("bins", bins))
+    return _binned_gap(confidence, correct, as_integer("bins", bins))
 
 
 def static_calibration_error(log_probs: LogProbs, labels: Labels, *, bins: int = 15) -> float:
@@ -99,7 +100,7 @@ def static_calibration_error(log_probs: LogProbs, labels: Labels, *, bins: int =
         Number in [0, 1]; lower is better.
     """
     log_probs, labels = _checked(log_probs, labels)
-    bins = as_count("bins", bins)
+    bins = as_integer("bins", bins)
     probs = np.exp(log_probs)
     gaps = [_binned_gap(probs[:, c], labels == c, bins) for c in range(probs.shape[1])]
     return float(np.mean(gaps))
@@ -123,7 +124,7 @@ def adaptive_calibration_error(
         Number in [0, 1]; lower is better. Classes and bins without objects count as 0.
     """
     log_probs, labels = _checked(log_probs, labels)
-    bins = as_count("bins", bins)
+    bins = as_integer("bins", bins)
     probs = np.exp(log_probs)
     total = 0.0
     for c in range(probs.shape[1]):

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from adaptive_nets.ensembling.arguments import as_count, as_labels
+from adaptive_nets.ensembling.arguments import as_labels
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 
 # Queries whose similarities to the whole database are in memory at a time.
@@ -56,7 +57,7 @@ def nearest_neighbours(
     Raises:
         UserError: embeddings of other sizes, or more neighbours than the database has.
     """
-    count = as_count("count", count)
+    count = as_integer("count", count)
     if count > len(database):
         raise UserError(
             f"count is {count}; expected at most {len(database)}, the size of the database"
@@ -98,7 +99,7 @@ def neighbour_votes(
         UserError: labels outside the classes, or a temperature that is not positive.
     """
     labels = np.asarray(labels)
-    labels = as_labels(labels, objects=len(labels), classes=as_count("num_classes", num_classes))
+    labels = as_labels(labels, objects=len(labels), classes=as_integer("num_classes", num_classes))
     if not temperature > 0:
         raise UserError(f"temperature is {temperature!r}; expected a positive number")
     similarities = neighbours.similarities.astype(np.float64)
@@ -169,7 +170,7 @@ def _similarities(queries: Any, database: Any, chunk: int) -> Iterator[tuple[int
             f"queries have {queries.shape[1]} values each; expected {database.shape[1]}, as the "
             "database"
         )
-    chunk = as_count("chunk", chunk)
+    chunk = as_integer("chunk", chunk)
     for first in range(0, len(queries), chunk):
         yield first, queries[first : first + chunk] @ database.T
 

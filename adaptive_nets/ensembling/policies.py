@@ -18,7 +18,7 @@ from adaptive_nets.data.augmentations import (
     operation_index,
 )
 from adaptive_nets.data.augmentations.operations import SMALLEST_MAGNITUDE
-from adaptive_nets.ensembling.arguments import as_count
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 
@@ -69,7 +69,7 @@ class Policy:
     note: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        as_count("the number of sub-policies", len(self.sub_policies))
+        as_integer("the number of sub-policies", len(self.sub_policies))
         known = {operation.name for operation in operations_of(self.protocol)}
         for number, sub_policy in enumerate(self.sub_policies, start=1):
             for name, magnitude in sub_policy.operations:
@@ -93,7 +93,7 @@ class Policy:
         Raises:
             UserError: the count is below 1.
         """
-        count = as_count("views", count)
+        count = as_integer("views", count)
         views = [self.sub_policies[i % len(self)] for i in range(count)]
         return dataclasses.replace(self, sub_policies=tuple(views))
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from adaptive_nets.ensembling.arguments import as_count, as_labels, as_log_probs
+from adaptive_nets.ensembling.arguments import as_labels, as_log_probs
 from adaptive_nets.ensembling.calibration import fit_temperature, scale_by_temperature
 from adaptive_nets.ensembling.measures import FLOOR
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 
 Criterion = Literal["cll", "ll", "accuracy"]
@@ -97,7 +98,7 @@ def search_policy(
     """
     if criterion not in CRITERIA:
         raise UserError(f"criterion is {criterion!r}; expected one of {', '.join(CRITERIA)}")
-    length = as_count("length", length)
+    length = as_integer("length", length)
     if np.ndim(log_probs) != 3:
         raise UserError(
             f"log_probs have shape {np.shape(log_probs)}; expected [B, N, K], candidates, objects "

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from adaptive_nets.ensembling.arguments import as_count
 from adaptive_nets.ensembling.stores import read_arrays, write_arrays
 from adaptive_nets.ensembling.views import ImageFn, Views
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
 
@@ -78,7 +78,7 @@ def predict_view(
     if not len(images):
         raise UserError("images are empty; expected at least one")
     key = jax.random.fold_in(jax.random.key(seed), number)
-    size = min(as_count("batch_size", batch_size), len(images))
+    size = min(as_integer("batch_size", batch_size), len(images))
     parts = []
     for start in range(0, len(images), size):
         # The last batch is filled with images that are predicted twice, for one program.
@@ -133,7 +133,7 @@ def sum_views(
     if not predictors:
         raise UserError("predictors are empty; expected at least one network")
     progress = progress or SilentProgress()
-    batch_size = as_count("batch_size", batch_size)
+    batch_size = as_integer("batch_size", batch_size)
     marks = {"seed": seed, "batch_size": batch_size, **(identity or {})}
     sums, found = _restore(store, marks)
     held = 0 if sums is None else sums.count
@@ -176,7 +176,7 @@ def sum_views(
 
 
 def _checked_counts(counts: Sequence[int]) -> tuple[int, ...]:
-    found = tuple(as_count("views", count) for count in counts)
+    found = tuple(as_integer("views", count) for count in counts)
     if not found or list(found) != sorted(set(found)):
         raise UserError(f"views are {list(counts)}; expected increasing numbers of at least 1")
     return found

@@ -9,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from adaptive_nets.ensembling.arguments import as_count
 from adaptive_nets.ensembling.averaging import RunningAverage
 from adaptive_nets.ensembling.stores import IDENTITY, check_identity, plain_values
 from adaptive_nets.ensembling.streaming import predict_view, sum_views
 from adaptive_nets.ensembling.views import Predictor, Views
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.files import write_json_atomically
 from adaptive_nets.runtime.json_files import read_json_object
@@ -100,7 +100,7 @@ def predict_pool(
     Raises:
         UserError: no candidates, or a file of another identity.
     """
-    count, batch_size = as_count("count", count), as_count("batch_size", batch_size)
+    count, batch_size = as_integer("count", count), as_integer("batch_size", batch_size)
     progress = progress or SilentProgress()
     note = path.with_suffix(".json")
     marks = plain_values(

@@ -14,11 +14,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from adaptive_nets.data.augmentations import apply_sub_policy, crop_and_flip
 from adaptive_nets.data.device import standardise_each
-from adaptive_nets.ensembling.arguments import as_count
 from adaptive_nets.ensembling.pieces import in_pieces
 from adaptive_nets.ensembling.policies import Policy
 from adaptive_nets.models import logits_of
 from adaptive_nets.models.normalisation import InputNormalisation
+from adaptive_nets.runtime.arguments import as_integer
 
 Images = Float[Array, "N H W C"]
 
@@ -67,7 +67,7 @@ def crop_views(padding: int = 4):
     Args:
         padding: black pixels on each side before the crop of the original size.
     """
-    padding = as_count("padding", padding, at_least=0)
+    padding = as_integer("padding", padding, at_least=0)
     apply = jax.jit(lambda key, images: crop_and_flip(key, images, padding=padding))
 
     def views(key: PRNGKeyArray, images: Images, number: int) -> Images:

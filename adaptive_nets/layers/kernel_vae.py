@@ -16,8 +16,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from adaptive_nets.layers.convolution import Conv
 from adaptive_nets.layers.kernel_init import LECUN
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.variational.deep_weight_prior.arguments import check_count, check_floor
+from adaptive_nets.variational.deep_weight_prior.arguments import check_floor
 from adaptive_nets.variational.deep_weight_prior.densities import (
     FLOOR,
     Gaussian,
@@ -264,8 +265,8 @@ def kernel_vae(
         )
     height, width = cast(tuple[int, int], size)
     chosen = ARCHITECTURES[height, width]
-    hidden = check_count("hidden", chosen.hidden if hidden is None else hidden)
-    latent = check_count("latent", chosen.latent if latent is None else latent)
+    hidden = as_integer("hidden", chosen.hidden if hidden is None else hidden)
+    latent = as_integer("latent", chosen.latent if latent is None else latent)
     floor = check_floor(floor)
     encoder = SliceEncoder((height, width), hidden, latent, floor)
     decoder = SliceDecoder((height, width), hidden, floor)

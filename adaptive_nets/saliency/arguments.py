@@ -127,18 +127,3 @@ def as_number(
         most = "" if math.isinf(high) else f" and at most {high:g}"
         raise UserError(f"{name} is {value!r}; expected a finite number {least}{most}")
     return number
-
-
-def as_integer(name: str, value: Any, *, at_least: int = 0) -> int:
-    """Returns an integer of at least `at_least`.
-
-    Raises:
-        UserError: the value is no such integer; the message names it.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = at_least - 1
-    if number < at_least:
-        raise UserError(f"{name} is {value!r}; expected an integer of at least {at_least}")
-    return number

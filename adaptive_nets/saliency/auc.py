@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.saliency.arguments import (
     as_fixations,
-    as_integer,
     as_map,
     as_number,
     check_shape,
@@ -58,7 +58,7 @@ def auc_judd(
     fixated = as_fixations(fixations, values.shape)
     if fixated.all():
         raise UserError("fixations are True everywhere; expected at least one non-fixated pixel")
-    jitter, seed = as_number("jitter", jitter), as_integer("seed", seed)
+    jitter, seed = as_number("jitter", jitter), as_integer("seed", seed, at_least=0)
     values = unit_scaled(values)
     if jitter and values.any():
         values = values + np.random.default_rng(seed).uniform(0, jitter, values.shape)

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError, did_you_mean
-from adaptive_nets.saliency.arguments import as_density, as_integer, as_number
+from adaptive_nets.saliency.arguments import as_density, as_number
 
 Rule = Literal["drawn", "top", "peaks"]
 """Rules of `fixations_from_density`."""
@@ -50,7 +51,7 @@ def fixations_from_density(
     count = as_integer("count", count, at_least=1)
     share = as_number("share", share, high=1.0, open_low=True)
     radius = as_integer("radius", radius, at_least=1)
-    rng = np.random.default_rng(as_integer("seed", seed))
+    rng = np.random.default_rng(as_integer("seed", seed, at_least=0))
     if rule == "peaks":
         largest = ndimage.maximum_filter(values, size=2 * radius + 1, mode="nearest")
         return (values == largest) & (values > 0)

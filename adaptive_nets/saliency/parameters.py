@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
-from adaptive_nets.saliency.arguments import as_integer, as_map, as_number, as_size
+from adaptive_nets.saliency.arguments import as_map, as_number, as_size
 from adaptive_nets.saliency.auc import auc_judd
 from adaptive_nets.saliency.maps import (
     CENTRE_WIDTH,
@@ -144,7 +145,7 @@ def random_halves(count: int, *, repeats: int = 5, seed: int = 0) -> Bool[np.nda
     """
     count = as_integer("count", count, at_least=2)
     repeats = as_integer("repeats", repeats, at_least=1)
-    rng = np.random.default_rng(as_integer("seed", seed))
+    rng = np.random.default_rng(as_integer("seed", seed, at_least=0))
     halves = np.zeros((repeats, count), np.bool_)
     for row in halves:
         row[rng.permutation(count)[: count // 2]] = True

@@ -91,6 +91,28 @@ def peek_id_and_preset(arguments: Sequence[str]) -> tuple[str | None, str]:
     return name, preset
 
 
+def chosen_experiment(
+    arguments: Sequence[str], form: type, *, program: str, examples: Sequence[str]
+) -> tuple[Experiment, str]:
+    """Returns the experiment whose id comes first, and the name of its preset.
+
+    ``--help`` without an id prints the help of `form` and ends.
+
+    Raises:
+        UserError: there is no id, or the experiment is unknown.
+    """
+    name, preset = peek_id_and_preset(arguments)
+    if name is None:
+        if not arguments or arguments[0] not in ("-h", "--help"):
+            raise UserError(
+                f"{program} expects the id of an experiment first, such as "
+                f"{fill_example('{id}')} (adaptive-nets list shows all)"
+            )
+        parse(form, arguments, program=program, examples=examples)
+        raise SystemExit(0)
+    return find_experiment(name), preset
+
+
 def next_steps(name: str, out: Path) -> list[str]:
     """Returns the commands that show a finished run and use its network."""
     from adaptive_nets.models.weights.locate import find_network
@@ -131,16 +153,7 @@ def _metrics_to_wandb(experiment: Experiment, options: Any) -> contextlib.Abstra
 
 def main(arguments: Sequence[str]) -> None:
     """Runs an experiment and prints its numbers beside the paper's."""
-    name, preset_name = peek_id_and_preset(arguments)
-    if name is None:
-        if not arguments or arguments[0] not in ("-h", "--help"):
-            raise UserError(
-                f"{PROGRAM} expects the id of an experiment first, such as "
-                f"{fill_example('{id}')} (adaptive-nets list shows all)"
-            )
-        parse(Run, arguments, program=PROGRAM, examples=EXAMPLES)
-        return
-    experiment = find_experiment(name)
+    experiment, preset_name = chosen_experiment(arguments, Run, program=PROGRAM, examples=EXAMPLES)
     preset = find_preset(experiment, preset_name)
     options = parse_flags(preset.config, arguments, program=PROGRAM, examples=EXAMPLES)
     seeds = preset.seeds if options.seeds is None else options.seeds

@@ -14,8 +14,8 @@ from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.ranges import Range, Seed
 from experiments.commands.launch import FORMS, show_job, split_job_arguments
 from experiments.commands.output import console, hint
-from experiments.commands.parsing import fill_example, parse, print_error
-from experiments.commands.run import default_folder, parse_flags, peek_id_and_preset
+from experiments.commands.parsing import parse, print_error
+from experiments.commands.run import chosen_experiment, default_folder, parse_flags
 from experiments.commands.sweep_summary import planned_rows, show_plan, show_summary
 from experiments.launch import kubernetes, slurm
 from experiments.launch.combinations import (
@@ -28,7 +28,7 @@ from experiments.launch.dry_run import folder_state
 from experiments.launch.quoting import check_printable
 from experiments.launch.request import RunRequest, Variant, job_name
 from experiments.suite.experiment import Experiment, PresetName
-from experiments.suite.registry import find_experiment, find_preset
+from experiments.suite.registry import find_preset
 from experiments.suite.run_inputs import RUN_FILE
 
 PROGRAM = "adaptive-nets sweep"
@@ -130,16 +130,7 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the combinations in turn and prints a summary, or prints a job array."""
     check_printable(arguments)
     own, job = split_job_arguments(arguments)
-    name, preset_name = peek_id_and_preset(own)
-    if name is None:
-        if not own or own[0] not in ("-h", "--help"):
-            raise UserError(
-                f"{PROGRAM} expects the id of an experiment first, such as "
-                f"{fill_example('{id}')} (adaptive-nets list shows all)"
-            )
-        parse(Sweep, own, program=PROGRAM, examples=EXAMPLES)
-        return
-    experiment = find_experiment(name)
+    experiment, preset_name = chosen_experiment(own, Sweep, program=PROGRAM, examples=EXAMPLES)
     preset = find_preset(experiment, preset_name)
     options = parse(_form(preset.config), own, program=PROGRAM, examples=EXAMPLES)
     _check_kind(options, job)

@@ -52,7 +52,7 @@ def _points(axes: Axes) -> Iterator[tuple[str, float, float]]:
             continue
         xs, ys = (np.asarray(v, float) for v in line.get_data(orig=False))
         every = max(1, math.ceil(len(xs) / _MOST))
-        chosen = sorted({*range(0, len(xs), every), *([len(xs) - 1] if len(xs) else [])})
+        chosen = [i for i in range(len(xs)) if i % every == 0 or i == len(xs) - 1]
         yield from _finite(_label(line), xs[chosen], ys[chosen])
     for collection in axes.collections:
         if isinstance(collection, PathCollection):

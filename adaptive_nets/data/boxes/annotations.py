@@ -63,7 +63,7 @@ class AnnotatedImage:
 
     @property
     def has_objects(self) -> bool:
-        """Whether a box is there that is no ignore region."""
+        """True if there is a box outside of the ignore regions."""
         return bool(np.any(~self.crowd))
 
 

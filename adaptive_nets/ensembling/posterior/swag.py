@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from adaptive_nets.ensembling.arguments import as_count
 from adaptive_nets.ensembling.posterior.members import Variables
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 
 # Smallest variance of a weight, as in the authors' code.
@@ -48,7 +48,7 @@ class SwagMoments:
             params: parameters of the iterate.
             rank: number K of deviations that are kept.
         """
-        rank, n = as_count("rank", rank), self.count
+        rank, n = as_integer("rank", rank), self.count
 
         def running(mean: Array, value: Array) -> Array:
             return (n * mean + value) / (n + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -40,21 +39,6 @@ def as_floats(name: str, value: Any, *, ndim: int, axes: str) -> Float[Array, ".
     if array.ndim != ndim:
         raise UserError(f"{name} has shape {array.shape}; expected {axes}")
     return array
-
-
-def check_count(name: str, value: Any, *, at_least: int = 1) -> int:
-    """Returns an integer of at least `at_least`.
-
-    Raises:
-        UserError: the value is no such integer; the message names it.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = at_least - 1
-    if number < at_least:
-        raise UserError(f"{name} is {value!r}; expected an integer of at least {at_least}")
-    return number
 
 
 def check_floor(value: Any) -> float:

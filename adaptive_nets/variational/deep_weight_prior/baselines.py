@@ -15,11 +15,11 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.pytrees import path_name
 from adaptive_nets.variational.deep_weight_prior.arguments import (
     as_floats,
-    check_count,
     check_floor,
     check_slices,
 )
@@ -123,7 +123,7 @@ class SliceGaussian:
 
     def sample(self, key: PRNGKeyArray, count: int) -> Float[Array, "N h w"]:
         """Samples slices, float[count, h, w]."""
-        shape = (check_count("count", count, at_least=0), self.mean.size)
+        shape = (as_integer("count", count, at_least=0), self.mean.size)
         noise = jax.random.normal(key, shape, self.mean.dtype) @ self.cholesky.T
         return self.mean[None] + noise.reshape(count, *self.mean.shape)
 

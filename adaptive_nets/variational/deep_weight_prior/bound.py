@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.pytrees import named_key
 from adaptive_nets.variational.deep_weight_prior.arguments import (
     as_floats,
-    check_count,
     check_kernel_size,
     check_log_variance,
 )
@@ -71,7 +71,7 @@ def slice_kl_upper_bound(
         key_of_weights, key_of_latents = jax.random.split(key)
         return negative_elbo(key_of_latents, sample_normal(key_of_weights, posterior), prior)
 
-    draws = over_draws(expected, key, check_count("samples", samples))
+    draws = over_draws(expected, key, as_integer("samples", samples))
     return jnp.mean(draws, axis=0) - jnp.sum(normal_entropy(log_variance), axis=(1, 2))
 
 
@@ -129,7 +129,7 @@ def kl_upper_bound(
     )
     log_variances = to_slices(log_variance, layout)
     count = len(slices)
-    if subset is None or check_count("subset", subset) >= count:
+    if subset is None or as_integer("subset", subset) >= count:
         return jnp.sum(slice_kl_upper_bound(key, slices, log_variances, prior, samples=samples))
     key, key_of_subset = jax.random.split(key)
     chosen = jax.random.permutation(key_of_subset, count)[:subset]

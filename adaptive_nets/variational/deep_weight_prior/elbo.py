@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from adaptive_nets.variational.deep_weight_prior.arguments import check_count, check_slices
+from adaptive_nets.runtime.arguments import as_integer
+from adaptive_nets.variational.deep_weight_prior.arguments import check_slices
 from adaptive_nets.variational.deep_weight_prior.densities import (
     Gaussian,
     kl_standard_normal,
@@ -69,7 +70,7 @@ def negative_elbo(
         UserError: the slices are not of the prior's kernel size.
     """
     slices = check_slices(slices, prior.kernel_size)
-    samples = check_count("samples", samples)
+    samples = as_integer("samples", samples)
     if not len(slices):
         return jnp.zeros(0, slices.dtype)
     posterior = prior.encode(slices)
@@ -103,7 +104,7 @@ def log_density(
         UserError: the slices are not of the prior's kernel size.
     """
     slices = check_slices(slices, prior.kernel_size)
-    samples = check_count("samples", samples)
+    samples = as_integer("samples", samples)
     if not len(slices):
         return jnp.zeros(0, slices.dtype)
     posterior = prior.encode(slices)

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.pytrees import named_key, path_name
 from adaptive_nets.variational.deep_weight_prior.arguments import (
     as_floats,
-    check_count,
     check_kernel_size,
 )
 from adaptive_nets.variational.deep_weight_prior.densities import sample_normal
@@ -48,7 +48,7 @@ def sample_slices(
     Raises:
         UserError: the count is negative or the draw unknown.
     """
-    count = check_count("count", count, at_least=0)
+    count = as_integer("count", count, at_least=0)
     if draw not in ("mean", "sample"):
         raise UserError(f"draw is {draw!r}; expected 'mean' or 'sample'")
     if not count:

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.pytrees import path_name
-from adaptive_nets.variational.deep_weight_prior.arguments import check_count
 
 Layout = Literal["OIHW", "HWIO"]
 """Axes of a kernel: [O, C, h, w] or, as linen's convolutions have it, [h, w, C, O]."""
@@ -166,7 +166,7 @@ def collect_slices(
         if not 0 <= value <= most or math.isinf(value):
             upper = "" if most == math.inf else " and at most 1"
             raise UserError(f"{name} is {value!r}; expected a number of at least 0{upper}")
-    check_count("at_least", at_least, at_least=0)
+    as_integer("at_least", at_least, at_least=0)
     pieces = [np.zeros((0, *kernel_size), np.float32)]
     for tree in trees:
         for member in _members(tree) if stacked else (tree,):

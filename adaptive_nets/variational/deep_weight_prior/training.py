@@ -13,9 +13,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from adaptive_nets.runtime.arguments import as_integer
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter, SilentProgress
-from adaptive_nets.variational.deep_weight_prior.arguments import check_count, check_slices
+from adaptive_nets.variational.deep_weight_prior.arguments import check_slices
 from adaptive_nets.variational.deep_weight_prior.elbo import SlicePrior, negative_elbo
 
 
@@ -81,9 +82,9 @@ def train_prior[P: SlicePrior](
             not finite.
     """
     slices = check_slices(slices, prior.kernel_size)
-    epochs = check_count("epochs", epochs)
-    evaluate_every = check_count("evaluate_every", evaluate_every)
-    batch_size = min(check_count("batch_size", batch_size), len(slices))
+    epochs = as_integer("epochs", epochs)
+    evaluate_every = as_integer("evaluate_every", evaluate_every)
+    batch_size = min(as_integer("batch_size", batch_size), len(slices))
     if not 0 < learning_rate < math.inf:
         raise UserError(f"learning_rate is {learning_rate!r}; expected a positive number")
     _check_usable("slices", slices)

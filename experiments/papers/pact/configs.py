@@ -19,7 +19,8 @@ from experiments.papers.pact.fields import (
     PretrainedLatentTrainConfig,
     ScoreCurveConfig,
 )
-from experiments.shared.adaptive_depth import budget_curve, recipes
+from experiments.shared.adaptive_depth import recipes
+from experiments.shared.adaptive_depth.budget_configs import budget_experiment
 from experiments.shared.adaptive_depth.configs import (
     LatentConfig,
     LatentTrainConfig,
@@ -235,21 +236,6 @@ def _tuned() -> Experiment:
     )
 
 
-def _budget() -> Experiment:
-    """Defines one network of adaptive depth at several budgets."""
-    return Experiment(
-        id="pact.budget.resnet32",
-        aliases=("pact.budget",),
-        title="one tuned ResNet-32 PACT network on CIFAR-10 at any budget",
-        row="budget.resnet32",
-        presets=budget_curve.presets("resnetv1_32_pact_cifar10", smoke="resnetv1_20_pact_cifar10"),
-        runner=budget_curve.RUNNER,
-        data="cifar10, and the networks of pact.tuned",
-        deviations=("The paper trains one network for each τ; a budget at run time is ours.",),
-        recipe=("budget.shares", "budget.images", "budget.evaluations"),
-    )
-
-
 EXPERIMENTS = (
     _latent(32, 0.01, quick="600 steps", day="10 epochs", bounds=(Bound("mode_gap", 0, 0.5),)),
     _latent(110, 0.001, quick="150 steps", bounds=(Bound("mode_gap", 0, 0.5),)),
@@ -259,7 +245,7 @@ EXPERIMENTS = (
         for estimator in ("relaxation", "reinforce")
     ),
     _tuned(),
-    _budget(),
+    budget_experiment("pact", "pact"),
     *(
         _trained(estimator, groups)
         for groups in REINFORCE_GROUPS

@@ -14,7 +14,8 @@ from experiments.papers.sact.fields import (
     TunedScoresConfig,
     TunedScoresTrainConfig,
 )
-from experiments.shared.adaptive_depth import budget_curve, recipes
+from experiments.shared.adaptive_depth import recipes
+from experiments.shared.adaptive_depth.budget_configs import budget_experiment
 from experiments.shared.adaptive_depth.configs import (
     ScoresConfig,
     ScoresTrainConfig,
@@ -176,21 +177,6 @@ def _tuned(rule: Literal["act", "sact"]) -> Experiment:
     )
 
 
-def _budget() -> Experiment:
-    """Defines one network of adaptive depth at several budgets."""
-    return Experiment(
-        id="sact.budget.resnet32",
-        aliases=("sact.budget",),
-        title="one tuned ResNet-32 SACT network on CIFAR-10 at any budget",
-        row="budget.resnet32",
-        presets=budget_curve.presets("resnetv1_32_sact_cifar10", smoke="resnetv1_20_sact_cifar10"),
-        runner=budget_curve.RUNNER,
-        data="cifar10, and the networks of sact.tuned",
-        deviations=("The paper trains one network for each τ; a budget at run time is ours.",),
-        recipe=("budget.shares", "budget.images", "budget.evaluations"),
-    )
-
-
 EXPERIMENTS = (
     _plain(32, quick="900 steps", day="10 epochs", bounds=(Bound("test_accuracy", 91, 94),)),
     _adaptive(
@@ -229,7 +215,7 @@ EXPERIMENTS = (
     ),
     _tuned("sact"),
     _tuned("act"),
-    _budget(),
+    budget_experiment("sact", "sact"),
     _imagenet_plain(),
     _imagenet_adaptive("sact", 0.005, "imagenet.r101-sact-tau5e-3"),
     _imagenet_adaptive("act", 0.005, "imagenet.r101-act-tau5e-3"),

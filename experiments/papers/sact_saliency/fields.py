@@ -29,7 +29,7 @@ class FixationsConfig(FlagGroup, flags="fixations"):
     limit: Size = 0
     """Number of pictures, equally many of each category; 0 for all."""
     rule: Literal["drawn", "top", "peaks"] = "drawn"
-    """How single fixations are derived where only blurred maps are published: drawn from the map,
+    """Rule that derives single fixations where only blurred maps are published: drawn from the map,
     the pixels at its top, or its local maxima."""
     count: Annotated[int, Range(1, 10**6)] = 100
     """Number of fixations that are drawn from a blurred map."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from adaptive_nets.data.splits import Dataset, Split
 from adaptive_nets.halting import BudgetCalibration
@@ -16,71 +17,16 @@ from adaptive_nets.models.adaptive.budgets import BudgetedNetwork, calibrate_bud
 from adaptive_nets.models.adaptive.cost import flops_per_image
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.runtime.progress import ProgressReporter
-from adaptive_nets.training.config import ModelConfig
-from adaptive_nets.training.ranges import Count, FlagGroup, Range
-from experiments.shared.ensembling.configs import ImagesConfig, Weights
+from experiments.shared.adaptive_depth.budget_configs import BudgetConfig
 from experiments.shared.ensembling.network import (
     TrainedNetwork,
     evaluation_split,
     load_trained,
     training_split,
 )
-from experiments.suite.experiment import Metric, Outcome, Preset
-from experiments.suite.run_inputs import RunInputField
+from experiments.suite.experiment import Metric, Outcome
 
-RUNNER = "experiments.shared.adaptive_depth.budget_curve:run"
 LEAST, MOST = "least_share", "most_share"
-
-
-@dataclasses.dataclass(frozen=True)
-class BudgetsConfig(FlagGroup, flags="budget"):
-    """Budgets, and the images that calibrate them."""
-
-    shares: Annotated[tuple[float, ...], Range(0.01, 1.0, least=1)] = (0.5, 0.6, 0.7, 0.8, 0.9)
-    """Budgets: shares of the plain network's FLOPs."""
-    images: Count = 2000
-    """Number of training images, without their labels, on which budgets are calibrated."""
-    evaluations: Annotated[int, Range(2, 10000)] = 32
-    """Largest number of shifts of the halting logits whose cost is measured."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BudgetConfig:
-    """One network of adaptive depth at several budgets."""
-
-    weights: Weights = ""
-    """Trained network of adaptive depth: a run, a file of its folder, or 'random' to try it."""
-    separate: Annotated[tuple[str, ...], RunInputField()] = ()
-    """Networks tuned for one tau each, files such as tau0.3/network.safetensors of a run: each is
-    compared with the one network at a budget of its FLOPs."""
-    data: ImagesConfig = dataclasses.field(default_factory=ImagesConfig)
-    model: ModelConfig = dataclasses.field(
-        default_factory=lambda: ModelConfig(name="resnetv1_32_sact_cifar10")
-    )
-    budget: BudgetsConfig = BudgetsConfig()
-
-
-def presets(model: str, *, smoke: str) -> dict[str, Preset]:
-    """Returns the presets of an experiment.
-
-    Args:
-        model: network of the measurement.
-        smoke: network of the preset smoke.
-    """
-    config = BudgetConfig(model=ModelConfig(name=model))
-    few = dataclasses.replace(
-        config,
-        weights="random",
-        data=ImagesConfig(train_limit=16, test_limit=16, eval_batch_size=8),
-        model=ModelConfig(name=smoke),
-        budget=BudgetsConfig(shares=(1.0,), images=8, evaluations=3),
-    )
-    quick = dataclasses.replace(
-        config,
-        data=ImagesConfig(test_limit=2000),
-        budget=BudgetsConfig(images=500),
-    )
-    return {"smoke": Preset(few), "quick": Preset(quick), "paper": Preset(config)}
 
 
 def run(
@@ -150,7 +96,7 @@ def _calibrated(
 ) -> BudgetCalibration:
     count = min(config.budget.images, len(train.labels))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(train.labels))[:count])
-    images = network.normalisation.apply(np.asarray(train.images[chosen]))
+    images = jnp.asarray(network.normalisation.apply(np.asarray(train.images[chosen])))
     return calibrate_budget(
         network.module,
         network.variables,
@@ -165,7 +111,7 @@ def _at_budget(
 ) -> tuple[float, float]:
     """Returns accuracy in % and mean FLOPs at a budget."""
 
-    def outputs(images: np.ndarray) -> Any:
+    def outputs(images: Array) -> Any:
         output = budgeted(images, share)
         return output, budgeted.flops(images, output)
 
@@ -174,13 +120,13 @@ def _at_budget(
 
 def _unchanged(network: TrainedNetwork, test: Split, batch: int) -> tuple[float, float]:
     """Returns accuracy in % and mean FLOPs of a network as it was tuned."""
-    model = network.module
+    model: Any = network.module  # of adaptive depth, as `calibrate_budget` checked
 
     @jax.jit
     def forward(variables: Any, images: Any) -> Any:
         return model.apply(variables, images, train=False, method="full_output")
 
-    def outputs(images: np.ndarray) -> Any:
+    def outputs(images: Array) -> Any:
         output = forward(network.variables, images)
         height, width = images.shape[1:3]
         return output, flops_per_image(model, output, image_size=(height, width))
@@ -198,7 +144,7 @@ def _measured(
         count = len(pixels)
         # One shape, so that one program serves all batches.
         padded = np.concatenate([pixels, np.repeat(pixels[-1:], size - count, axis=0)])
-        output, cost = outputs(network.normalisation.apply(padded))
+        output, cost = outputs(jnp.asarray(network.normalisation.apply(padded)))
         labels = np.asarray(output.logits)[:count].argmax(-1)
         correct += float(np.sum(labels == np.asarray(test.labels[start : start + count])))
         flops += float(np.asarray(cost, np.float64)[:count].sum())

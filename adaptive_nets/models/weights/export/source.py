@@ -66,7 +66,7 @@ class Source:
 
     @property
     def takes_images(self) -> bool:
-        """Whether the network takes images, not texts or vectors."""
+        """True if the network takes images, not texts or vectors."""
         return len(self.input_shape) == 3 and self.input_shape[-1] in (1, 3)
 
 
