@@ -154,10 +154,9 @@ def _load(name: str, package: str) -> PaperEntry:
         for parts in _EXPECTED
         if not any(exists(part) for part in parts)
     )
-    named = tuple(
-        dataclasses.replace(e, folder="" if prefix == name else name) for e in experiments
-    )
-    return PaperEntry(name, package, folder, values, named, missing)
+    if prefix != name:
+        experiments = [dataclasses.replace(e, folder=name) for e in experiments]
+    return PaperEntry(name, package, folder, values, tuple(experiments), missing)
 
 
 def _one_line(error: Exception) -> str:
