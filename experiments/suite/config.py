@@ -43,6 +43,7 @@ ADDED_DEFAULTS = {
     "perforation.interpolation": "implicit",
     "halting.distillation": 0.0,
     "halting.softening": 4.0,
+    "halting.shifts": [],
     "variational.parameterisation": "additive",
     "data.colour_distortion": False,
     "data.random_operations": 0,

@@ -160,6 +160,27 @@ _TUNED = (
 )
 
 
+def _tuned_for_budgets() -> Experiment:
+    """Defines the second stage of ResNet-32 on CIFAR-10, of one network for all budgets."""
+    config = TunedScoresTrainConfig(
+        recipes.TUNING, TunedScoresConfig(rule="sact", **recipes.SHIFTED)
+    )
+    return Experiment(
+        id="sact.tuned.resnet32-sact-shifted",
+        aliases=("sact.tuned.shifted",),
+        title="trained ResNet-32 on CIFAR-10 becomes one SACT network for all budgets",
+        row="tuned.resnet32-sact-shifted",
+        presets=recipes.tuned_presets(config),
+        runner="experiments.papers.sact.tuned:run",
+        data="cifar10, and trained weights of the network of fixed depth",
+        deviations=(
+            *_TUNED,
+            "Halting logits of every training image are shifted at random; the paper's are not.",
+        ),
+        recipe=("halting.tau_ramp", *recipes.TUNED_RECIPE),
+    )
+
+
 def _tuned(rule: Literal["act", "sact"]) -> Experiment:
     """Defines the second stage of ResNet-32 on CIFAR-10, for several values of tau."""
     config = TunedScoresTrainConfig(recipes.TUNING, TunedScoresConfig(rule=rule, **recipes.TUNED))
@@ -215,6 +236,7 @@ EXPERIMENTS = (
     ),
     _tuned("sact"),
     _tuned("act"),
+    _tuned_for_budgets(),
     budget_experiment("sact", "sact"),
     _imagenet_plain(),
     _imagenet_adaptive("sact", 0.005, "imagenet.r101-sact-tau5e-3"),

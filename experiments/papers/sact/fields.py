@@ -61,8 +61,9 @@ class TunedScoresConfig(TunedDepthConfig):
     def at(self, tau: float) -> ScoresConfig:
         """Returns the settings of the network of one tau."""
         return ScoresConfig(
-            tau, self.tau_ramp, self.bias, self.head_norm, self.start_from, eps=self.eps
-        )
+            tau, self.tau_ramp, self.bias, self.head_norm, self.start_from, self.shifts,
+            eps=self.eps,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.runtime.progress import ProgressReporter
+from adaptive_nets.training.shifted_depth import unwrapped
 from experiments.papers.sact.fields import TunedScoresTrainConfig
 from experiments.shared.adaptive_depth.configs import ScoresTrainConfig
 from experiments.shared.adaptive_depth.measures import counter, measure_usage
@@ -26,8 +27,9 @@ def run(
     """Tunes a trained plain network for each tau; see `experiments.suite.experiment.Runner`."""
 
     def measure(task, result, images):
+        network = unwrapped(task.model)
         use = measure_usage(
-            task.model, result.state.eval_variables, images, flops=counter(task.model, images),
+            network, result.state.eval_variables, images, flops=counter(network, images),
             batch_size=config.train.data.eval_batch_size,
         )  # fmt: skip
         return use, {}

@@ -18,6 +18,14 @@ from adaptive_nets.training.ranges import (
 from experiments.suite.config import Training
 from experiments.suite.run_inputs import RunInputField
 
+Shifts = Annotated[tuple[float, ...], Range(-1000, 1000)]
+"""Type of a range of shifts: two numbers, or none."""
+
+
+def _check_shifts(shifts: tuple[float, ...]) -> None:
+    ordered = len(shifts) == 2 and shifts[0] < shifts[1]
+    require(not shifts or ordered, "halting.shifts", shifts, "two increasing numbers, or none")
+
 
 @dataclasses.dataclass(frozen=True)
 class DepthConfig(FlagGroup, flags="halting"):
@@ -33,6 +41,13 @@ class DepthConfig(FlagGroup, flags="halting"):
     """Normalise the inputs of halting heads, as in the authors' code but not in the paper."""
     start_from: Annotated[str, RunInputField()] = ""
     """Trained plain network to start from: a run, RUN@STEP or a weights file; empty for none."""
+    shifts: Shifts = ()
+    """Least and most random shift of the halting logits of a training image, so that one network
+    serves all budgets; empty for none."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_shifts(self.shifts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +75,11 @@ class LatentConfig(DepthConfig):
     width: Annotated[int, Range(0, 1024)] = 0
     """Number of channels of the first block; 0 for that of the named network."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        relaxed = self.estimator == "relaxation"
+        require(relaxed or not self.shifts, "halting.shifts", self.shifts, "none with reinforce")
+
 
 @dataclasses.dataclass(frozen=True)
 class TunedDepthConfig(FlagGroup, flags="halting"):
@@ -81,9 +101,13 @@ class TunedDepthConfig(FlagGroup, flags="halting"):
     """Share of the loss that follows the plain network's predictions in place of the labels."""
     softening: Annotated[float, Range(1e-3, 1e3)] = 4.0
     """Temperature of the predictions that are compared in distillation."""
+    shifts: Shifts = ()
+    """Least and most random shift of the halting logits of a training image, so that one network
+    serves all budgets; empty for none."""
 
     def __post_init__(self):
         super().__post_init__()
+        _check_shifts(self.shifts)
         # Six digits name a network's folder and metrics.
         names = [float(f"{tau:g}") for tau in self.taus]
         require(
@@ -111,7 +135,7 @@ class TunedLatentConfig(TunedDepthConfig):
         """Returns the settings of the network of one tau."""
         return LatentConfig(
             tau, self.tau_ramp, self.bias, self.head_norm, self.start_from,
-            temperature=self.temperature, groups=self.groups,
+            self.shifts, temperature=self.temperature, groups=self.groups,
         )  # fmt: skip
 
 

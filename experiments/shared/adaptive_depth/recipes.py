@@ -40,8 +40,12 @@ TUNED: dict[str, Any] = {
 labels teach little; the predictions of the plain network teach more. Higher values of τ than in
 training from scratch make up for the few steps and for the size of the distillation loss, as does
 the bias, with which every unit takes part from the first step."""
+SHIFTED: dict[str, Any] = {**TUNED, "taus": (0.5,), "shifts": (-2.5, 3.0)}
+"""Settings of a second stage for all budgets. The least shift runs nearly all units, with little
+weight of the first ones; the most ends nearly all blocks after two."""
 TUNED_RECIPE = (
     "halting.taus", "halting.plain_rate", "halting.distillation", "halting.softening",
+    "halting.shifts",
 )  # fmt: skip
 """Values of a second stage that belong to its recipe and not to its row, which is of any τ."""
 OFTEN = RunConfig(log_every="1%", eval_every="5%", checkpoint_every="5%")
@@ -179,7 +183,7 @@ def tuned_presets(config: Any) -> dict[str, Preset]:
     )
     brief = config_lib.replace_groups(
         shorter(config, "250 steps", _QUICK_RUN),
-        halting=dataclasses.replace(halting, taus=halting.taus[1:2]),
+        halting=dataclasses.replace(halting, taus=halting.taus[1:2] or halting.taus),
     )
     return {
         "smoke": Preset(small),

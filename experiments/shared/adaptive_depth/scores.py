@@ -14,6 +14,7 @@ from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.classification import classification_task
 from adaptive_nets.training.depth import adaptive_depth
 from adaptive_nets.training.loop import train
+from adaptive_nets.training.shifted_depth import unwrapped, with_random_shifts
 from adaptive_nets.training.task import Task
 from experiments.shared.adaptive_depth.configs import (
     ScoresConfig,
@@ -61,11 +62,12 @@ def run(
     )
     metrics = accuracy_metrics(result)
     images = images_of(result.test, values)
+    network = unwrapped(task.model)
     use = measure_usage(
-        task.model,
+        network,
         result.state.eval_variables,
         images,
-        flops=counter(task.model, images),
+        flops=counter(network, images),
         batch_size=values.data.eval_batch_size,
     )
     metrics |= use_metrics(use)
@@ -85,7 +87,7 @@ def run(
 def scores_task(config: ScoresTrainConfig, dataset: Dataset, *, seed: int) -> Task:
     """Builds the task of a network that halts by sums of scores, with its ponder cost."""
     halting = config.halting
-    model = create_model(
+    model: Any = create_model(
         config.train.model.name,
         num_classes=dataset.num_classes,
         dtype=jnp.dtype(config.train.model.dtype),
@@ -93,7 +95,7 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     )
     smoothing = config.train.optimiser.label_smoothing
     return classification_task(
-        model,
+        with_random_shifts(model, halting.shifts),
         lambda timing: adaptive_depth(tau_schedule(halting, timing), label_smoothing=smoothing),
         start=warm_start_fn(halting, config.train.model.name, seed=seed),
         top5=measures_top5(config.train),

@@ -26,6 +26,7 @@ from adaptive_nets.training.depth import (
     update_reward_baseline,
 )
 from adaptive_nets.training.loop import train
+from adaptive_nets.training.shifted_depth import unwrapped, with_random_shifts
 from adaptive_nets.training.task import Task
 from experiments.papers.pact.fields import PretrainedLatentTrainConfig
 from experiments.papers.pact.measures import measure_all_modes, mode_metrics
@@ -75,7 +76,7 @@ def run(
     )
     metrics = accuracy_metrics(result)
     uses = measure_all_modes(
-        unwrapped_network(task),
+        unwrapped(task.model),
         result.state.eval_variables,
         result.test,
         batch_size=config.train.data.eval_batch_size,
@@ -108,7 +109,7 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     }
     if halting.estimator == "relaxation":
         return classification_task(
-            network,
+            with_random_shifts(network, halting.shifts),
             lambda timing: adaptive_depth(tau_schedule(halting, timing), **smoothing),
             **common,
         )
@@ -167,11 +168,6 @@ def model_overrides(halting: LatentConfig) -> dict[str, Any]:
     if halting.width:
         options["widths"] = tuple(halting.width * 2**i for i in range(_BLOCKS))
     return options
-
-
-def unwrapped_network(task: Task) -> AdaptiveResidualNetwork:
-    """Returns the network of a task, without the wrapper of sampled training."""
-    return task.model.network if isinstance(task.model, SampledDepth) else task.model  # pyright: ignore
 
 
 def _watch(

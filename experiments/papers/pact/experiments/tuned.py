@@ -8,11 +8,11 @@ from typing import Any
 from adaptive_nets.data.splits import Dataset
 from adaptive_nets.runtime.progress import ProgressReporter
 from adaptive_nets.training.config import TrainConfig
+from adaptive_nets.training.shifted_depth import unwrapped
 from adaptive_nets.training.task import Task
 from experiments.papers.pact.experiments.latent import (
     latent_task,
     model_overrides,
-    unwrapped_network,
 )
 from experiments.papers.pact.measures import measure_all_modes, mode_metrics
 from experiments.shared.adaptive_depth.configs import (
@@ -40,7 +40,7 @@ def run(
 
     def measure(task: Task, result: Any, images: Any) -> Any:
         uses = measure_all_modes(
-            unwrapped_network(task), result.state.eval_variables, images,
+            unwrapped(task.model), result.state.eval_variables, images,
             batch_size=config.train.data.eval_batch_size, seed=seed,
         )  # fmt: skip
         return uses["thresholded"], mode_metrics(uses)
