@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from experiments.papers.sact.configs import EXPERIMENTS
 from experiments.report.charts import LIGHT, Figure, Missing, with_background
-from experiments.shared.adaptive_depth.budget_tables import budget_figures
+from experiments.shared.adaptive_depth.budget_tables import budget_figures, budget_picture
 from experiments.shared.adaptive_depth.paper_figures import (
     ADAPTIVE_FIGURES,
     experiment_figures,
@@ -57,4 +58,7 @@ def _trained(records: Sequence[Record]) -> str:
     return with_background(found[0].svg[0]) if found else ""
 
 
-PICTURES = {"sact-trained-weights.svg": _trained}
+PICTURES = {
+    "sact-trained-weights.svg": _trained,
+    "sact-budget.svg": functools.partial(budget_picture, prefix="sact.budget.", method="SACT"),
+}

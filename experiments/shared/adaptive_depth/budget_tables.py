@@ -29,39 +29,63 @@ def budget_table(records: Sequence[Record], *, prefix: str) -> str:
     """
     rows = []
     for group in _groups(records, prefix):
-        names = group.records[0].metrics
+        names, network = group.records[0].metrics, _network(group)
+        tuned = [m[1] for name in names if (m := _SEPARATE.fullmatch(name))]
         for share in [m[1] for name in names if (m := _SHARE.fullmatch(name))]:
             label = f"budget{share}"
+            cost = _value(group, f"flops_share.{label}")
+            ours = _value(group, f"test_accuracy.{label}")
+            nearest = _nearest(group, tuned, cost)
             rows.append(
                 (
-                    f"budget {100 * float(share):.0f} %",
-                    f"{_value(group, f'flops_share.{label}'):.1f}",
+                    network,
+                    f"{100 * float(share):.0f} %",
+                    f"{cost:.1f}",
                     f"{_value(group, f'budget_error.{label}'):+.2f}",
-                    f"{_value(group, f'test_accuracy.{label}'):.2f}",
-                    "",
-                    "",
-                    group.describe(),
+                    f"{ours:.2f}",
+                    *_beside(group, nearest, ours),
+                    _runs(group),
                 )
             )
-        for label in [m[1] for name in names if (m := _SEPARATE.fullmatch(name))]:
-            rows.append(
-                (
-                    "that of a network tuned for one τ",
-                    f"{_value(group, f'flops_share.{label}'):.1f}",
-                    "",
-                    f"{_value(group, f'accuracy_at.{label}'):.2f}",
-                    f"{_value(group, f'test_accuracy.{label}'):.2f}",
-                    f"{_value(group, f'gap.{label}'):+.2f}",
-                    group.describe(),
-                )
-            )
+        for label in tuned:
+            ours = _value(group, f"accuracy_at.{label}")
+            cost = f"{_value(group, f'flops_share.{label}'):.1f}"
+            beside = _beside(group, label, ours)
+            rows.append((network, "as τ", cost, "", f"{ours:.2f}", *beside, _runs(group)))
     if not rows:
         return f"Not measured: `adaptive-nets run {prefix}resnet32 --weights RUN`.\n"
     header = (
-        "budget", "cost, % of the plain FLOPs", "off the budget, %", "test accuracy, %",
-        "of the network tuned for it, %", "difference, points", "runs",
+        "one network", "budget", "cost, % of the plain FLOPs", "off the budget, %",
+        "test accuracy, %", "of the nearest network tuned for one τ, %", "its cost, %",
+        "difference, points", "runs",
     )  # fmt: skip
-    return render.markdown_table(header, rows, (1, 2, 3, 4, 5))
+    return render.markdown_table(header, rows, (1, 2, 3, 4, 5, 6, 7))
+
+
+def _runs(group: Group) -> str:
+    """Formats preset and seeds; the networks of the other columns say the rest."""
+    count = len(group.records)
+    return f"preset {group.preset}, {count} seed{'s' if count > 1 else ''}"
+
+
+def _nearest(group: Group, tuned: Sequence[str], cost: float) -> str:
+    """Returns which of the networks tuned for one τ is nearest in FLOPs; "" if there is none."""
+    distances = {label: abs(_value(group, f"flops_share.{label}") - cost) for label in tuned}
+    return min(distances, key=distances.__getitem__, default="")
+
+
+def _beside(group: Group, label: str, ours: float) -> tuple[str, str, str]:
+    """Returns accuracy and cost of a network tuned for one τ, and how much better the one is."""
+    if not label:
+        return "", "", ""
+    theirs = _value(group, f"test_accuracy.{label}")
+    return f"{theirs:.2f}", f"{_value(group, f'flops_share.{label}'):.1f}", f"{ours - theirs:+.2f}"
+
+
+def _network(group: Group) -> str:
+    """Says how the one network was tuned: like the others beside it if it is one of them."""
+    config = group.records[0].config
+    return "tuned for one τ" if config["weights"] in config["separate"] else "tuned for all budgets"
 
 
 def _value(group: Group, name: str) -> float:
@@ -72,7 +96,7 @@ def budget_figures(records: Sequence[Record], *, prefix: str, method: str) -> li
     """Draws accuracy over cost of one network, and the networks of one τ as points."""
     return [
         Figure(
-            title=f"{method}: one network at any budget",
+            title=f"{method}: one network at any budget, {_network(group)}",
             caption="Accuracy over cost of one set of weights, whose halting logits are shifted at "
             "run time; points are networks that were tuned for one τ each.",
             svg=(_curve(group, method),),
@@ -89,9 +113,11 @@ def budget_figures(records: Sequence[Record], *, prefix: str, method: str) -> li
 
 
 def budget_picture(records: Sequence[Record], *, prefix: str, method: str) -> str:
-    """Draws the figure of the largest run for documents; "" without a record."""
-    found = budget_figures(records, prefix=prefix, method=method)
-    return with_background(found[0].svg[0]) if found else ""
+    """Draws one network, tuned for all budgets if there is one, for documents; "" without any."""
+    groups = [g for g in _groups(records, prefix) if "accuracy" in g.records[0].arrays()]
+    # Stable, so the one with the most records among equals stays first.
+    groups.sort(key=lambda group: _network(group) != "tuned for all budgets")
+    return with_background(_curve(groups[0], method)) if groups else ""
 
 
 def _points(group: Group) -> np.ndarray:
