@@ -13,9 +13,7 @@ from adaptive_nets.data.splits import Dataset
 from adaptive_nets.models import model_entry
 from adaptive_nets.models.normalisation import InputNormalisation
 from adaptive_nets.runtime.errors import UserError
-
-SOURCE = "source"
-"""Value of ``--data.centre`` for the normalisation of the network that a run starts from."""
+from experiments.shared.trained_weights import SOURCE
 
 
 def normalised_as[Data: Any](data: Data, theirs: InputNormalisation | None, *, flag: str) -> Data:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from adaptive_nets.data.corruptions.parameters import Parameters
 from adaptive_nets.data.corruptions.pixels import Generators, draw, to_bytes, to_intensities
@@ -35,7 +35,7 @@ def disk_kernel(radius: float, deviation: float) -> np.ndarray:
     smoothing /= smoothing.sum()
     disk /= disk.sum()
     for along in (0, 1):
-        disk = ndimage.correlate1d(disk, smoothing, axis=along, mode="mirror")
+        disk = scipy.ndimage.correlate1d(disk, smoothing, axis=along, mode="mirror")
     # Weights below the resolution of the official float32 kernel are empty.
     used = int(np.abs(axis[disk.max(axis=0) > 1e-9]).max())
     return disk[reach - used : reach + used + 1, reach - used : reach + used + 1]
@@ -55,7 +55,7 @@ def defocus_blur(images: np.ndarray, parameters: Parameters, generators: Generat
     del generators
     kernel = disk_kernel(*parameters)
     weights = kernel[None, :, :, None]
-    return to_bytes(ndimage.correlate(to_intensities(images), weights, mode="mirror"))
+    return to_bytes(scipy.ndimage.correlate(to_intensities(images), weights, mode="mirror"))
 
 
 def glass_blur(images: np.ndarray, parameters: Parameters, generators: Generators) -> np.ndarray:
@@ -132,4 +132,4 @@ def _to_bytes_of_blur(images: np.ndarray, deviation: float) -> np.ndarray:
     """Blurs uint8[N, H, W, 3] by a Gaussian that ends at four deviations."""
     widths = (0, deviation, deviation, 0)
     pixels = to_intensities(images)
-    return to_bytes(ndimage.gaussian_filter(pixels, widths, mode="nearest", truncate=4))
+    return to_bytes(scipy.ndimage.gaussian_filter(pixels, widths, mode="nearest", truncate=4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from adaptive_nets.data.corruptions.parameters import Parameters
 from adaptive_nets.data.corruptions.pixels import Generators, draw, to_bytes, to_intensities
@@ -79,7 +79,7 @@ def elastic_transform(
     if scale:
         field = draw(generators, (2, H, W), lambda generator: generator.uniform(-1, 1, (2, H, W)))
         widths = (0, 0, deviation, deviation)
-        field = scale * ndimage.gaussian_filter(field, widths, mode="reflect", truncate=3)
+        field = scale * scipy.ndimage.gaussian_filter(field, widths, mode="reflect", truncate=3)
         rows = np.arange(H)[None, :, None] + field[:, 0]
         columns = np.arange(W)[None, None, :] + field[:, 1]
         pixels = sample_bilinear(pixels, rows, columns, border="reflect")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from scipy import fft
-from scipy.spatial import KDTree
+import scipy
 
 from adaptive_nets.data.corruptions.pixels import Generators, draw
 
@@ -86,7 +85,7 @@ def _frost_texture(generator: np.random.Generator) -> np.ndarray:
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), axis=-1)
     shifted = (grid + 12 * clouds[..., None]) % side
     centres = generator.uniform(0, side, (_CRYSTALS, 2))
-    _, crystal = KDTree(centres, boxsize=side).query(shifted)
+    _, crystal = scipy.spatial.KDTree(centres, boxsize=side).query(shifted)
     direction = generator.integers(_DIRECTIONS, size=_CRYSTALS)[crystal]
     streak = np.take_along_axis(streaks, direction[None], axis=0)[0]
     light = np.clip(0.55 + 0.14 * clouds + 0.14 * streak, 0, 1)
@@ -105,7 +104,7 @@ def _filtered_noise(generator: np.random.Generator, angle: float, ratio: float) 
     Returns:
         float64[480, 480] of mean 0 and deviation 1.
     """
-    rows, columns = fft.fftfreq(FROST_SIDE)[:, None], fft.rfftfreq(FROST_SIDE)[None, :]
+    rows, columns = scipy.fft.fftfreq(FROST_SIDE)[:, None], scipy.fft.rfftfreq(FROST_SIDE)[None, :]
     along = columns * np.cos(angle) + rows * np.sin(angle)
     across = columns * np.sin(angle) - rows * np.cos(angle)
     frequency = np.hypot(ratio * along, across)
@@ -113,5 +112,5 @@ def _filtered_noise(generator: np.random.Generator, angle: float, ratio: float) 
     # Nothing is larger than about a tenth of the texture.
     weights = np.maximum(frequency, 10 / FROST_SIDE) ** -1.2
     white = generator.standard_normal((FROST_SIDE, FROST_SIDE))
-    noise = np.asarray(fft.irfft2(fft.rfft2(white) * weights, s=white.shape))
+    noise = np.asarray(scipy.fft.irfft2(scipy.fft.rfft2(white) * weights, s=white.shape))
     return noise / noise.std()

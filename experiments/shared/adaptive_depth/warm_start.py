@@ -18,7 +18,8 @@ from adaptive_nets.training.depth import BASELINE, TauSchedule, set_head_bias
 from adaptive_nets.training.duration import Timing
 from adaptive_nets.variational import linear_warmup
 from experiments.shared.adaptive_depth.configs import DepthConfig
-from experiments.shared.normalisation import SOURCE, normalised_as
+from experiments.shared.normalisation import normalised_as
+from experiments.shared.trained_weights import SOURCE
 from experiments.suite.run_inputs import (
     RANDOM,
     RunInput,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import typing
 
 import numpy as np
 import pytest
 from records_for_tests import write_run
 
+from adaptive_nets.layers.sparse_vd import Parameterisation
 from adaptive_nets.runtime.errors import UserError
 from experiments.__main__ import main
 from experiments.papers.sparse_vd.configs import SparseVDConfig, VariationalConfig
@@ -343,3 +345,9 @@ def test_bad_vgg_flags_are_one_line(call, flags, message):
     assert code == 2
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_the_flag_has_the_parameterisations_of_the_layers():
+    """Configurations import no JAX, so the two lists are written twice."""
+    flag = typing.get_type_hints(VariationalConfig)["parameterisation"]
+    assert typing.get_args(flag) == typing.get_args(Parameterisation)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
-from adaptive_nets.layers.sparse_vd import Parameterisation
 from adaptive_nets.training.config import TrainConfig, require
 from adaptive_nets.training.duration import Timing, check_order
 from adaptive_nets.training.ranges import FlagGroup, Moment, NonNegative, Range
@@ -31,7 +30,7 @@ class VariationalConfig(FlagGroup, flags="variational"):
     """Masking of removed weights in training too, as in the authors' LeNet scripts."""
     clip_noise: bool = True
     """Noise variance from the clipped log α, as in the ICML code; otherwise σ²."""
-    parameterisation: Parameterisation = "additive"
+    parameterisation: Literal["additive", "multiplicative"] = "additive"
     """Trained beside θ: additive, log σ², or multiplicative, log α, whose gradients are noisier."""
 
     def __post_init__(self):
