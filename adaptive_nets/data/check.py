@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from adaptive_nets.data.boxes.importing import import_boxes, own_set
-from adaptive_nets.data.boxes.index import imported_names
 from adaptive_nets.data.boxes.inspection import inspect, own_sets
 from adaptive_nets.data.catalogue import CATALOGUE, lookup
 from adaptive_nets.data.checksums import CHECKSUMS, check_sums
 from adaptive_nets.data.embedded import find_embedded
 from adaptive_nets.data.entries import DatasetInfo
 from adaptive_nets.data.errors import PartialDataError
+from adaptive_nets.data.fixations import inspection as fixations
+from adaptive_nets.data.fixations.sets import FIXATION_SETS
 from adaptive_nets.data.folders import data_root, list_names
 from adaptive_nets.data.image_records import build
 from adaptive_nets.data.official import (
@@ -30,7 +31,7 @@ from adaptive_nets.data.sources import absent_message, assemble
 from adaptive_nets.data.splits import Split
 from adaptive_nets.data.streams import open_streamed
 from adaptive_nets.data.tfds_sets import check_format, find_prepared, read_prepared
-from adaptive_nets.runtime.errors import UserError
+from adaptive_nets.runtime.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Finding:
         message: one line with the findings and, if needed, the remedy.
         source: ``"tfds"``, ``"import"``, ``"files"`` or ``"embedded"``; None if absent.
         form: how it is stored there: ``"array_record"``, ``"idx"``, ``"binary"``, ``"python"``,
-            ``"coco"``, ``"voc"``; None if absent or unknown.
+            ``"coco"``, ``"voc"``, ``"fixations"``; None if absent or unknown.
         location: the folder or file; None if absent.
         counts: examples of each split that is there.
         complete: whether these are the official counts.
@@ -79,7 +80,7 @@ class _Copy:
 
 
 def survey(root: str | Path | None = None) -> list[Finding]:
-    """Finds every set of the catalogue, and imported ones of other names, without reading them.
+    """Finds every set of the catalogue, imported ones and those with fixations, without reading.
 
     Args:
         root: data root, see `data_root`.
@@ -93,14 +94,15 @@ def survey(root: str | Path | None = None) -> list[Finding]:
     folder = data_root(root)
     # The first copy is the one that `load` reads.
     infos = [*CATALOGUE.values(), *own_sets(folder)]
-    return [_find(info, folder, read=False)[0] for info in infos]
+    labelled = [_find(info, folder, read=False)[0] for info in infos]
+    return [*labelled, *_with_fixations(FIXATION_SETS, folder, read=False)]
 
 
 def verify(name: str | None = None, root: str | Path | None = None) -> list[Finding]:
     """Reads and checks every copy of a set, or of all sets.
 
     Args:
-        name: name in the catalogue, or of an imported set; None for all sets.
+        name: name in the catalogue, of an imported set or of a set with fixations; None for all.
         root: data root, see `data_root`.
 
     Returns:
@@ -110,12 +112,21 @@ def verify(name: str | None = None, root: str | Path | None = None) -> list[Find
         UserError: the name is unknown or the root cannot be used.
     """
     folder = data_root(root)
-    if name is None:
-        infos = [*CATALOGUE.values(), *own_sets(folder)]
-    else:
-        own = name not in CATALOGUE and name in imported_names(folder)
-        infos = [info for info in own_sets(folder) if info.name == name] if own else [lookup(name)]
-    return [finding for info in infos for finding in _find(info, folder, read=True)]
+    if name in FIXATION_SETS:
+        return _with_fixations([name], folder, read=True)
+    infos = [*CATALOGUE.values(), *own_sets(folder)]
+    if name is not None:
+        names = [*(info.name for info in infos), *FIXATION_SETS]
+        if name not in names:
+            raise UserError(f"data set {name!r} is unknown; {did_you_mean(name, names)}")
+        infos = [info for info in infos if info.name == name]
+    found = [finding for info in infos for finding in _find(info, folder, read=True)]
+    return found if name else [*found, *_with_fixations(FIXATION_SETS, folder, read=True)]
+
+
+def _with_fixations(names: Sequence[str], folder: Path, *, read: bool) -> list[Finding]:
+    fields = [found for name in names for found in fixations.inspect(name, folder, read=read)]
+    return [Finding(**found) for found in fields]
 
 
 def import_dataset(

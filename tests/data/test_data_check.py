@@ -2,6 +2,7 @@ import json
 
 from adaptive_nets.data import CATALOGUE, import_dataset, load, survey, verify
 from adaptive_nets.data.embedded import EMBEDDED
+from adaptive_nets.data.fixations import FIXATION_SETS
 
 
 def pick(findings, name="tiny"):
@@ -17,7 +18,7 @@ def check_lines(findings):
 
 def test_empty_root(tiny, root, complains):
     found = check_lines(survey(root))
-    assert [finding.name for finding in found] == list(CATALOGUE)
+    assert [finding.name for finding in found] == [*CATALOGUE, *FIXATION_SETS]
     states = {finding.name: (finding.state, finding.source) for finding in found}
     embedded = dict.fromkeys(EMBEDDED, ("ok", "embedded"))
     assert {name: states.pop(name) for name in EMBEDDED} == embedded

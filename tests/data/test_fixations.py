@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from scipy import io as scipy_io
 
+from adaptive_nets.data.check import survey, verify
 from adaptive_nets.data.errors import AbsentDataError, DamagedDataError, PartialDataError
-from adaptive_nets.data.fixations import load_fixations, read_fixations
+from adaptive_nets.data.fixations import FIXATION_SETS, load_fixations, read_fixations
 from adaptive_nets.data.pictures import decode_picture
 from adaptive_nets.saliency import auc_judd, centre_baseline, fixations_from_density
 
@@ -302,3 +303,22 @@ def test_drawn_fixations_are_near_real_ones():
             auc_judd(saliency, fixations_from_density(density, count=259, seed=i)) for i in range(3)
         ]
         assert np.mean(drawn) == pytest.approx(auc_judd(saliency, fixated), abs=0.02)
+
+
+def test_a_data_root_tells_of_its_sets(tmp_path, rng, complains):
+    def states(findings):
+        return {f.name: f.state for f in findings if f.name in FIXATION_SETS}
+
+    assert states(survey(tmp_path)) == {"cat2000": "absent", "mit1003": "absent"}
+    write_zip(tmp_path / "cat2000.zip", cat2000(rng))
+    folder = write_folder(tmp_path / "mit1003", small(rng))
+    assert states(survey(tmp_path)) == {"cat2000": "ok", "mit1003": "ok"}
+    (whole,) = verify("cat2000", tmp_path)
+    assert whole.counts == {"pictures": 6}
+    assert not whole.complete
+    assert whole.fingerprint == load_fixations("cat2000", root=tmp_path).fingerprint()
+    assert "single fixations of 6" in whole.message
+    (folder / "images" / "i1.jpg").write_bytes(b"no image")
+    assert [f.state for f in verify("mit1003", tmp_path)] == ["damaged"]
+    assert states(verify(None, tmp_path)) == {"cat2000": "ok", "mit1003": "damaged"}
+    complains(lambda: verify("mit103", tmp_path), "'mit103'", "'mit1003'")

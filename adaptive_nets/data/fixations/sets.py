@@ -31,6 +31,11 @@ _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
 }  # fmt: skip
 FIXATION_SETS = tuple(_PLACES)
 """Names of the sets."""
+TITLES = {
+    "cat2000": "CAT2000, photographs of twenty categories with fixations",
+    "mit1003": "MIT1003, photographs with fixations",
+}
+"""Human-readable name of each set."""
 
 
 @dataclasses.dataclass(frozen=True)
