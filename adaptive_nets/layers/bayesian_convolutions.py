@@ -138,7 +138,7 @@ class BayesianConvolutions:
             assert isinstance(layer, nn.Conv)
             mean, variance = moments[path]
             key = named_key(rngs[NOISE], path)
-            outputs = sample_linear(key, inputs, mean, variance, _linear_map(layer))
+            outputs = sample_linear(key, inputs, mean, variance, linear_map(layer))
             if not layer.use_bias:
                 return outputs
             return outputs + layer.get_variable("params", BIAS)[None, None, None]
@@ -146,7 +146,7 @@ class BayesianConvolutions:
         return apply_with(self.module, call, plain, x, train=True, rngs=rngs, **options)
 
 
-def _linear_map(layer: nn.Conv) -> Callable[[Array, Array], Array]:
+def linear_map(layer: nn.Conv) -> Callable[[Array, Array], Array]:
     """Returns the convolution of a layer as a function of inputs and kernel."""
     strides = _pair(layer.strides)
     dilation = _pair(layer.kernel_dilation)

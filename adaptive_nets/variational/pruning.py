@@ -33,3 +33,16 @@ def prune(params: Mapping[str, Any], *, threshold: float = THRESHOLD) -> dict[st
         elif name not in RATES:
             pruned[name] = child
     return pruned
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns parameters of the plain network with all weights: the means θ, removed or not.
+
+    Args:
+        params: parameter tree of a variational network, see `prune`.
+    """
+    return {
+        name: plain_params(child) if isinstance(child, Mapping) else child
+        for name, child in params.items()
+        if name not in RATES
+    }

@@ -1,0 +1,1 @@
+"""Methods of several papers in one network: sparse weights, adaptive depth, averaged views."""
