@@ -91,7 +91,7 @@ def test_a_network_of_adaptive_depth_keeps_its_blocks(key, rule, monkeypatch):
         sparse_network, "sample_linear", lambda key, x, theta, sigma2, linear: linear(x, theta)
     )
     model = cifar(rule)
-    network = SparseNetwork(model, log_sigma2_init=-4.0, kept="*_head/*")
+    network = SparseNetwork(model, log_sigma2_init=-4.0, threshold=100.0, kept="*_head/*")
     params = initial(model)["params"]
     variables = {**initial(model), "params": network.with_noise(params)}
     assert jax.tree.structure(plain_params(variables["params"])) == jax.tree.structure(params)

@@ -131,8 +131,8 @@ def _kept_shares(network: Network) -> dict[str, float]:
 
 
 def _path(scope: str) -> str:
-    """Returns the path of a layer without the name of the network."""
-    return scope.partition("/")[2]
+    """Returns the path of a layer, without the name of the network and of methods."""
+    return "/".join(part for part in scope.split("/")[1:] if "." not in part)
 
 
 def _unit(path: str) -> tuple[int, int] | None:
