@@ -10,6 +10,7 @@ from adaptive_nets.layers.meta import GroupedDense, Meta
 from adaptive_nets.layers.pooling import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from adaptive_nets.layers.prelu import PReLU
 from adaptive_nets.layers.recurrent_cells import LSTM, HyperLSTM, HyperRNN
+from adaptive_nets.layers.sparse_network import SparseNetwork
 from adaptive_nets.layers.sparse_vd import SparseConv, SparseDense
 from adaptive_nets.layers.squeeze_excitation import SqueezeExcitation
 
@@ -30,6 +31,7 @@ __all__ = [
     "PlainLayers",
     "SparseConv",
     "SparseDense",
+    "SparseNetwork",
     "SparseVDLayers",
     "SqueezeExcitation",
     "adaptive_avg_pool",

@@ -72,7 +72,16 @@ def run(
             title=f"{title}: {label}",
         )  # fmt: skip
         networks[label] = _tuned(config, task, result.state.eval_variables, methods)
-        _export(networks[label], plain, dataset, folder / NETWORK, config, seed)
+        save_network(
+            folder / NETWORK,
+            model=networks[label].name,
+            num_classes=dataset.num_classes,
+            variables=networks[label].variables,
+            normalisation=plain.normalisation,
+            note={
+                "seed": seed, "data": dataset.name, "overrides": model_overrides(config, methods),
+            },
+        )  # fmt: skip
         steps = result.timing.total_steps
     metrics: dict[str, Metric] = {}
     for label, network in networks.items():
@@ -187,15 +196,3 @@ def _tuned(config: CompositionConfig, task: Task, variables: Any, methods: Metho
         return Network(name, task.model, variables, None)
     pruned = jax.device_get(task.model.pruned(variables))
     return Network(name, task.model.model, pruned, variables["params"])
-
-
-def _export(
-    network: Network, plain: TrainedNetwork, dataset: Dataset, path: Path,
-    config: CompositionConfig, seed: int,
-) -> None:  # fmt: skip
-    methods = METHODS[path.parent.name]
-    note = {"seed": seed, "data": dataset.name, "overrides": model_overrides(config, methods)}
-    save_network(
-        path, model=network.name, num_classes=dataset.num_classes, variables=network.variables,
-        normalisation=plain.normalisation, note=note,
-    )  # fmt: skip
