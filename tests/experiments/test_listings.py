@@ -15,6 +15,7 @@ import pytest
 
 import experiments
 from adaptive_nets.data.catalogue import CATALOGUE
+from adaptive_nets.data.fixations import FIXATION_SETS
 from adaptive_nets.models import list_models
 from experiments.__main__ import EXAMPLES, main
 from experiments.commands import encoding, models, output, table
@@ -116,7 +117,7 @@ def on_a_pty(command, **environment):
     [
         (("list",), IDS),
         (("models",), list_models()),
-        (("data", "list"), list(CATALOGUE)),
+        (("data", "list"), [*CATALOGUE, *FIXATION_SETS]),
     ],
 )
 def test_no_name_is_broken_at_80_columns(terminal, arguments, names):

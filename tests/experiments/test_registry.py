@@ -81,6 +81,7 @@ def test_presets_differ_in_size_only(experiment):
             "data.batch_size", "data.train_limit", "data.test_limit",
             # A shallower network of the same family, and points of a curve.
             "model.name", "baseline.units", "curve.points", "halting.taus",
+            "tuning.networks",
             "layer.batch_size", "layer.images", "layer.impact_images", "layer.rates", "layer.draws",
             "search.batch_size", "search.cost", "search.images", "search.impact_images",
             "search.kinds", "search.repetitions", "search.runs", "search.steps",

@@ -203,4 +203,10 @@ EXPERIMENTS = (
         "resnetv1_32_sact_cifar10",
         tau=0.01,
     ),
+    _bccd(
+        "resnet32-sact-tau3e-2",
+        "Faster R-CNN on ResNet-32 SACT, tau 0.03, blood cells",
+        "resnetv1_32_sact_cifar10",
+        tau=0.03,
+    ),
 )
