@@ -65,11 +65,14 @@ class ModelOutput:
         auxiliary_logits: float[N, K] of every auxiliary classifier, in order of depth; they exist
             in training only.
         blocks: halting trace of every block of a network of adaptive depth, in order of depth.
+        penalty_factors: float32[N], factor of τ in the penalty on computation of each image; None
+            for the same τ everywhere.
     """
 
     logits: Float[Array, "N K"]
     auxiliary_logits: tuple[Float[Array, "N K"], ...] = ()
     blocks: tuple[BlockTrace, ...] = ()
+    penalty_factors: Float[Array, "N"] | None = None
 
 
 def full_output_method(model: Any) -> dict[str, str]:
@@ -124,6 +127,11 @@ def auxiliary_logits_of(output: Any) -> tuple[Float[Array, "N K"], ...]:
 def blocks_of(output: Any) -> tuple[BlockTrace, ...]:
     """Returns the halting traces of a network of adaptive depth; empty for other networks."""
     return getattr(output, "blocks", ())
+
+
+def penalty_factors_of(output: Any) -> Float[Array, "N"] | None:
+    """Returns the factors of τ of the images; None if there are none."""
+    return getattr(output, "penalty_factors", None)
 
 
 def ponder_map(output: ModelOutput, image_size: tuple[int, int]) -> Float[Array, "N H W"]:

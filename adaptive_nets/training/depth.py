@@ -27,7 +27,7 @@ from adaptive_nets.halting import (
 )
 from adaptive_nets.models import blocks_of, logits_of
 from adaptive_nets.models.adaptive.network import AdaptiveNetwork
-from adaptive_nets.models.output import BlockTrace, ModelOutput
+from adaptive_nets.models.output import BlockTrace, ModelOutput, penalty_factors_of
 from adaptive_nets.runtime.errors import UserError
 from adaptive_nets.training.losses import cross_entropy, is_error
 from adaptive_nets.training.metrics import Mean
@@ -44,7 +44,8 @@ def adaptive_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Object
     """Builds the objective: mean cross-entropy + τ · Σ_blocks mean ponder cost.
 
     The mean is over images and, if positions halt independently, over positions. The ponder cost is
-    ρ = N + R for ACT and SACT [figurnov2017], E[z] for probabilistic networks [figurnov2018].
+    ρ = N + R for ACT and SACT [figurnov2017], E[z] for probabilistic networks [figurnov2018]. Each
+    image has a τ of its own if the output has `penalty_factors`.
 
     Args:
         rate: schedule of τ.
@@ -55,6 +56,9 @@ def adaptive_depth(rate: TauSchedule, *, label_smoothing: float = 0.0) -> Object
         losses, metrics = _task_loss(output, batch, label_smoothing)
         blocks = _blocks(output)
         penalty = computation_penalty([b.ponder_cost for b in blocks], rate(step))
+        factors = penalty_factors_of(output)
+        if factors is not None:
+            penalty = penalty * factors
         loss = jnp.mean(losses) + jnp.mean(penalty)
         return loss, {**metrics, **_cost_metrics(blocks)}
 

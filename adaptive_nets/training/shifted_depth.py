@@ -5,6 +5,10 @@ network that was trained at δ = 0 only has not seen the weights that its units 
 Here every image of a training batch gets a shift of its own, so that one network learns the whole
 range, as slimmable networks learn several widths at once [yu2019].
 
+With one τ for all images the best decisions are the same at every shift, and a network learns
+logits so large that no shift moves them. A τ that grows with the shift, τ · exp(γ δ), makes it pay
+to stop earlier at larger shifts.
+
 Yu, Yang, Xu, Yang, Huang, *Slimmable Neural Networks*, ICLR 2019, arXiv 1812.08928.
 """
 
@@ -15,6 +19,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from adaptive_nets.models.adaptive.network import STREAM, AdaptiveNetwork
@@ -31,11 +36,13 @@ class ShiftedDepth(nn.Module):
         network: network of adaptive depth.
         least: smallest shift δ; with −3 or less nearly all units run.
         most: largest shift δ; with 6 or more only the first unit of a block runs.
+        growth: γ, growth of the logarithm of τ with the shift; 0 for one τ.
     """
 
     network: AdaptiveNetwork
     least: float
     most: float
+    growth: float = 0.0
 
     def setup(self) -> None:
         """Shares the scope of the network."""
@@ -54,23 +61,28 @@ class ShiftedDepth(nn.Module):
             **options: options of `AdaptiveNetwork.full_output`.
 
         Returns:
-            `ModelOutput`; its traces have the shifted logits.
+            `ModelOutput`; its traces have the shifted logits, and in training it has the factors
+            exp(γ δ) of τ.
         """
-        if train:
-            key = self.make_rng(STREAM)
-            shifts = jax.random.uniform(key, x.shape[:1], minval=self.least, maxval=self.most)
-            options = {"halting_shift": shifts, **options}
-        return self.network.full_output(x, train, **options)
+        if not train:
+            return self.network.full_output(x, train, **options)
+        key = self.make_rng(STREAM)
+        shifts = jax.random.uniform(key, x.shape[:1], minval=self.least, maxval=self.most)
+        output = self.network.full_output(x, train, **{"halting_shift": shifts, **options})
+        return output.replace(penalty_factors=jnp.exp(self.growth * shifts))
 
 
-def with_random_shifts(network: AdaptiveNetwork, shifts: Sequence[float]) -> Any:
+def with_random_shifts(
+    network: AdaptiveNetwork, shifts: Sequence[float], growth: float = 0.0
+) -> Any:
     """Returns the network with random shifts in training, or itself without a range of shifts.
 
     Args:
         network: network of adaptive depth.
         shifts: least and most shift; empty for none.
+        growth: γ, growth of the logarithm of τ with the shift.
     """
-    return ShiftedDepth(network, *shifts) if shifts else network
+    return ShiftedDepth(network, *shifts, growth) if shifts else network
 
 
 def unwrapped(model: Any) -> Any:

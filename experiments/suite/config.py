@@ -44,6 +44,7 @@ ADDED_DEFAULTS = {
     "halting.distillation": 0.0,
     "halting.softening": 4.0,
     "halting.shifts": [],
+    "halting.tau_growth": 0.0,
     "variational.parameterisation": "additive",
     "data.colour_distortion": False,
     "data.random_operations": 0,

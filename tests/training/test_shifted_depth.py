@@ -9,7 +9,7 @@ import pytest
 from adaptive_networks import IMAGES, cifar, initial
 from tolerances import close
 
-from adaptive_nets.training.depth import SampledDepth
+from adaptive_nets.training.depth import SampledDepth, adaptive_depth
 from adaptive_nets.training.shifted_depth import ShiftedDepth, unwrapped, with_random_shifts
 
 pytestmark = pytest.mark.core
@@ -54,6 +54,39 @@ def test_evaluation_has_no_shift_unless_one_is_given():
     given = {"halting_shift": 4.0, "method": "full_output"}
     ours, theirs = (n.apply(variables, IMAGES, **given) for n in (shifted, network))
     close(ours.logits, theirs.logits)
+
+
+def test_every_image_has_the_tau_of_its_shift():
+    network = cifar("sact")
+    variables = initial(network)
+    images = jnp.concatenate([IMAGES[:1]] * 6)
+    plain = training_output(network, variables, images)
+    grown = training_output(ShiftedDepth(network, -2.0, 3.0, 0.5), variables, images)
+    first = [np.asarray(t.blocks[0].halting_logits)[..., 0].reshape(6, -1) for t in (plain, grown)]
+    shifts = (first[1] - first[0]).mean(1)
+    np.testing.assert_allclose(grown.penalty_factors, np.exp(0.5 * shifts), rtol=1e-4)
+    assert plain.penalty_factors is None
+
+    batch = {"image": images, "label": jnp.arange(6) % 4}
+    rate = 0.7
+    loss, _ = adaptive_depth(lambda step: rate)(grown, batch, variables["params"], 0)
+    task, _ = adaptive_depth(lambda step: 0.0)(grown, batch, variables["params"], 0)
+    costs = sum(np.asarray(b.ponder_cost).reshape(6, -1).mean(1) for b in grown.blocks)
+    expected = rate * np.mean(np.exp(0.5 * shifts) * costs)
+    np.testing.assert_allclose(float(loss) - float(task), expected, rtol=1e-4)
+
+
+def test_without_growth_the_penalty_is_that_of_one_tau():
+    network = cifar("act")
+    variables = initial(network)
+    output = training_output(ShiftedDepth(network, -1.0, 1.0), variables, IMAGES)
+    batch = {"image": IMAGES, "label": jnp.zeros(len(IMAGES), jnp.int32)}
+    objective = adaptive_depth(lambda step: 0.3)
+    losses = [
+        objective(o, batch, variables["params"], 0)[0]
+        for o in (output, output.replace(penalty_factors=None))
+    ]
+    close(losses[0], losses[1])
 
 
 def test_without_a_range_there_is_no_wrapper():

@@ -160,16 +160,14 @@ _TUNED = (
 )
 
 
-def _tuned_for_budgets() -> Experiment:
+def _tuned_for_budgets(name: str, recipe: dict[str, Any], method: str) -> Experiment:
     """Defines the second stage of ResNet-32 on CIFAR-10, of one network for all budgets."""
-    config = TunedScoresTrainConfig(
-        recipes.TUNING, TunedScoresConfig(rule="sact", **recipes.SHIFTED)
-    )
+    config = TunedScoresTrainConfig(recipes.TUNING, TunedScoresConfig(rule="sact", **recipe))
     return Experiment(
-        id="sact.tuned.resnet32-sact-shifted",
-        aliases=("sact.tuned.shifted",),
-        title="trained ResNet-32 on CIFAR-10 becomes one SACT network for all budgets",
-        row="tuned.resnet32-sact-shifted",
+        id=f"sact.tuned.resnet32-sact-{name}",
+        aliases=(f"sact.tuned.{name}",),
+        title=f"trained ResNet-32 on CIFAR-10 becomes one SACT network for all budgets{method}",
+        row=f"tuned.resnet32-sact-{name}",
         presets=recipes.tuned_presets(config),
         runner="experiments.papers.sact.tuned:run",
         data="cifar10, and trained weights of the network of fixed depth",
@@ -236,7 +234,8 @@ EXPERIMENTS = (
     ),
     _tuned("sact"),
     _tuned("act"),
-    _tuned_for_budgets(),
+    _tuned_for_budgets("shifted", recipes.SHIFTED, ", by random shifts"),
+    _tuned_for_budgets("budgets", recipes.BUDGETS, ", by random shifts with a tau of each"),
     budget_experiment("sact", "sact"),
     _imagenet_plain(),
     _imagenet_adaptive("sact", 0.005, "imagenet.r101-sact-tau5e-3"),

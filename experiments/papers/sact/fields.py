@@ -62,7 +62,7 @@ class TunedScoresConfig(TunedDepthConfig):
         """Returns the settings of the network of one tau."""
         return ScoresConfig(
             tau, self.tau_ramp, self.bias, self.head_norm, self.start_from, self.shifts,
-            eps=self.eps,
+            self.tau_growth, eps=self.eps,
         )  # fmt: skip
 
 

@@ -22,9 +22,10 @@ Shifts = Annotated[tuple[float, ...], Range(-1000, 1000)]
 """Type of a range of shifts: two numbers, or none."""
 
 
-def _check_shifts(shifts: tuple[float, ...]) -> None:
+def _check_shifts(shifts: tuple[float, ...], growth: float) -> None:
     ordered = len(shifts) == 2 and shifts[0] < shifts[1]
     require(not shifts or ordered, "halting.shifts", shifts, "two increasing numbers, or none")
+    require(not growth or ordered, "halting.tau_growth", growth, "0 without halting.shifts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +45,13 @@ class DepthConfig(FlagGroup, flags="halting"):
     shifts: Shifts = ()
     """Least and most random shift of the halting logits of a training image, so that one network
     serves all budgets; empty for none."""
+    tau_growth: Annotated[float, Range(0, 100)] = 0.0
+    """Growth of the logarithm of tau with the shift of an image, so that tau of an image is
+    tau * exp(tau_growth * shift)."""
 
     def __post_init__(self):
         super().__post_init__()
-        _check_shifts(self.shifts)
+        _check_shifts(self.shifts, self.tau_growth)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +108,13 @@ class TunedDepthConfig(FlagGroup, flags="halting"):
     shifts: Shifts = ()
     """Least and most random shift of the halting logits of a training image, so that one network
     serves all budgets; empty for none."""
+    tau_growth: Annotated[float, Range(0, 100)] = 0.0
+    """Growth of the logarithm of tau with the shift of an image, so that tau of an image is
+    tau * exp(tau_growth * shift)."""
 
     def __post_init__(self):
         super().__post_init__()
-        _check_shifts(self.shifts)
+        _check_shifts(self.shifts, self.tau_growth)
         # Six digits name a network's folder and metrics.
         names = [float(f"{tau:g}") for tau in self.taus]
         require(
@@ -135,7 +142,7 @@ class TunedLatentConfig(TunedDepthConfig):
         """Returns the settings of the network of one tau."""
         return LatentConfig(
             tau, self.tau_ramp, self.bias, self.head_norm, self.start_from,
-            self.shifts, temperature=self.temperature, groups=self.groups,
+            self.shifts, self.tau_growth, temperature=self.temperature, groups=self.groups,
         )  # fmt: skip
 
 

@@ -43,9 +43,11 @@ the bias, with which every unit takes part from the first step."""
 SHIFTED: dict[str, Any] = {**TUNED, "taus": (0.5,), "shifts": (-2.5, 3.0)}
 """Settings of a second stage for all budgets. The least shift runs nearly all units, with little
 weight of the first ones; the most ends nearly all blocks after two."""
+BUDGETS: dict[str, Any] = {**TUNED, "taus": (0.4,), "shifts": (-2.5, 1.5), "tau_growth": 1.0}
+"""Settings of a second stage for all budgets, with a τ of each image between 0.03 and 1.8."""
 TUNED_RECIPE = (
     "halting.taus", "halting.plain_rate", "halting.distillation", "halting.softening",
-    "halting.shifts",
+    "halting.shifts", "halting.tau_growth",
 )  # fmt: skip
 """Values of a second stage that belong to its recipe and not to its row, which is of any τ."""
 OFTEN = RunConfig(log_every="1%", eval_every="5%", checkpoint_every="5%")

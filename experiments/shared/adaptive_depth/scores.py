@@ -95,7 +95,7 @@ def scores_task(config: ScoresTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     )
     smoothing = config.train.optimiser.label_smoothing
     return classification_task(
-        with_random_shifts(model, halting.shifts),
+        with_random_shifts(model, halting.shifts, halting.tau_growth),
         lambda timing: adaptive_depth(tau_schedule(halting, timing), label_smoothing=smoothing),
         start=warm_start_fn(halting, config.train.model.name, seed=seed),
         top5=measures_top5(config.train),

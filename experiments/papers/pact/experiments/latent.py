@@ -109,7 +109,7 @@ def latent_task(config: LatentTrainConfig, dataset: Dataset, *, seed: int) -> Ta
     }
     if halting.estimator == "relaxation":
         return classification_task(
-            with_random_shifts(network, halting.shifts),
+            with_random_shifts(network, halting.shifts, halting.tau_growth),
             lambda timing: adaptive_depth(tau_schedule(halting, timing), **smoothing),
             **common,
         )
