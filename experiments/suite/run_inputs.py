@@ -167,7 +167,9 @@ def resolve(where: str | Path, field: RunInputField, *, flag: str, seed: int) ->
         from adaptive_nets.models.weights.files import is_native_format
 
         kind: Kind = "network" if is_native_format(path) else "weights"
-        return RunInput(flag, kind, path, _digest([path]))
+        folder = _seed_folder_above(path) if kind == "network" else None
+        experiment, number = _origin(folder) if folder else (None, None)
+        return RunInput(flag, kind, path, _digest([path]), experiment, number)
     or_first = field.any_seed or field.part == "network"
     folder_of_seed = _seed_folder(path, seed, or_first=or_first)
     if field.part == "network":
@@ -285,6 +287,12 @@ def _seed_folder(path: Path, seed: int, *, or_first: bool) -> Path:
         candidate = path / f"seed{seed}"
         return candidate if candidate.is_dir() else path
     return path / "seed0" if or_first else path / f"seed{seed}"
+
+
+def _seed_folder_above(path: Path) -> Path | None:
+    """Returns the folder of a seed of a run that a file lies in, such as seed0/tau0.5/FILE."""
+    parents = path.absolute().parents
+    return next((p for p in parents[:3] if (p.parent / RUN_FILE).is_file()), None)
 
 
 def _checkpoint(folder: Path, step: int, name: str, flag: str, seed: int) -> RunInput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from typing import Annotated
 
 import numpy as np
@@ -66,6 +67,17 @@ def test_folder_of_a_seed_file_and_run_are_the_same_input(run):
     file = resolve(run / "seed1" / "network.safetensors", NETWORK, flag="a.b", seed=0)
     assert whole.digest == seed.digest == file.digest
     assert file.kind == "network"
+    assert (file.experiment, file.seed) == ("toy.table.row", 1)
+
+
+def test_a_file_deeper_in_a_run_is_of_its_experiment_and_a_copy_of_none(run, tmp_path):
+    deeper = run / "seed1" / "tau0.5" / "network.safetensors"
+    deeper.parent.mkdir()
+    shutil.copy(run / "seed1" / "network.safetensors", deeper)
+    found = resolve(deeper, NETWORK, flag="a.b", seed=0)
+    assert (found.kind, found.experiment, found.seed) == ("network", "toy.table.row", 1)
+    copied = resolve(shutil.copy(deeper, tmp_path / "x.safetensors"), NETWORK, flag="a.b", seed=0)
+    assert (copied.experiment, copied.seed) == (None, None)
 
 
 def test_no_record_holds_a_path(run):

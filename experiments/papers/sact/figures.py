@@ -60,5 +60,5 @@ def _trained(records: Sequence[Record]) -> str:
 
 PICTURES = {
     "sact-trained-weights.svg": _trained,
-    "sact-budget.svg": functools.partial(budget_picture, prefix="sact.budget.", method="SACT"),
+    "sact-budget.svg": functools.partial(budget_picture, prefix="sact.budget."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -83,9 +84,17 @@ def _beside(group: Group, label: str, ours: float) -> tuple[str, str, str]:
 
 
 def _network(group: Group) -> str:
-    """Says how the one network was tuned: like the others beside it if it is one of them."""
+    """Says how the one network was tuned: by the experiment, if the file lies in its run."""
+    if _is_separate(group):
+        return "tuned for one τ"
+    origins = [found.get("experiment") for found in group.records[0].inputs]
+    return f"`{origins[0]}`" if origins and origins[0] else "tuned for all budgets"
+
+
+def _is_separate(group: Group) -> bool:
+    """Returns whether the one network is one of those that were tuned for one τ."""
     config = group.records[0].config
-    return "tuned for one τ" if config["weights"] in config["separate"] else "tuned for all budgets"
+    return config["weights"] in config["separate"]
 
 
 def _value(group: Group, name: str) -> float:
@@ -93,51 +102,65 @@ def _value(group: Group, name: str) -> float:
 
 
 def budget_figures(records: Sequence[Record], *, prefix: str, method: str) -> list[Figure]:
-    """Draws accuracy over cost of one network, and the networks of one τ as points."""
+    """Draws accuracy over cost of each network, and the networks of one τ as points."""
+    groups = _measured_groups(records, prefix)
+    if not groups:
+        return []
     return [
         Figure(
-            title=f"{method}: one network at any budget, {_network(group)}",
+            title=f"{method}: one network at any budget",
             caption="Accuracy over cost of one set of weights, whose halting logits are shifted at "
             "run time; points are networks that were tuned for one τ each.",
-            svg=(_curve(group, method),),
+            svg=(_curves(groups),),
             data={
-                "columns": ["FLOPs, % of plain", "accuracy, %"],
-                "rows": [list(map(float, row)) for row in _points(group)],
+                "columns": ["network", "FLOPs, % of plain", "accuracy, %"],
+                "rows": [
+                    [_label(group), float(cost), float(accuracy)]
+                    for group in groups
+                    for cost, accuracy in zip(*_points(group), strict=True)
+                ],
             },
             section="One network, any budget",
-            runs=group.describe(),
+            runs="; ".join(group.describe() for group in groups),
         )
-        for group in _groups(records, prefix)
-        if "accuracy" in group.records[0].arrays()
     ]
 
 
-def budget_picture(records: Sequence[Record], *, prefix: str, method: str) -> str:
-    """Draws one network, tuned for all budgets if there is one, for documents; "" without any."""
-    groups = [g for g in _groups(records, prefix) if "accuracy" in g.records[0].arrays()]
-    # Stable, so the one with the most records among equals stays first.
-    groups.sort(key=lambda group: _network(group) != "tuned for all budgets")
-    return with_background(_curve(groups[0], method)) if groups else ""
+def budget_picture(records: Sequence[Record], *, prefix: str) -> str:
+    """Draws the curve of each network for documents; "" without any."""
+    groups = _measured_groups(records, prefix)
+    return with_background(_curves(groups)) if groups else ""
 
 
-def _points(group: Group) -> np.ndarray:
-    arrays = group.records[0].arrays()
-    return np.stack([arrays["flops_share"], arrays["accuracy"]], axis=1)
+def _measured_groups(records: Sequence[Record], prefix: str) -> list[Group]:
+    return [g for g in _groups(records, prefix) if "accuracy" in g.records[0].arrays()]
 
 
-def _curve(group: Group, method: str) -> str:
+def _label(group: Group) -> str:
+    return _network(group).strip("`")
+
+
+def _points(group: Group) -> tuple[np.ndarray, np.ndarray]:
+    """Returns costs in % and accuracies in %, by cost."""
     arrays = group.records[0].arrays()
     order = np.argsort(arrays["flops_share"])
+    return arrays["flops_share"][order], arrays["accuracy"][order]
+
+
+def _curves(groups: Sequence[Group]) -> str:
+    colours = itertools.cycle([LIGHT["sparse"], LIGHT["layer1"], LIGHT["layer2"], LIGHT["layer3"]])
     with panel("test accuracy, %", size=(480, 300)) as drawn:
         axes = drawn.axes
-        axes.plot(
-            arrays["flops_share"][order], arrays["accuracy"][order], marker="o",
-            color=LIGHT["sparse"], label=f"{method}, one network",
-        )  # fmt: skip
-        if len(arrays["separate_accuracy"]):
+        separate: dict[float, float] = {}
+        for group, colour in zip(groups, colours, strict=False):
+            axes.plot(*_points(group), marker="o", color=colour, label=_label(group))
+            arrays = group.records[0].arrays()
+            pairs = zip(arrays["separate_flops_share"], arrays["separate_accuracy"], strict=True)
+            separate |= {float(share): float(accuracy) for share, accuracy in pairs}
+        if separate:
             axes.plot(
-                arrays["separate_flops_share"], arrays["separate_accuracy"], "s",
-                color=LIGHT["layer4"], label="tuned for one τ each",
+                list(separate), list(separate.values()), "s", color=LIGHT["layer4"], zorder=3,
+                label="networks tuned for one τ each",
             )  # fmt: skip
         axes.set_xlabel("FLOPs, % of the plain network")
         axes.legend(loc="lower right")
