@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -90,87 +91,106 @@ def _grid(title: str, slices: np.ndarray, scale: np.ndarray) -> str:
 
 def labels_figure(records: Sequence[Record], target: str = "mnist") -> Figure | Missing:
     """Draws accuracy over the number of labels, ours with deviations, the paper's dashed."""
-    title = f"Accuracy over labels, {TITLES[target]}"
-    rows: list[list[float | str]] = []
-    runs = ""
-    with panel("Test accuracy, %", size=(520, 330)) as drawn:
-        for name in few_shot.OF_TARGET[target]:
-            points, paper = [], []
-            for labels in few_shot.LABELS[target]:
-                row = few_shot.name_of(target, labels, name)
-                number = load_paper(PAPER).rows[row].number("accuracy")
-                if number is not None:
-                    paper.append((labels, number))
-                found = groups_of(records, f"{PAPER}.{row}")
-                values = found[0].values("accuracy") if found else []
-                if values:
-                    points.append((labels, *mean_and_deviation(values)))
-                    runs = runs or found[0].describe()
-            if not points:
-                continue
-            colour = _COLOURS[name]
-            x, mean, deviation = (list(column) for column in zip(*points, strict=True))
-            drawn.axes.errorbar(
-                x, mean, yerr=deviation, fmt="o-", ms=4, color=colour, label=WORDS[name]
-            )
-            if paper:
-                drawn.axes.plot(*zip(*paper, strict=True), color=colour, linestyle=(0, (3, 3)))
-            rows += [[WORDS[name], *point] for point in points]
-        counts = few_shot.LABELS[target]
-        log_axis(drawn.axes, counts[0], counts[-1], axis="x")
-        drawn.axes.set_xticks(counts, [plain_number(count) for count in counts])
-        drawn.axes.set_xlabel("labelled images")
-        legend_above(drawn.axes, columns=3)
-    if not rows:
-        return Missing("There is no record", (f"adaptive-nets list {PAPER}.{target}",), title)
-    return Figure(
-        title=title,
+    counts = few_shot.LABELS[target]
+    lines = [
+        _Line(
+            WORDS[name],
+            _COLOURS[name],
+            {float(count): few_shot.name_of(target, count, name) for count in counts},
+        )
+        for name in few_shot.OF_TARGET[target]
+    ]
+    return _accuracy_figure(
+        records,
+        lines,
+        title=f"Accuracy over labels, {TITLES[target]}",
         caption="Mean probability of sampled networks; bars are deviations over splits. Dashed: "
         "the publication.",
-        svg=(drawn.svg,),
-        data={"columns": ["prior", "labels", "accuracy, %", "deviation"], "rows": rows},
-        runs=runs,
+        listed=target,
+        columns=("prior", "labels"),
+        ticks={float(count): plain_number(count) for count in counts},
+        xlabel="labelled images",
     )
 
 
 def widths_figure(records: Sequence[Record], target: str = "mnist") -> Figure | Missing:
     """Draws the accuracy of frozen convolutions over their width."""
-    title = f"Random features, {TITLES[target]}"
     scales = features.SCALES[target]
+    lines = [
+        _Line(
+            features.WORDS[init],
+            _COLOURS[init],
+            {float(scale): features.name_of(target, scale, init) for scale in scales},
+        )
+        for init in features.INITS
+    ]
+    return _accuracy_figure(
+        records,
+        lines,
+        title=f"Random features, {TITLES[target]}",
+        caption="The convolutions keep their initial kernels, the classifier is trained. Dashed: "
+        "read off the publication's figure.",
+        listed="features",
+        columns=("kernels", "width"),
+        ticks={float(scale): str(scale) for scale in scales},
+        xlabel="width",
+    )
+
+
+class _Line(NamedTuple):
+    """Line of a figure of accuracies: its label, its colour, and the row of every point."""
+
+    label: str
+    colour: str
+    rows: Mapping[float, str]
+
+
+def _accuracy_figure(
+    records: Sequence[Record],
+    lines: Sequence[_Line],
+    *,
+    title: str,
+    caption: str,
+    listed: str,
+    columns: tuple[str, str],
+    ticks: Mapping[float, str],
+    xlabel: str,
+) -> Figure | Missing:
+    """Draws accuracies of rows with deviations, and the paper's numbers as a dashed line."""
     rows: list[list[float | str]] = []
     runs = ""
-    with panel("Test accuracy, %", size=(460, 300)) as drawn:
-        for init in features.INITS:
+    with panel("Test accuracy, %", size=(520, 330)) as drawn:
+        for line in lines:
             points, paper = [], []
-            for scale in scales:
-                row = features.name_of(target, scale, init)
-                paper.append((float(scale), load_paper(PAPER).rows[row].number("accuracy")))
+            for x, row in line.rows.items():
+                number = load_paper(PAPER).rows[row].number("accuracy")
+                if number is not None:
+                    paper.append((x, number))
                 found = groups_of(records, f"{PAPER}.{row}")
                 values = found[0].values("accuracy") if found else []
                 if values:
-                    points.append((float(scale), *mean_and_deviation(values)))
+                    points.append((x, *mean_and_deviation(values)))
                     runs = runs or found[0].describe()
             if not points:
                 continue
-            x, mean, deviation = (list(column) for column in zip(*points, strict=True))
+            at, mean, deviation = (list(column) for column in zip(*points, strict=True))
             drawn.axes.errorbar(
-                x, mean, yerr=deviation, fmt="o-", ms=4, color=_COLOURS[init],
-                label=features.WORDS[init],
-            )  # fmt: skip
-            drawn.axes.plot(*zip(*paper, strict=True), color=_COLOURS[init], linestyle=(0, (3, 3)))
-            rows += [[features.WORDS[init], *point] for point in points]
-        log_axis(drawn.axes, float(scales[0]), float(scales[-1]), axis="x")
-        drawn.axes.set_xticks([float(scale) for scale in scales], [str(scale) for scale in scales])
-        drawn.axes.set_xlabel("width")
-        legend_above(drawn.axes)
+                at, mean, yerr=deviation, fmt="o-", ms=4, color=line.colour, label=line.label
+            )
+            if paper:
+                drawn.axes.plot(*zip(*paper, strict=True), color=line.colour, linestyle=(0, (3, 3)))
+            rows += [[line.label, *point] for point in points]
+        log_axis(drawn.axes, min(ticks), max(ticks), axis="x")
+        drawn.axes.set_xticks(list(ticks), list(ticks.values()))
+        drawn.axes.set_xlabel(xlabel)
+        legend_above(drawn.axes, columns=3)
     if not rows:
-        return Missing("There is no record", (f"adaptive-nets list {PAPER}.features",), title)
+        return Missing("There is no record", (f"adaptive-nets list {PAPER}.{listed}",), title)
     return Figure(
         title=title,
-        caption="The convolutions keep their initial kernels, the classifier is trained. Dashed: "
-        "read off the publication's figure.",
+        caption=caption,
         svg=(drawn.svg,),
-        data={"columns": ["kernels", "width", "accuracy, %", "deviation"], "rows": rows},
+        data={"columns": [*columns, "accuracy, %", "deviation"], "rows": rows},
         runs=runs,
     )
 
