@@ -6,12 +6,14 @@ the 1x1 convolutions after them, the residual's addition, the weighted total and
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from kernels._common import rows as rows_lib
 from kernels._common.arrays import vary_over, varying_axes
+from kernels._common.geometry import is_static
 from kernels.dense_conv import direct
 from kernels.masked_conv.active import fold_over_all_positions, piece_sizes
 from kernels.masked_unit.chain import BlockState, Chain
@@ -71,31 +73,56 @@ def run_dense(
         y = direct(y, chain.kernels[i], strides=(1, 1), padding=padding, groups=1)
         y = chain.after(y, i)
     middle = flat(y)
+    old = BlockState(flat(state.x), None if state.total is None else flat(state.total))
+    active_rows, shares = flat(mask), None if share is None else flat(share)
 
-    def after(start: Int[Array, ""], size: int, state: BlockState) -> BlockState:
+    # Reads the old state and writes a new one: updated in place, it would be copied in every step,
+    # since both results read the old x.
+    def after(start: Int[Array, ""], size: int, new: BlockState) -> BlockState:
         rows = multiply(_piece(middle, start, size), range(last, len(points)))
-        active = _piece(flat(mask), start, size)[:, None]
-        x, total, sums = state
-        before = _piece(x, start, size)
-        out, rows = chain.add(before, rows)
-        rows = jnp.where(active, rows, jnp.zeros((), rows.dtype))
-        x = _put(x, jnp.where(active, out, before), start)
-        if total is not None and share is not None:
-            part = _piece(flat(share), start, size).astype(rows.dtype)
-            total = _put(total, _piece(total, start, size) + part[:, None] * rows, start)
+        active = _piece(active_rows, start, size)[:, None]
+        before = _piece(old.x, start, size)
+        out, added = chain.add(before, rows)
+        out = jnp.where(active, out, before)
+        x, total, sums = new
+        x = _put(x, out, start)
+        if old.total is not None and shares is not None:
+            added = jnp.where(active, added, jnp.zeros((), added.dtype))
+            part = _piece(shares, start, size).astype(added.dtype)
+            total = _put(total, _piece(old.total, start, size) + part[:, None] * added, start)
         if sums is not None:
-            of = (start + jnp.arange(size, dtype=jnp.int32)) // image
-            belongs = (of[None] == jnp.arange(n, dtype=jnp.int32)[:, None]).astype(sums.dtype)
-            sums = sums + belongs @ rows.astype(sums.dtype)
+            sums = _add_to_sums(sums, out, start, image)
         return BlockState(x, total, sums)
 
-    total = None if state.total is None else flat(state.total)
-    done = fold_over_all_positions(
-        positions, size, after, BlockState(flat(state.x), total, state.sums)
-    )
+    new = jax.tree.map(jnp.zeros_like, BlockState(old.x, old.total, state.sums))
+    if last == len(points):
+        new = after(jnp.int32(0), positions, new)  # Nothing to multiply could stay in cache.
+    elif is_static(image) and 0 < image <= size:
+
+        def images(start: Int[Array, ""], count: int, new: BlockState) -> BlockState:
+            return after(start * image, count * image, new)
+
+        new = fold_over_all_positions(n, size // image, images, new)
+    else:
+        new = fold_over_all_positions(positions, size, after, new)
     shape = state.x.shape
-    total = None if done.total is None else done.total.reshape(shape)
-    return BlockState(done.x.reshape(shape), total, done.sums)
+    total = None if new.total is None else new.total.reshape(shape)
+    return BlockState(new.x.reshape(shape), total, new.sums)
+
+
+def _add_to_sums(
+    sums: Float[Array, "N C"], rows: Float[Array, "B C"], start: Int[Array, ""], image: int
+) -> Float[Array, "N C"]:
+    """Adds rows from position `start` on to the sums of their images, of `image` positions each."""
+    rows = rows.astype(sums.dtype)
+    count, channels = rows.shape
+    if count == sums.shape[0] * image or (is_static(image) and count % image == 0):
+        found = jnp.sum(rows.reshape(-1, image, channels), axis=1)
+        first = start // image
+        return _put(sums, _piece(sums, first, found.shape[0]) + found, first)
+    of = (start + jnp.arange(count, dtype=jnp.int32)) // image
+    belongs = (of[None] == jnp.arange(sums.shape[0], dtype=jnp.int32)[:, None]).astype(sums.dtype)
+    return sums + belongs @ rows
 
 
 def _piece(values: Array, start: Int[Array, ""], size: int) -> Array:

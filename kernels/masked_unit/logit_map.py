@@ -2,7 +2,7 @@
 
 Gathering 3x3 windows for one output channel would read every position nine times. Instead, each
 position is multiplied by all taps in one product over its channels, and the nine resulting maps are
-shifted and added: every position is read once.
+shifted and added: every position is read once. Each map is contiguous, so that shifts are quick.
 """
 
 from __future__ import annotations
@@ -61,20 +61,21 @@ def logit_map(
 
     def product(rows: Array) -> Array:
         rows = rows if before is None else before(rows)
-        return jnp.dot(rows.astype(w.dtype), taps.T, preferred_element_type=accumulator(w.dtype))
+        return jnp.dot(taps, rows.astype(w.dtype).T, preferred_element_type=accumulator(w.dtype))
 
     sizes = piece_sizes(channels, element_bytes=x.dtype.itemsize)
     positions = n * height * width
-    empty = jnp.zeros((positions, len(taps)), accumulator(w.dtype))
-    empty = vary_over(varying_axes(pixels), empty)
+
+    def empty(*shape: int) -> Array:
+        return vary_over(varying_axes(pixels), jnp.zeros(shape, accumulator(w.dtype)))
 
     # In pieces, which stay in cache between the normalisation and the product.
     def dense() -> Array:
         def piece(start, size, out):
             y = product(lax.dynamic_slice_in_dim(pixels, start, size))
-            return lax.dynamic_update_slice_in_dim(out, y, start, 0)
+            return lax.dynamic_update_slice_in_dim(out, y, start, 1)
 
-        return fold_over_all_positions(positions, sizes[0], piece, empty)
+        return fold_over_all_positions(positions, sizes[0], piece, empty(len(taps), positions))
 
     def sparse() -> Array:
         active = list_active(needed)
@@ -83,20 +84,20 @@ def logit_map(
             rows, valid = take_rows(active, start, size)
             y = product(pixels.at[rows].get(mode="promise_in_bounds"))
             places = jnp.where(valid, rows, jnp.asarray(positions, jnp.int32))
-            return out.at[places].set(y, mode="drop", unique_indices=True)
+            return out.at[places].set(y.T, mode="drop", unique_indices=True)
 
-        return fold_over_pieces(active.count, sizes, piece, empty)
+        return fold_over_pieces(active.count, sizes, piece, empty(positions, len(taps))).T
 
     share = _DENSE_THRESHOLD * jnp.asarray(needed.size, jnp.float32)
     many = jnp.sum(needed, dtype=jnp.int32) > share
     products = lax.cond(many, dense, sparse)
     if tap_biases is not None:
-        products = products + tap_biases.reshape(1, -1).astype(products.dtype)
-    products = products.reshape(n, height, width, len(taps))
+        products = products + tap_biases.reshape(-1, 1).astype(products.dtype)
+    products = products.reshape(len(taps), n, height, width)
     pads = [(k // 2, k // 2) for k in window]
-    padded = jnp.pad(products, ((0, 0), *pads, (0, 0)))
+    padded = jnp.pad(products, ((0, 0), (0, 0), *pads))
     result = jnp.zeros((n, height, width), products.dtype)
     for tap in range(len(taps)):
         row, column = divmod(tap, window[1])
-        result += padded[:, row : row + height, column : column + width, tap]
+        result += padded[tap, :, row : row + height, column : column + width]
     return result
