@@ -29,16 +29,15 @@ def methods_table(records: Sequence[Record]) -> str:
             ]
             errors = [cell(group, f"{kind}error.{label}", digits=2) for kind in _KINDS]
             scores = [cell(group, f"{kind}calibrated_ll.{label}", digits=4) for kind in _KINDS]
-            runs = group.describe() if label == "plain" else ""
-            rows.append((runs, text, *costs, str(views), *errors, *scores))
+            rows.append((text, *costs, str(views), *errors, *scores, group.describe()))
     if not rows:
         return "Not measured: there is no record.\n"
     header = (
-        "runs", "network", "weights kept, %", "FLOPs, % of plain", "of kept weights, %", "views",
+        "network", "weights kept, %", "FLOPs, % of plain", "of kept weights, %", "views",
         "error, %, image itself", "crops and flips", "policy",
-        "calibrated log-likelihood, nats, image itself", "crops and flips", "policy",
+        "calibrated log-likelihood, nats, image itself", "crops and flips", "policy", "runs",
     )  # fmt: skip
-    return render.markdown_table(header, rows, tuple(range(2, len(header))))
+    return render.markdown_table(header, rows, tuple(range(1, len(header) - 1)))
 
 
 def composition_groups(records: Sequence[Record]) -> list[Group]:
