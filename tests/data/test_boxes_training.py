@@ -57,7 +57,7 @@ def found(root):
     return load_boxes("coco", root=root)
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("in_memory", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_on_boxes_resumes_where_it_was(config, found, tmp_path, in_memory):  # noqa: F811
     config = with_values(
         config,

@@ -161,6 +161,7 @@ def test_crowd_regions_are_no_objects_and_not_background():
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_part():
     detector, variables, batch = small_detector(SACT), variables_of(SACT), padded_batch()
 

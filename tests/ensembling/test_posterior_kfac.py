@@ -114,6 +114,7 @@ def test_sampled_matrices_have_the_kronecker_covariance(rng, key):
     np.testing.assert_allclose(np.cov(drawn.T), np.kron(*inverses), atol=0.02)
 
 
+@pytest.mark.slow
 def test_members_of_a_network_change_every_kernel_and_nothing_else(key):
     module = create_model("resnet20_cifar10", depth=8)
     images = jax.random.normal(jax.random.key(5), (4, 8, 8, 3))

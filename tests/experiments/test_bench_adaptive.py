@@ -46,7 +46,7 @@ def network():
     )
 
 
-@pytest.mark.parametrize("share", [0.5, 0.8])
+@pytest.mark.parametrize("share", [0.5, pytest.param(0.8, marks=pytest.mark.slow)])
 def test_blocks_spend_the_share_that_is_asked_for(network, share):
     case = network.case(flops=share)
     spent = block_flops(network.model, case.output).mean(axis=0)

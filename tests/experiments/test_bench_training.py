@@ -36,6 +36,7 @@ def test_an_option_without_value_is_named(text):
         parse_network(text)
 
 
+@pytest.mark.slow
 def test_rows_of_ours_alone(call, tmp_path):
     code, out, err = call(
         "bench", "training", "--networks", "lenet_300_100", "lenet5_caffe_sparse_vd",

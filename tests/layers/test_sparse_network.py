@@ -84,7 +84,7 @@ def test_training_has_the_moments_of_the_written_network(key, images):
     np.testing.assert_allclose(ours.std(0), theirs.std(0), rtol=0.15)
 
 
-@pytest.mark.parametrize("rule", ["sact", "pact"])
+@pytest.mark.parametrize("rule", ["sact", pytest.param("pact", marks=pytest.mark.slow)])
 def test_a_network_of_adaptive_depth_keeps_its_blocks(key, rule, monkeypatch):
     # Without noise the outputs are exact; log α is at least −8, so that noise never vanishes.
     monkeypatch.setattr(

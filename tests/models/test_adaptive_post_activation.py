@@ -57,10 +57,7 @@ CASES = {
 )
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(c, marks=() if c in ("option A", "bottleneck") else pytest.mark.slow)
-        for c in CASES
-    ],
+    [pytest.param(c, marks=() if c == "option A" else pytest.mark.slow) for c in CASES],
 )
 def test_without_halting_it_is_the_plain_network_with_its_weights(case, rule, execution):
     adaptive, plain, options, images = CASES[case]

@@ -188,7 +188,7 @@ def test_multiply_accumulates_by_hand(problem, key):
     assert problem.macs(plan) == (first + mix) // 2 + (second + last) // 4
 
 
-@pytest.mark.parametrize("order", ["saving first", "ratio"])
+@pytest.mark.parametrize("order", ["ratio", pytest.param("saving first", marks=pytest.mark.slow)])
 def test_each_step_is_the_best_of_all_candidates(problem, tmp_path, order):
     settings = dataclasses.replace(SETTINGS, order=order)
     found = search(problem, tmp_path, settings=settings).run(steps=2)

@@ -71,7 +71,7 @@ def metrics_on(task, config, devices, **mesh):
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (kl_task, "kl"),
+        pytest.param(kl_task, "kl", marks=pytest.mark.slow),
         pytest.param(ponder_task, "", marks=pytest.mark.slow),
     ],
 )

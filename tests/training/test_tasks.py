@@ -175,7 +175,7 @@ def images_with_boxes_streamed():
 each = pytest.mark.parametrize(
     ("make", "data"),
     [
-        pytest.param(autoencoding, images_alone, id="autoencoder"),
+        pytest.param(autoencoding, images_alone, id="autoencoder", marks=pytest.mark.slow),
         pytest.param(locating, images_with_boxes, id="boxes", marks=pytest.mark.slow),
         pytest.param(locating, images_with_boxes_streamed, id="streamed"),
     ],

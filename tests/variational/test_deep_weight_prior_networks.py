@@ -87,7 +87,7 @@ def test_decoder_is_one_of_transposed_convolutions(key):
     close(prior.decode(latents).mean, mean[..., 0], terms=54)
 
 
-@pytest.mark.parametrize("size", [(5, 5), (16, 16)])
+@pytest.mark.parametrize("size", [(5, 5), pytest.param((16, 16), marks=pytest.mark.slow)])
 def test_every_parameter_gets_a_gradient(key, size):
     prior = kernel_vae(key, size, hidden=2, latent=2)
     slices = jax.random.normal(key, (4, *size))
@@ -125,6 +125,7 @@ class Recorder(SilentProgress):
         self.calls.append("finished")
 
 
+@pytest.mark.slow
 def test_training_raises_the_elbo_and_keeps_the_bound_above_the_estimate(key, rng):
     train, held_out = waves(rng, 150), waves(rng, 40)
     start = kernel_vae(key, (7, 7), hidden=4)

@@ -147,6 +147,7 @@ def test_lines_of_a_pipe(call, network, pictures, tmp_path):
     assert not (tmp_path / "maps" / "a.map.png").exists()
 
 
+@pytest.mark.slow
 def test_sizes_keep_the_proportions(call, network, pictures, tmp_path):
     folder, _ = pictures
     flags = ("--run", network, "--out", tmp_path / "maps", "--json")

@@ -304,6 +304,7 @@ def test_the_bound_of_published_priors_is_above_the_estimate_of_the_divergence()
                 assert density.count >= 100
 
 
+@pytest.mark.slow
 def test_a_run_on_few_labels_and_what_it_leaves(call, tmp_path):
     shapes = ("run", "dwp.shapes-h20.n20-dwp", "--preset", "smoke", "--out", "r")
     code, _, err = call(*shapes, "--labels.count", "21")

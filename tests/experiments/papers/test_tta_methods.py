@@ -81,7 +81,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 # The others take long to compile.
-_QUICK = ("single", "de", "dropout")
+_QUICK = ("de", "dropout")
 
 
 @pytest.mark.parametrize(
