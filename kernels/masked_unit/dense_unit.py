@@ -6,7 +6,6 @@ the 1x1 convolutions after them, the residual's addition, the weighted total and
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -73,30 +72,31 @@ def run_dense(
         y = direct(y, chain.kernels[i], strides=(1, 1), padding=padding, groups=1)
         y = chain.after(y, i)
     middle = flat(y)
-    old = BlockState(flat(state.x), None if state.total is None else flat(state.total))
     active_rows, shares = flat(mask), None if share is None else flat(share)
 
-    # Reads the old state and writes a new one: updated in place, it would be copied in every step,
-    # since both results read the old x.
-    def after(start: Int[Array, ""], size: int, new: BlockState) -> BlockState:
+    def after(start: Int[Array, ""], size: int, state: BlockState) -> BlockState:
         rows = multiply(_piece(middle, start, size), range(last, len(points)))
         active = _piece(active_rows, start, size)[:, None]
-        before = _piece(old.x, start, size)
+        x, total, sums = state
+        before = _piece(x, start, size)
         out, added = chain.add(before, rows)
         out = jnp.where(active, out, before)
-        x, total, sums = new
         x = _put(x, out, start)
-        if old.total is not None and shares is not None:
+        if total is not None and shares is not None:
             added = jnp.where(active, added, jnp.zeros((), added.dtype))
             part = _piece(shares, start, size).astype(added.dtype)
-            total = _put(total, _piece(old.total, start, size) + part[:, None] * added, start)
+            total = _put(total, _piece(total, start, size) + part[:, None] * added, start)
         if sums is not None:
             sums = _add_to_sums(sums, out, start, image)
         return BlockState(x, total, sums)
 
-    new = jax.tree.map(jnp.zeros_like, BlockState(old.x, old.total, state.sums))
+    total = None if state.total is None else flat(state.total)
+    sums = None if state.sums is None else jnp.zeros_like(state.sums)
+    new = BlockState(flat(state.x), total, sums)
+    # All at once if nothing is left to multiply that could stay in cache. A loop would also copy
+    # the state in each step: without a product between them, both its results read the old x.
     if last == len(points):
-        new = after(jnp.int32(0), positions, new)  # Nothing to multiply could stay in cache.
+        new = after(jnp.int32(0), positions, new)
     elif is_static(image) and 0 < image <= size:
 
         def images(start: Int[Array, ""], count: int, new: BlockState) -> BlockState:

@@ -27,6 +27,8 @@ from kernels.masked_unit.chain import dilate
 
 # If a larger share of positions is to be read, all are read and no list is made.
 _DENSE_THRESHOLD = 0.7
+# With fewer channels, a loop over pieces costs more than it saves, and does not use all cores.
+_CHANNELS_OF_PIECES = 128
 
 
 def logit_map(
@@ -69,8 +71,11 @@ def logit_map(
     def empty(*shape: int) -> Array:
         return vary_over(varying_axes(pixels), jnp.zeros(shape, accumulator(w.dtype)))
 
-    # In pieces, which stay in cache between the normalisation and the product.
     def dense() -> Array:
+        if channels < _CHANNELS_OF_PIECES:
+            return product(pixels)
+
+        # In pieces, which stay in cache between the normalisation and the product.
         def piece(start, size, out):
             y = product(lax.dynamic_slice_in_dim(pixels, start, size))
             return lax.dynamic_update_slice_in_dim(out, y, start, 1)

@@ -132,12 +132,11 @@ class SkippingBlock:
                 state=state,
                 num_units=progress.num_units + progress.active,
             )
-            return lax.cond(
-                progress.unit < count,
-                decide,
-                lambda p: p,
-                progress,
+            # Without the state among its results, which a conditional would copy.
+            decided = lax.cond(
+                progress.unit < count, lambda p: _decision(decide(p)), _decision, progress
             )
+            return progress._replace(**decided)
 
         done = lax.while_loop(has_active_images, step, decide(start))
         output = done.state.x if done.state.total is None else done.state.total
@@ -231,6 +230,12 @@ class SkippingBlock:
             log_prob=log_prob,
             map_size=(x.shape[1], x.shape[2]),
         )
+
+
+def _decision(progress: _Progress) -> dict[str, Array]:
+    """Returns what a decision changes."""
+    names = ("active", "total", "left", "logits")
+    return {name: getattr(progress, name) for name in names}
 
 
 def _at(trees: Any, i: Array) -> Any:
