@@ -68,7 +68,7 @@ class ShiftedDepth(nn.Module):
             return self.network.full_output(x, train, **options)
         key = self.make_rng(STREAM)
         shifts = jax.random.uniform(key, x.shape[:1], minval=self.least, maxval=self.most)
-        output = self.network.full_output(x, train, **{"halting_shift": shifts, **options})
+        output: Any = self.network.full_output(x, train, **{"halting_shift": shifts, **options})
         return output.replace(penalty_factors=jnp.exp(self.growth * shifts))
 
 
@@ -82,7 +82,10 @@ def with_random_shifts(
         shifts: least and most shift; empty for none.
         growth: γ, growth of the logarithm of τ with the shift.
     """
-    return ShiftedDepth(network, *shifts, growth) if shifts else network
+    if not shifts:
+        return network
+    least, most = shifts
+    return ShiftedDepth(network, least, most, growth)
 
 
 def unwrapped(model: Any) -> Any:
